@@ -255,7 +255,7 @@ def _in_words(plan: planfile.PlanFile, output: Output, flags: dict[str, Any]) ->
     """Show the steps of a plan; return their report, as of a dry run."""
     report = Report("apply", dry_run=True)
     for action in plan.actions:
-        size, replaces = planfile.moved_size(action), planfile.replaced_size(action)
+        size, replaces = action.size, action.replaced_size
         if action.kind is Kind.RECONCILE:
             report.conflicts += 1
         elif action.kind in COUNTERS:

@@ -216,6 +216,20 @@ class Action(NamedTuple):
     remote: RemoteObject | None = None
     source: str | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of the version that it moves or deletes."""
+        if self.kind in (Kind.DOWNLOAD, Kind.DELETE_REMOTE):
+            return self.remote.size if self.remote else 0
+        seen = self.local or self.remote
+        return seen.size if seen else 0
+
+    @property
+    def replaced_size(self) -> int | None:
+        """Bytes of the version that a transfer replaces; `None` for a new path, or another kind of step."""
+        other = {Kind.UPLOAD: self.remote, Kind.DOWNLOAD: self.local}.get(self.kind)
+        return None if other is None else other.size
+
 
 class Absent(Enum):
     """The type of `ABSENT`, the expectation that nothing is there."""

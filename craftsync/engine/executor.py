@@ -467,7 +467,5 @@ def _largest_size(action: Action) -> int:
 
 
 def _history(outcome: Outcome, now: int, command: str) -> HistoryRow:
-    action = outcome.action
-    seen = action.remote if action.kind is Kind.DOWNLOAD else action.local or action.remote
-    size = seen.size if seen else 0
-    return HistoryRow(now, command, action.kind, action.path, size, outcome.status, outcome.reason)
+    action, status = outcome.action, outcome.status
+    return HistoryRow(now, command, action.kind, action.path, action.size, status, outcome.reason)

@@ -73,20 +73,6 @@ def write_action(out: TextIO, action: Action) -> None:
     )
 
 
-def moved_size(action: Action) -> int:
-    """Return the bytes of the version that a step moves or deletes."""
-    if action.kind in (Kind.DOWNLOAD, Kind.DELETE_REMOTE):
-        return action.remote.size if action.remote else 0
-    seen = action.local or action.remote
-    return seen.size if seen else 0
-
-
-def replaced_size(action: Action) -> int | None:
-    """Return the bytes of the version that a transfer replaces; `None` for a new path, or another kind of step."""
-    other = {Kind.UPLOAD: action.remote, Kind.DOWNLOAD: action.local}.get(action.kind)
-    return None if other is None else other.size
-
-
 def read(lines: Iterable[str]) -> PlanFile:
     """Read a plan; raises `UsageError` for anything that is not one."""
     rest = iter(lines)

@@ -236,13 +236,13 @@ class Session:
                 contents = Contents(self.root, fetcher, local, remote, self.clock)
                 return contents.equal(self.store, may_read=True)
 
-            left, at_once = self._folder(options), options.transfers or FIRST
+            left = FolderSide(self.root, self.rules(options), options.include, options.exclude)
             checker = inspect.Checker(
                 left=left,
                 right=StoreSide(self.store),
                 database=self.state.database,
                 equal=equal,
-                workers=at_once,
+                workers=options.transfers or FIRST,
                 stores=[self.store],
                 on_event=on_event,
                 filter=options.filter,
@@ -252,9 +252,6 @@ class Session:
         report.seconds = round(self.clock.monotonic() - started, 3)
         report.conflict_copies = self._conflict_copies()
         return report
-
-    def _folder(self, options: Options) -> FolderSide:
-        return FolderSide(self.root, self.rules(options), options.include, options.exclude)
 
     def scrub(
         self,

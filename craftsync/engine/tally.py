@@ -104,7 +104,7 @@ class Tally:
         report.on_synced(outcome.rows)
         match outcome.status:
             case Status.DONE | Status.PLANNED:
-                size, replaces = planfile.moved_size(action), planfile.replaced_size(action)
+                size, replaces = action.size, action.replaced_size
                 is_planned = outcome.status is Status.PLANNED and action.kind in COPIES
                 moved = size if is_planned else outcome.bytes
                 word, status = report.count(action.kind, moved), str(outcome.status)

@@ -138,17 +138,12 @@ def note_deletes(
     events.make_up(sum(1 for one in done if one.rows and one.action.baseline is None))
     events.add(
         (
-            Deleted(one.action.kind, one.action.path, _size(one.action), now_ns, trash_stamp)
+            Deleted(one.action.kind, one.action.path, one.action.size, now_ns, trash_stamp)
             for one in done
             if one.action.kind in DELETES and one.status is Status.DONE
         ),
         limit,
     )
-
-
-def _size(action: Action) -> int:
-    survivor = action.local or action.remote
-    return survivor.size if survivor else 0
 
 
 @dataclass(slots=True)
