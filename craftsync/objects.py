@@ -103,7 +103,7 @@ def listing(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ObjectFilter:
     """Which objects are looked for: sizes in bytes, both included; times in nanoseconds since the epoch, UTC."""
 
     name: str | None = None
@@ -124,7 +124,7 @@ class Wanted:
 def find(
     store: DataStore,
     folder: str = "",
-    wanted: Wanted = Wanted(),
+    wanted: ObjectFilter = ObjectFilter(),
     *,
     on_skipped: OnSkipped = lambda skipped: None,
 ) -> Iterator[ObjectInformation]:
@@ -135,7 +135,7 @@ def find(
 def below(
     store: DataStore,
     folder: str = "",
-    wanted: Wanted = Wanted(),
+    wanted: ObjectFilter = ObjectFilter(),
     *,
     on_skipped: OnSkipped = lambda skipped: None,
 ) -> Iterator[RemoteObject]:

@@ -191,7 +191,7 @@ def _listed(given: Any, root: Path | None, *, raw: bool) -> Listed | None:
     if given is None or given == ():
         if raw:
             raise UsageError(
-                "--from0 is about the list of --files-from, and there is none.",
+                "--from0 describes the list of --files-from, which is not given.",
                 remedy="Leave it out, or give --files-from FILE.",
             )
         return None

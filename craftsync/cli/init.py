@@ -122,7 +122,7 @@ def _ask(words: tuple[str, ...], questions: _Questions) -> None:
     """Have name, root (absolute) and store accepted; on a terminal it asks for what is missing or refused."""
     on_terminal = sys.stdin.isatty()
     if len(words) > len(("name", "root", "store")) or (len(words) < 2 and not on_terminal):
-        raise UsageError("It is not clear what is meant.", remedy="Give [NAME] ROOT STORE.")
+        raise UsageError("Give a folder and a store.", remedy="Use [NAME] ROOT STORE.")
     name = words[0] if len(words) == 3 else None
     root, store = (*words[-2:], None, None)[:2]
     if not on_terminal:
@@ -191,7 +191,7 @@ class _Questions:
             return opening.spelled_out(location)
         if self.token_env is not None:
             raise UsageError(
-                f"--token-env is for a new Craft AI environment, and {word} is none.",
+                f"--token-env is for a new Craft AI environment; {word} is not one.",
                 remedy="Leave it out; token_env of an environment is changed in the file.",
             )
         return location
@@ -316,7 +316,7 @@ def add(name: str, store: str, dry_run: bool, **flags: Any) -> None:
     file, entry = shown(str(questions.file)), edit.environment_entry(name, location)
     content = edit.with_entries(old, questions.file, entry)
     if dry_run:
-        for line in edit.lines_of(entry):
+        for line in edit.as_lines(entry):
             say(line)
         say(f"{file} would get this.")
         return

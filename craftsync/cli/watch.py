@@ -374,7 +374,7 @@ def _events_of(url: str | None, location: places.Location) -> EventSource | None
         return None
     if not isinstance(location, places.S3Location):
         raise ConfigError(
-            f"events: {url!r} tells of a bucket, and the store is none.",
+            f"events: {url!r} reports changes in a bucket, and the store is not one.",
             remedy="Remove the key, or name an environment with store: s3.",
         )
     prefix = f"{location.prefix}/" if location.prefix else ""

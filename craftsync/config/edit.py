@@ -43,12 +43,12 @@ def with_entries(old: str, file: Path, entries: Mapping[str, tuple[str, Mapping[
     if not _differs_only_in(old, content, file, names):
         raise ConfigError(
             f"{file}: cannot add lines to its YAML safely.",
-            remedy="\n".join(["Add this by hand:", *lines_of(entries)]),
+            remedy="\n".join(["Add this by hand:", *as_lines(entries)]),
         )
     return content
 
 
-def lines_of(entries: Mapping[str, tuple[str, Mapping[str, str]]]) -> list[str]:
+def as_lines(entries: Mapping[str, tuple[str, Mapping[str, str]]]) -> list[str]:
     """Return entries as lines of the file."""
     lines = ((f"{section}:", f"  {_line_of(*entry)}") for section, entry in entries.items())
     return [line for pair in lines for line in pair]
@@ -159,7 +159,7 @@ def refuse_root(word: str, known: Config) -> None:
         if relation := places.relation(root, folder.root):
             raise UsageError(
                 f"{root} {relation} {folder.root}, the folder {name} of the configuration.",
-                remedy=f"Use that one (craftsync sync {name}), or folders beside each other.",
+                remedy=f"Use that one (craftsync sync {name}), or two separate folders.",
             )
     refuse_unusable(root)
 

@@ -316,7 +316,7 @@ def refuse_nesting(root: Path, location: Location) -> None:
     if found is not None:
         raise UsageError(
             f"The store {location} {found} the linked folder {root}.",
-            remedy="Use two folders beside each other.",
+            remedy="Use two separate folders.",
         )
 
 

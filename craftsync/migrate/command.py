@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from craftsync.migrate.options import MigrationOptions, MigrationReport
 
 
-_REMEDY = "Choose two stores that do not overlap, or folders beside each other."
+_REMEDY = "Choose two stores that do not overlap."
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from craftsync import DataStore, objects
 from craftsync.errors import ObjectNotFound, PathRefused, PreconditionFailed
-from craftsync.objects import Wanted
+from craftsync.objects import ObjectFilter
 from tests.support.servers import S3Server
 from tests.support.serving import Serving
 
@@ -89,9 +89,9 @@ def test_listing_shows_one_level_and_find_all_below(store: DataStore) -> None:
     found = store.get_data_store_object_information("models/a.csv")
     assert inside["models/a.csv"].last_modified == found["last_modified"]
     assert list(objects.listing(store, "model")) == []
-    csv = objects.find(store, "models", Wanted(name="*.csv", min_size=2))
+    csv = objects.find(store, "models", ObjectFilter(name="*.csv", min_size=2))
     assert [each["path"] for each in csv] == ["models/2026/b.csv"]
-    assert len(list(objects.find(store, wanted=Wanted(max_size=1)))) == 2
+    assert len(list(objects.find(store, wanted=ObjectFilter(max_size=1)))) == 2
 
 
 def test_remove_puts_objects_in_the_trash(store: DataStore) -> None:

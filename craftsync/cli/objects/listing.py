@@ -17,7 +17,7 @@ from craftsync.config.addresses import joined, within
 from craftsync.config.parsers import parse_age, parse_seconds, parse_size
 from craftsync.core.model import RemoteObject
 from craftsync.lookup import Place
-from craftsync.objects import Entry, OnSkipped, Wanted
+from craftsync.objects import Entry, ObjectFilter, OnSkipped
 from craftsync.stores.base import now_by
 from craftsync.wording import counted, size_shown
 
@@ -284,7 +284,7 @@ def find(
         since = None
         if max_age is not None:
             since = now_by(place.store.opened(), SystemClock().now_ns()) - max_age
-        wanted = Wanted(name, min_size or 0, max_size, since)
+        wanted = ObjectFilter(name, min_size or 0, max_size, since)
         for each in lookup.found_at(place, recursive=True, may_be_empty=True, on_skipped=skipped):
             if wanted(each.object):
                 _say_found(place, each, flags["json"])

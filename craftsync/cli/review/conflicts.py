@@ -245,7 +245,7 @@ def _conflict_facts(conflict: Conflict) -> dict[str, Any]:
         side: file and {"path": file.path, "size": file.size, "modified": iso(file.mtime_ns)}
         for side, file in sides.items()
     }
-    reason = f"the store's version is beside it as {conflict.copy.path.rpartition('/')[2]}"
+    reason = f"the store's version is next to it as {conflict.copy.path.rpartition('/')[2]}"
     facts = {"type": "conflict", "path": conflict.path, "reason": reason}
     return {**facts, "since": iso(conflict.since_ns), **versions}
 

@@ -21,7 +21,7 @@ from craftsync.lookup import Lookup
 from craftsync.wording import counted, size_shown
 
 if TYPE_CHECKING:
-    from craftsync.engine.review.trash import Restored, StoreTrash, Trash
+    from craftsync.engine.review.trash import Restored, Trash, TrashOfStore
     from craftsync.engine.review.versions import TrashEntry, Wanted
     from craftsync.engine.session import Session
 
@@ -152,11 +152,11 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
 
 
 def _restored(
-    kept: Trash | StoreTrash, run: int | None, wanted: Wanted, how: dict[str, bool]
+    kept: Trash | TrashOfStore, run: int | None, wanted: Wanted, how: dict[str, bool]
 ) -> Iterator[Restored]:
-    from craftsync.engine.review.trash import StoreTrash
+    from craftsync.engine.review.trash import TrashOfStore
 
-    if run is None or isinstance(kept, StoreTrash):
+    if run is None or isinstance(kept, TrashOfStore):
         return kept.restore(wanted, **how)
     return kept.restore_run(run, wanted, **how)
 
@@ -280,9 +280,9 @@ def _is_of_store(flags: Mapping[str, Any]) -> bool:
 @contextmanager
 def _opened_store(
     paths: Sequence[str], flags: dict[str, Any]
-) -> Iterator[tuple[StoreTrash, tuple[str, ...]]]:
+) -> Iterator[tuple[TrashOfStore, tuple[str, ...]]]:
     """Open the trash of the store; the paths are from its root, or words for objects in it."""
-    from craftsync.engine.review.trash import StoreTrash
+    from craftsync.engine.review.trash import TrashOfStore
 
     word = flags["store"]
     where = {
@@ -295,4 +295,4 @@ def _opened_store(
             for path in paths
         )
         store = place.store
-        yield StoreTrash(store.opened_to_change(), moment(), store), inside
+        yield TrashOfStore(store.opened_to_change(), moment(), store), inside

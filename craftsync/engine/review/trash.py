@@ -1,6 +1,6 @@
 """The trash as a person uses it: what is kept, restoring it, undoing a run, and removing it for good.
 
-`Trash` is that of a linked folder, `StoreTrash` that of a store alone.
+`Trash` is that of a linked folder, `TrashOfStore` that of a store alone.
 """
 
 from __future__ import annotations
@@ -361,7 +361,7 @@ class Records(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class StoreTrash:
+class TrashOfStore:
     """What one store keeps of what was replaced or deleted in it, whoever did that, and restoring it there.
 
     Replaced objects go to the trash under `trash_stamp`.

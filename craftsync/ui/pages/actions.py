@@ -12,7 +12,7 @@ from nicegui import ui
 from craftsync import objects
 from craftsync.core.model import OWN_FOLDER
 from craftsync.datastore import DataStore, moment
-from craftsync.engine.review.trash import StoreTrash
+from craftsync.engine.review.trash import TrashOfStore
 from craftsync.errors import CraftsyncError, UsageError
 from craftsync.objects import Entry, Outcome
 from craftsync.ui import page
@@ -150,7 +150,7 @@ class Work:
 
 def _brought_back(store: DataStore, deleted: Iterable[Outcome]) -> Iterator[Outcome]:
     """Write the newest version of each deleted object again."""
-    trash = StoreTrash(store.opened_to_change(), moment(), store)
+    trash = TrashOfStore(store.opened_to_change(), moment(), store)
     for path in (one.path for one in deleted):
         try:
             yield Outcome(path, path, trash.bring_back(path))
