@@ -34,18 +34,18 @@ SOUNDS = {
 }
 PDF = {".pdf": "application/pdf"}
 SHOWN: dict[str, str] = {**IMAGES, **SOUNDS, **PDF}
-"""The content types that are shown, by the end of a name. Neither HTML nor SVG is among them."""
+"""The content types that are shown, by file extension. HTML and SVG are not among them."""
 
 _PIECE = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 Read = Callable[[str, str, int, int], Awaitable[bytes]]
-"""Returns bytes of an object: of which store and path, from where to where."""
+"""Returns bytes of an object; takes store, path, start and end."""
 Size = Callable[[str, str], Awaitable[int]]
 
 
 class Content:
-    """The ASGI application of the second origin, and what gives out its tickets."""
+    """The ASGI application of the second origin; also issues its tickets."""
 
     read: Read
     size: Size
@@ -114,7 +114,7 @@ class Content:
 
 
 def _asked(header: str, size: int) -> tuple[int, int]:
-    """Return the bytes of a Range header, from and to (exclusive); all of them for one that names none."""
+    """Return start and end (exclusive) of a Range header; the whole object if it is invalid."""
     match = _RANGE.fullmatch(header)
     if match is None or not any(match.groups()):
         return 0, size

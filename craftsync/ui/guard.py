@@ -1,4 +1,4 @@
-"""Who may come in: one-time tokens, the session cookie, and the checks before every request.
+"""Access control: one-time tokens, the session cookie, and the checks before every request.
 
 A page on loopback is reachable by every page of every browser tab, so loopback
 alone protects nothing. The Host header keeps out names that an attacker's DNS
@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MOST_TOKENS = 32
-"""Links that were asked for and not used yet; the oldest goes first."""
+"""Unused links; beyond that, the oldest is dropped."""
 _LINK_USED = (
     "This link was used already, or belongs to another start of craftsync ui. In a browser where"
     " the page is open, its menu has a link for another browser; or start craftsync ui anew."
@@ -50,7 +50,7 @@ class Access:
         return token
 
     def redeem(self, token: str) -> str | None:
-        """Return the secret of a new session, `None` for a token that opens none."""
+        """Return the secret of a new session, `None` for an invalid token."""
         with self._lock:
             one_time = next((one for one in self._tokens if _same(one, token)), None)
             if one_time is None and not (self._fixed and _same(self._fixed, token)):
@@ -71,7 +71,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def may_be_named(host: str, listening: str, names: Iterable[str] = ()) -> bool:
-    """Return whether a request may name the server so; `listening` is the address it listens on.
+    """Return whether a request may use this host name; `listening` is the address of the server.
 
     DNS rebinding needs a name that an attacker owns: addresses, and this
     machine's own names, are none.
@@ -134,7 +134,7 @@ class Guard:
             await self._app(_without_prefix(scope), receive, self._adding_headers(send, host))
 
     def _wrong_address(self, scope: Scope, host: str, headers: dict[str, str]) -> str | None:
-        """Return why a request is refused for where it comes from, `None` if it is not."""
+        """Return why the origin of a request is refused, `None` if it is not."""
         name = urlsplit(f"//{host}").hostname or ""
         if not may_be_named(name, self._listening):
             return f"This server is not called {name!r}. Open the link that craftsync ui printed."
@@ -167,7 +167,7 @@ class Guard:
         return cookies[self._cookie].value if self._cookie in cookies else ""
 
     def _adding_headers(self, send: Send, host: str) -> Send:
-        """Return what sends an answer with its headers; the scripts of a page get the nonce of its policy."""
+        """Return a `send` that adds headers; scripts of a page get the nonce of its policy."""
         nonce = token_urlsafe(16)
         policy = self._policy(nonce, host)
         start: Message | None = None
@@ -224,7 +224,7 @@ class Guard:
 
 
 def _without_prefix(scope: Scope) -> Scope:
-    """Return a scope without what only a proxy may say, and NiceGUI would write into the page."""
+    """Return a scope without the headers that only a proxy may set: NiceGUI would write them into the page."""
     kept = [(name, text) for name, text in scope["headers"] if name != b"x-forwarded-prefix"]
     return {**scope, "headers": kept}
 

@@ -1,4 +1,4 @@
-"""Long work that goes on when the page is closed: what it is, how far it has come, and how it ended.
+"""Long work that continues when the page is closed: its progress and its result.
 
 Every browser sees the same jobs. They end with the server, and what they had
 under way resumes with the next run.
@@ -42,7 +42,7 @@ class Job:
         return self.report is not None or self.error is not None
 
     def hear(self, event: Event) -> None:
-        """Note an event of the run; raises `Stopped` once somebody has asked for it."""
+        """Record an event of the run; raises `Stopped` after a request to stop."""
         if self.asked_to_stop:
             raise Stopped("Stopped. What was done is kept; run it again to continue.")
         if isinstance(event, ProgressEvent):
@@ -73,12 +73,12 @@ def begin(workspace: Workspace, title: str, place: str, work: Callable[[OnEvent]
 
 
 def running(workspace: Workspace, place: str) -> list[Job]:
-    """Return the jobs of a page, over or not."""
+    """Return the jobs of a page, finished ones included."""
     return [job for job in workspace.jobs if job.place == place]
 
 
 class Board:
-    """Shows the job of a page, by itself up to date in every browser."""
+    """Shows the job of a page, and updates in every browser."""
 
     def __init__(
         self, workspace: Workspace, place: str, on_end: Callable[[Job], None] = lambda job: None
@@ -147,7 +147,7 @@ def _progress(event: ProgressEvent) -> None:
 
 
 def summary(report: Report) -> str:
-    """Return what a run did, or would do, in a sentence."""
+    """Return a sentence that says what a run did, or would do."""
     moved = {
         "uploaded": report.uploaded,
         "downloaded": report.downloaded,

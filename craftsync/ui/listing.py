@@ -1,4 +1,4 @@
-"""What one level of a store holds, as far as it is listed: sorted, filtered, selected, and cut into windows.
+"""One level of a store, as far as it is listed: sorted, filtered, selected, and shown in windows.
 
 A folder may hold a hundred thousand objects. They are listed in a thread, page
 by page, and a browser is only ever sent the rows that it shows.
@@ -23,13 +23,13 @@ from craftsync.objects import Entry
 
 _PAGE = 1000
 _NONE = -1
-"""Stands in a column for what is not known."""
+"""The value of an unknown size or time."""
 _MOST_BLOCKS = 40
-"""Folders and objects in each part of a picture of what takes space; the others are one block."""
+"""Folders and objects in each part of the size chart; the rest is one block."""
 
 
 class Order(NamedTuple):
-    """What a level is sorted by, and whether from the end; folders always stand before objects."""
+    """The order of a level; folders always come before objects."""
 
     column: str = "name"
     reverse: bool = False
@@ -74,7 +74,7 @@ class Entries:
         return self._names[at]
 
     def size(self, at: int) -> int:
-        """Return the bytes of an entry, less than nothing where they are not known."""
+        """Return the bytes of an entry, negative if unknown."""
         return self._sizes[at]
 
     def time(self, at: int) -> float:
@@ -98,10 +98,10 @@ class Level:
     filter: str = ""
     entries: Entries = field(init=False)
     shown: array[int] = field(default_factory=lambda: array("L"))
-    """Places in `entries`, in the order in which they are shown."""
+    """Indexes into `entries`, in the order shown."""
     selected: set[str] = field(default_factory=set)
     sizes: dict[str, int] = field(default_factory=dict)
-    """Sizes of folders that somebody asked for, in bytes."""
+    """Sizes of folders, in bytes, once requested."""
     skipped: list[Skipped] = field(default_factory=list)
     complete: bool = False
     error: CraftsyncError | None = None
@@ -112,7 +112,7 @@ class Level:
         self.entries = Entries(self.folder)
 
     def close(self) -> None:
-        """End the listing, and let go of what it has found."""
+        """End the listing, and free its entries."""
         self.stopped = True
         self.entries, self.shown, self.selected = Entries(self.folder), array("L"), set()
 
@@ -167,7 +167,7 @@ class Level:
         return name
 
     def size(self, entry: Entry) -> int | None:
-        """Return the bytes of an entry; those of a folder are known once somebody asked."""
+        """Return the bytes of an entry; those of a folder once requested."""
         return self.sizes.get(entry.path) if entry.is_folder else entry.size
 
     def name(self, entry: Entry) -> str:
@@ -183,7 +183,7 @@ class Level:
         return self.entries[self.shown[row]] if 0 <= row < len(self.shown) else None
 
     def row(self, row: int, path: str | None) -> int:
-        """Return where a path is that a browser saw at `row`; a listing under way may have moved it. -1: nowhere."""
+        """Return the row of a path that a browser saw at `row`; a listing under way may have moved it. -1 if it is gone."""
         entry = self.at(row)
         if path is None or (entry is not None and entry.path == path):
             return row
@@ -206,12 +206,12 @@ class Level:
             self.selected = {entry.path}
 
     def picked(self) -> list[Entry]:
-        """Return the selected entries, in the order in which they are shown."""
+        """Return the selected entries, in the order shown."""
         entries = self.entries
         return [entries[at] for at in self.shown if entries.path(at) in self.selected]
 
     def picked_bytes(self) -> int:
-        """Return the bytes of what is selected, as far as they are known."""
+        """Return the known bytes of the selected entries."""
         entries = self.entries
         paths = ((at, entries.path(at)) for at in self.shown)
         known = (
@@ -226,7 +226,7 @@ class Level:
 
 
 def below(store: DataStore, entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield the path of each object that entries stand for: the object itself, or all below a folder."""
+    """Yield the path of each object of the entries: the object itself, or all below a folder."""
     for entry in entries:
         if entry.is_folder:
             yield from (found["path"] for found in objects.find(store, entry.path))
@@ -235,7 +235,7 @@ def below(store: DataStore, entries: Iterable[Entry]) -> Iterator[str]:
 
 
 class Block(NamedTuple):
-    """A part of a picture of what takes space."""
+    """A part of the size chart."""
 
     name: str
     bytes: int

@@ -31,7 +31,7 @@ ELSEWHERE = "Address, command, Python"
 _READY = """document.body.classList.add("ready"); document.querySelector("[data-autofocus]")?.focus();
   document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest" })"""
 _FILLING: WeakKeyDictionary[ui.element, asyncio.Task[None]] = WeakKeyDictionary()
-"""What is being built into a box."""
+"""The task that builds the content of a box."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ _WORK = (
 
 
 def link(path: str, /, **values: str) -> str:
-    """Return the address of a page with its values."""
+    """Return the address of a page with its parameters."""
     return f"{path}?{urlencode(values)}" if values else path
 
 
@@ -138,13 +138,13 @@ def _link_dialog(workspace: Workspace) -> None:
 
 
 def text(content: object, classes: str = "", tag: str = "div") -> TextElement:
-    """Show text, whatever is in it."""
+    """Show text; never as markup."""
     element = TextElement(tag=tag, text=str(content))
     return element.classes(classes) if classes else element
 
 
 def icon_button(icon: str, name: str, on_click: Callable[[], object]) -> ui.button:
-    """A round button; `name` is what it does, for those who see it and those who do not."""
+    """A round button; `name` is its tooltip and its name for screen readers."""
     button = ui.button(icon=icon, on_click=on_click, color=None).props("flat round dense")
     button.props["aria-label"] = name
     return button.tooltip(name)
@@ -169,7 +169,7 @@ def once(do: Callable[[], Awaitable[None]]) -> Callable[[ClickEventArguments], A
 
 
 def menu(items: Mapping[str, Callable[[], object]]) -> None:
-    """Let the button around it open a menu of what can be done."""
+    """Make the enclosing button open a menu of actions."""
     with ui.menu():
         for name, do in items.items():
             ui.menu_item(name, do).props("role=menuitem")
@@ -177,7 +177,7 @@ def menu(items: Mapping[str, Callable[[], object]]) -> None:
 
 @contextmanager
 def dialog(title: str) -> Iterator[ui.dialog]:
-    """Open a dialog with what is built within."""
+    """Open a dialog; its content is built in the block."""
     with ui.dialog() as box, ui.card():
         box.props["aria-label"] = title
         box.on("hide", box.delete)
@@ -187,7 +187,7 @@ def dialog(title: str) -> Iterator[ui.dialog]:
 
 
 async def confirmed(question: str, detail: str, do: str) -> bool:
-    """Ask a person before what cannot be undone, or moves much."""
+    """Ask for confirmation before what cannot be undone, or moves much."""
     with ui.dialog() as box, ui.card():
         box.props["aria-label"] = question
         text(question, tag="h2")
@@ -201,7 +201,7 @@ async def confirmed(question: str, detail: str, do: str) -> bool:
 
 
 def empty(icon: str, what: str, do: str = "") -> None:
-    """Say that nothing is there, and what to do."""
+    """Show that nothing is there, and what to do."""
     with ui.element("div").classes("empty"):
         ui.icon(icon).props("aria-hidden=true")
         text(what)
@@ -226,7 +226,7 @@ def message_of(error: Exception) -> str:
 
 @asynccontextmanager
 async def errors_shown() -> AsyncIterator[None]:
-    """Show an error of what a person has just asked for, and go on."""
+    """Show an error of the block, and continue."""
     try:
         yield
     except CraftsyncError as error:
@@ -287,7 +287,7 @@ class Part:
 
 
 def facts(rows: Mapping[str, object]) -> None:
-    """Show names and values; those without a value are left out."""
+    """Show names and values, without empty values."""
     with ui.element("dl").classes("facts"):
         for name, value in rows.items():
             if value not in (None, ""):

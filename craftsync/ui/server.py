@@ -29,7 +29,7 @@ from craftsync.ui.workspace import Workspace
 
 _STOP_SECONDS = 1
 _RECONNECT_SECONDS = 30.0
-"""For how long a page may be out of reach before it starts anew, and loses what was typed into it."""
+"""How long a page may be disconnected before it is reloaded, and loses what was typed into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def serve(
 
 
 def _application(workspace: Workspace) -> ASGIApp:
-    """Return the page, every route of it registered."""
+    """Return the application of the page, with all routes."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     # An address that does not exist is the browser's affair, not a warning on the terminal.
     logging.getLogger("nicegui").addFilter(

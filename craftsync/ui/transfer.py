@@ -38,7 +38,7 @@ from craftsync.ui.workspace import Workspace
 _RESERVE = 64 << 20
 """Bytes of the temporary folder's disk that an upload leaves free."""
 _PIECES = 8
-"""Pieces that a reader is ahead of the browser."""
+"""Pieces that a reader may be ahead of the browser."""
 _EARLIEST_YEAR = 1980
 """No zip holds an earlier time."""
 _STATUS: tuple[tuple[type[CraftsyncError], int], ...] = (

@@ -1,4 +1,4 @@
-"""Paths as a tree of folders with counts and sizes, of which a person ticks a part."""
+"""A tree of folders with counts and sizes, in which a person selects paths."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_PATHS = 5_000
 
 @dataclass(slots=True)
 class Node:
-    """A folder: what is in it, and what all below it comes to."""
+    """A folder: its entries, and the number and size of all files below it."""
 
     path: str = ""
     folders: dict[str, Node] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Node:
         node.files[path] = size
 
     def ticked(self, leaves: frozenset[str], split: Callable[[str], bool]) -> list[str]:
-        """Return the fewest paths that mean these files: a folder of which all are meant is one, unless it is `split`."""
+        """Return the fewest paths that select these files: a folder with all its files is one, unless it is `split`."""
         found: list[str] = []
         for node in self.folders.values():
             inside = node.ticked(leaves, split)
@@ -48,7 +48,7 @@ class Node:
         return found + [path for path in self.files if path in leaves]
 
     def covered(self, path: str) -> int:
-        """Return how many files a path below this folder stands for."""
+        """Return how many files a path below this folder selects."""
         if path in self.files:
             return 1
         node = self
@@ -59,7 +59,7 @@ class Node:
         return node.count
 
     def shown(self) -> list[dict[str, Any]]:
-        """Return the tree as `ui.tree` takes it."""
+        """Return the tree in the format of `ui.tree`."""
         folders = [
             {
                 "id": f"{node.path}/",
@@ -107,7 +107,7 @@ class Ticks:
         return self._root.bytes
 
     def ticked(self) -> Sequence[str]:
-        """Return the paths that are ticked, whole folders as one."""
+        """Return the selected paths, whole folders as one."""
         leaves = frozenset(self._tree.props.get("ticked") or ())
         return self._root.ticked(leaves, lambda folder: self._exact or folder in self._split)
 

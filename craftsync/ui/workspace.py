@@ -1,4 +1,4 @@
-"""What every page stands on: the configuration, the linked folders, the stores, and threads for what waits.
+"""Shared by all pages: the configuration, the linked folders, the open stores, and threads for blocking calls.
 
 All of it is what the command line uses; the pages only show it. Several
 browsers share one workspace, so they see the same.
@@ -40,13 +40,13 @@ class Workspace:
     content: Content
     access: Access
     theme: bool | None = None
-    """Dark, light, or (`None`) as the system has it."""
+    """Dark, light, or as the system (`None`)."""
     jobs: list[Any] = field(default_factory=list)
-    """What runs, or has run, for the pages (`jobs.Job`)."""
+    """Jobs of the pages, finished ones included (`jobs.Job`)."""
     at_work: set[str] = field(default_factory=set)
-    """The linked folders (`key_of`) of which a page has begun a run that is under way."""
+    """The linked folders (`key_of`) with a run under way that a page has begun."""
     plans: dict[str, Path] = field(default_factory=dict)
-    """Plan files that can be looked at, by what stands for them in an address."""
+    """Plan files, by their key in the address of a page."""
     _stores: dict[str, DataStore] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
@@ -71,7 +71,7 @@ class Workspace:
         return Path(named).expanduser() if named else configuration.default_file()
 
     async def in_thread(self, call: Callable[..., T], *words: Any) -> T:
-        """Return what a call that waits returns, without holding up the server.
+        """Return the result of a blocking call, without blocking the server.
 
         The thread does not keep the process alive: a stop waits for no store.
         """
@@ -80,7 +80,7 @@ class Workspace:
 
     @property
     def asked(self) -> RunOptions:
-        """What a call of the command line with the same flags would ask of a run."""
+        """The options of a run, from the flags of `craftsync ui`."""
         return cast(RunOptions, dict(self.where))
 
     def config(self) -> configuration.Config:
@@ -128,7 +128,7 @@ class Workspace:
             self._stores.clear()
 
     def ask(self, pair: Pair, verb: str, **arguments: Any) -> Any:
-        """Return what the daemon of a linked folder answers, `None` when none runs."""
+        """Send a request to the daemon of a linked folder; return its response, `None` if none runs."""
         return control.ask(self.control_folder(pair), verb, **arguments)
 
     def control_folder(self, pair: Pair) -> Path:
@@ -137,7 +137,7 @@ class Workspace:
         return control.folder_of(self.state_dir, root, store)
 
     def facts(self, pair: Pair) -> Mapping[str, Any]:
-        """Return how a linked folder stands: the fields of `status --json`. Never raises a `CraftsyncError`."""
+        """Return the status of a linked folder: the fields of `status --json`. Never raises a `CraftsyncError`."""
         try:
             live: dict[str, Any] | None = self.ask(pair, "status")
             facts = opening.standing(pair, self.state_dir, live)
@@ -153,7 +153,7 @@ class Workspace:
 
 
 def key_of(pair: Pair) -> str:
-    """Return what stands for a linked folder in the address of a page."""
+    """Return the key of a linked folder in the address of a page."""
     return pair.folder or f"{pair.root} {places.address_of(pair.location)}"
 
 
@@ -162,7 +162,7 @@ def name_of(pair: Pair) -> str:
 
 
 def short(address: str) -> str:
-    """Return the end of an address, which tells stores apart in a narrow list."""
+    """Return the end of an address, for a narrow list."""
     return address.rstrip("/").rpartition("/")[2] or address
 
 

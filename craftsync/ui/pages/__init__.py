@@ -1,4 +1,4 @@
-"""Every page and route there is; each is built by the module it is imported from."""
+"""All pages and routes; each is built by the module it is imported from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done with selected objects, each with its question before, its progress, and the way back."""
+"""Actions on selected objects, each with its question, its progress, and undo."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _MOST_FAILURES = 20
 
 
 class Undo(NamedTuple):
-    """The way back: objects that were moved, as (where to, where from), or what was deleted."""
+    """How to undo: moved objects as (target, source), or deleted ones."""
 
     what: str
     moved: list[tuple[str, str]]
     deleted: list[Outcome]
     store: str = ""
-    """Where moved objects are now, if that is another store."""
+    """The store that moved objects are in now, if another."""
 
 
 @dataclass(slots=True)
 class _Tally:
-    """How far several objects have come; a thread counts, the page shows."""
+    """The progress of an action; a thread counts, the page shows."""
 
     done: int = 0
     bytes: int = 0
@@ -57,7 +57,7 @@ class _Tally:
 
 
 class Work:
-    """What can be done with the entries that are selected in a folder of a store."""
+    """The actions on the entries selected in a folder of a store."""
 
     def __init__(self, workspace: Workspace, at: str, folder: str, entries: list[Entry]) -> None:
         self.entries = entries
@@ -81,7 +81,7 @@ class Work:
         return await self._moved("Rename", [(entry, target)], self._at, overwrite=False)
 
     async def _refuse_taken(self, folder: str) -> None:
-        """Raise `UsageError` where a folder of that name has something in it: they would become one."""
+        """Raise `UsageError` if a folder of that name has content: both would become one."""
         found = objects.listing(self._store, folder)
         if await self._workspace.in_thread(next, found, None) is not None:
             raise UsageError(
@@ -132,7 +132,7 @@ class Work:
         return Undo("delete", [], tally.finished) if tally.finished else None
 
     async def take_back(self, undo: Undo) -> None:
-        """Undo the last of what was done here; nothing that is there by now is replaced."""
+        """Undo an action; objects that exist by now are not replaced."""
         if undo.moved:
             source = self._workspace.store(undo.store)
             outcomes = objects.move_each(source, self._store, undo.moved, overwrite=False)
@@ -160,7 +160,7 @@ def _brought_back(store: DataStore, deleted: Iterable[Outcome]) -> Iterator[Outc
 
 
 def _pairs(store: DataStore, placed: Iterable[tuple[Entry, str]]) -> Iterator[tuple[str, str]]:
-    """Yield each object with where it goes: all below a folder goes with it."""
+    """Yield each object with its target, including all below a folder."""
     for entry, target in placed:
         for path in below(store, [entry]):
             yield path, target + path[len(entry.path) :]
@@ -169,7 +169,7 @@ def _pairs(store: DataStore, placed: Iterable[tuple[Entry, str]]) -> Iterator[tu
 async def _carried_out(
     workspace: Workspace, what: str, begin: Callable[[], Iterator[Outcome]]
 ) -> _Tally:
-    """Do something with several objects, with progress and a way to stop; says how it ended."""
+    """Carry out an action, with progress and a stop button; shows the result."""
     tally = _Tally()
 
     def show() -> None:
@@ -218,7 +218,7 @@ def _refuse_path(name: str) -> None:
 
 
 async def _answered(title: str, label: str, value: str, do: str) -> str | None:
-    """Ask for a word."""
+    """Ask for a text."""
     with ui.dialog() as box, ui.card():
         box.props["aria-label"] = title
         page.text(title, tag="h2")
@@ -247,7 +247,7 @@ class _Target(NamedTuple):
 async def _target(
     workspace: Workspace, what: str, at: str, folder: str, entries: list[Entry]
 ) -> _Target | None:
-    """Ask where entries go."""
+    """Ask for the target of entries."""
     stores = {at: at, **page.stores(workspace)}
     with ui.dialog() as box, ui.card():
         box.props["aria-label"] = what
@@ -276,7 +276,7 @@ async def _target(
 
 
 def addresses(at: str, path: str) -> None:
-    """Show how to name an object elsewhere."""
+    """Show the addresses of an object."""
     name = path.rpartition("/")[2] or "copy"
     try:
         location = str(DataStore(at).location)

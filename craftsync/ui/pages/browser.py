@@ -1,4 +1,4 @@
-"""The page of a store: one level at a time, upload and download, and what is done with what is selected."""
+"""The page of a store: one level at a time, upload and download, and actions on selected objects."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from craftsync.wording import counted, size_shown
 
 _ROWS = 120
 _SOONEST, _LATEST = 0.03, 0.5
-"""Seconds between two looks at a listing under way."""
+"""Seconds between two updates of a listing under way."""
 
 
 class Rows(Element, component="store_rows.js"):
-    """The rows that are shown of a level."""
+    """The shown rows of a level."""
 
 
 class Uploader(Element, component="store_upload.js"):
@@ -167,7 +167,7 @@ class _Browser:
         return page.link("/store", **{name: value for name, value in values.items() if value})
 
     def _begin(self) -> None:
-        """List the level, in place of what is shown."""
+        """List the level, and show it."""
         store = self.workspace.store(self.at)
         order, wanted = Order(), ""
         if hasattr(self, "level"):
@@ -345,7 +345,7 @@ class _Browser:
 
 
 async def _asked_of_upload(clash: list[str]) -> str | None:
-    """Ask what becomes of what is there already: `replace` or `keep`; `None` to upload nothing."""
+    """Ask what to do with existing objects: `replace` or `keep`; `None` to upload nothing."""
     some = ", ".join(clash[:3]) + (" …" if len(clash) > 3 else "")
     with ui.dialog() as box, ui.card():
         box.props["aria-label"] = "Upload"

@@ -1,4 +1,4 @@
-"""The page of conflicts: both versions side by side, what differs, and which is to stay."""
+"""The page of conflicts: both versions side by side, their differences, and which one to keep."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ class _Conflicts:
                     image.props["src"], image.props["alt"] = address, title
 
     def _texts(self, conflict: Conflict) -> tuple[str, str] | None:
-        """Return both versions as text, `None` where one is no short text."""
+        """Return both versions as text, `None` if one is not a short text."""
         found = []
         store = self._workspace.store(str(self._pair.root))
         for file in (conflict.local, conflict.copy):
@@ -257,7 +257,7 @@ class Row(NamedTuple):
 
 
 def table_difference(folder: str, store: str) -> tuple[list[str], list[Row], str]:
-    """Return titles, the rows that differ, and the column that rows are known by (empty: their place)."""
+    """Return titles, the rows that differ, and the column that identifies rows (empty: their position)."""
     ours, theirs = (
         list(csv.reader(io.StringIO(text), delimiter=preview.delimiter(text)))
         for text in (folder, store)
@@ -281,7 +281,7 @@ def table_difference(folder: str, store: str) -> tuple[list[str], list[Row], str
 
 
 def _key_of(*tables: list[list[str]]) -> int | None:
-    """Return the first column that is named the same in both, and in which no value is twice."""
+    """Return the first column that both have, without repeated values."""
     if not all(tables) or tables[0][0] != tables[1][0]:
         return None
     for at in range(len(tables[0][0])):

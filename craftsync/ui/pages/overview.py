@@ -1,4 +1,4 @@
-"""The overview: how each linked folder stands, by itself up to date."""
+"""The overview: the status of each linked folder, updated by itself."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class _Card:
             _Chart(workspace, pair, ui.element("div"))
 
     def show(self, facts: Facts) -> None:
-        """Show how the folder stands now."""
+        """Show the present status of the folder."""
         state, mode, reason = str(facts["state"]), facts["mode"], facts.get("reason")
         headline, progress, rows = _headline(facts), facts.get("progress"), _known(facts)
         waiting = [(name, int(facts[name])) for name in _WAITS if facts.get(name)]
@@ -159,7 +159,7 @@ def _known(facts: Facts) -> dict[str, object]:
 
 
 def _headline(facts: Facts) -> tuple[str, str]:
-    """Return what is known of being in sync, and its colour."""
+    """Return whether the folder is in sync, in words, and a colour."""
     if facts.get("waiting") or facts.get("pending") or any(facts.get(name) for name in _WAITS):
         return "Not in sync: see below", "warn"
     if facts["state"] == "watching" and facts["last_success"]:

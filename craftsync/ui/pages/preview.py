@@ -1,4 +1,4 @@
-"""What is in an object, as far as a look at its beginning tells; nothing of the object's is ever run.
+"""Previews of objects, from their beginning; nothing in an object is ever run.
 
 Text stays text, HTML and SVG too. Images, sounds and PDF files are shown from
 the second origin (`content`). Only ranges are read, never a whole large object.
@@ -145,11 +145,11 @@ class Content:
 
 
 Ready = Callable[[], None]
-"""Builds what is shown; what it shows has been read."""
+"""Builds a preview; the content has been read."""
 
 
 def show_text(content: Content) -> Ready:
-    """Show text with line numbers, and of what is none the first bytes."""
+    """Show text with line numbers; of anything else, the first bytes."""
     text = content.text(_HEAD)
     if text is None:
         return lambda: _bytes(content)
@@ -191,7 +191,7 @@ def _bytes(content: Content) -> None:
 
 
 def show_table(content: Content) -> Ready:
-    """Show the first rows of CSV or TSV, a type for each column, and on a click what is in one."""
+    """Show the first rows of CSV or TSV, the type of each column, and on a click its values."""
     text = content.text(_TABLE_HEAD)
     if text is None:
         return lambda: _bytes(content)
@@ -209,13 +209,13 @@ def show_table(content: Content) -> Ready:
 
 
 def delimiter(text: str) -> str:
-    """Return what separates the columns of a text."""
+    """Return the separator of the columns of a text."""
     line = text.partition("\n")[0]
     return max(",;\t|", key=line.count)
 
 
 def columns(titles: Sequence[str], rows: Sequence[Sequence[object]], summary: str) -> None:
-    """Show a table of data with types, and below it what is in the column that is chosen."""
+    """Show a table with types, and below it the values of the chosen column."""
     shown = [[_cut(value) for value in row[:_MOST_COLUMNS]] for row in rows]
     kinds = [
         kind_of([row[at] for row in shown if at < len(row)])
@@ -250,7 +250,7 @@ def _cut(value: object) -> str:
 
 
 def kind_of(values: Sequence[str]) -> str:
-    """Return what all values of a column are, but for empty ones: integer, number, date or text."""
+    """Return the type of all values of a column except empty ones: integer, number, date or text."""
     given = [value for value in values if value.strip()]
     for kind, parse in (("integer", int), ("number", float), ("date", datetime.fromisoformat)):
         with suppress(ValueError):
@@ -298,7 +298,7 @@ def histogram(values: Sequence[str]) -> tuple[list[str], list[int]]:
 
 
 def show_json(content: Content) -> Ready:
-    """Show JSON with indentation; what is too large for that, or is none, as the text it is."""
+    """Show JSON with indentation; as plain text if it is too large, or invalid."""
     if content.size <= _HEAD:
         with suppress(ValueError, RecursionError):
             lines = json.dumps(

@@ -1,4 +1,4 @@
-"""The pages of what went, or would go: held deletes, the trash, and the history."""
+"""The pages of held deletes, the trash, and the history."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class _Held(NamedTuple):
 
 
 class _Deletes:
-    """Held deletes of a linked folder: what would go, and a person's word on it."""
+    """The held deletes of a linked folder, to approve or reject."""
 
     def __init__(self, workspace: Workspace, pair: Pair, box: ui.element) -> None:
         self.box = box
@@ -159,7 +159,7 @@ class _Deletes:
         await self.show()
 
     def _carried_out(self, verb: str, paths: Sequence[str] | None) -> str:
-        """Have the daemon do it, or do it here when none runs."""
+        """Send the decision to the daemon; if none runs, carry it out here."""
         if control.send_decision(self._workspace.control_folder(self._pair), verb, paths):
             return "Handed to the daemon"
         approval = Approval(verb == "approve", None if paths is None else tuple(paths))
@@ -174,7 +174,7 @@ class _Deletes:
 
 
 class _Trash:
-    """What can be brought back, run by run or path by path."""
+    """What can be restored, by run or by path."""
 
     def __init__(self, workspace: Workspace, pair: Pair, box: ui.element) -> None:
         self._workspace, self._pair, self._box = workspace, pair, box
@@ -308,7 +308,7 @@ class _Trash:
 
 
 def show_restored(ended: Sequence[Restored]) -> None:
-    """Say what was brought back, and what was not and why."""
+    """Show what was restored, and what was not and why."""
     counts = Counter(one.status for one in ended)
     summary = [f"{counts[status]:,} {word}" for status, word in _ENDED.items() if counts[status]]
     left = [one for one in ended if one.status not in _ENDED]

@@ -34,7 +34,7 @@ from craftsync.wording import counted, size_shown
 _MOST_SHOWN = 500
 _LARGEST_PLAN = 256 << 20
 _PLANS: list[tempfile.TemporaryDirectory[str]] = []
-"""The folder of the plans, for as long as the server runs."""
+"""The folder of the plans; removed when the server ends."""
 
 
 def register(app: FastAPI, workspace: Workspace) -> None:
@@ -138,7 +138,7 @@ def _what_copy_does(*, delete: bool) -> str:
 
 @dataclass(slots=True)
 class _PlanPage:
-    """A plan: made for a linked folder, or opened from a file; looked at, then carried out."""
+    """A plan: made for a linked folder or read from a file, reviewed, then carried out."""
 
     workspace: Workspace
 
@@ -179,7 +179,7 @@ class _PlanPage:
         ui.button("Make a plan", on_click=page.once(make)).props("unelevated")
 
     def _new(self) -> str:
-        """Return what stands for a new plan file."""
+        """Return the key of a new plan file."""
         if not _PLANS:
             _PLANS.append(tempfile.TemporaryDirectory(prefix="craftsync-plans-"))
         file = token_urlsafe(8)

@@ -42,7 +42,7 @@ def register(workspace: Workspace) -> None:
 
 
 class _Settings:
-    """What is configured, and a form for another linked folder."""
+    """The configuration, and a form for a new linked folder."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -104,7 +104,7 @@ class _Settings:
             ui.notify(await self._workspace.in_thread(self._tried, word), type="positive")
 
     def _tried(self, word: str) -> str:
-        """List the beginning of a store; raises what is wrong with it."""
+        """List the beginning of a store; raises its error."""
         location = places.resolve(word, self._known(), pairs.access_of(self._workspace.where))
         if isinstance(location, DirectoryLocation) and not location.path.is_dir():
             return f"{location} is not there yet, and will be made"
@@ -139,7 +139,7 @@ class _Settings:
         self._workspace.forget_stores()
 
     def _form(self) -> None:
-        """Take what links a folder: where it is, its store, and what it is called."""
+        """The form for a new linked folder: its path, its store and its name."""
         with ui.expansion("Link a folder", icon="add").classes("card").props("dense dense-toggle"):
             with ui.element("div").classes("two"):
                 root = ui.input("Folder on this machine").props("outlined dense")
@@ -210,7 +210,7 @@ class _Settings:
 
 
 def _variables() -> list[str]:
-    """Return the names of the variables that say something to craftsync; what they say may be secret."""
+    """Return the names of the set variables that craftsync reads; their values may be secret."""
     own = [name for name in os.environ if name.startswith("CRAFTSYNC_")]
     others = ("CRAFT_AI_SDK_TOKEN", "CRAFT_AI_ENVIRONMENT_URL", "AWS_PROFILE", "AWS_ACCESS_KEY_ID")
     return sorted([*own, *(name for name in others if name in os.environ)])
@@ -224,7 +224,7 @@ def _place_of(section: str, name: str, config: Config) -> str:
 
 
 def _rows(section: str, keys: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return each key there can be, its value and where that comes from; what is given stands first."""
+    """Return each key with its value and the origin of that; set keys come first."""
     rows = options.keys("folder")
     if section == "environments":
         rows = (Option("store", "The kind of store."), *options.keys(keys["store"]))
