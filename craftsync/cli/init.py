@@ -122,7 +122,7 @@ def _ask(words: tuple[str, ...], questions: _Questions) -> None:
     """Have name, root (absolute) and store accepted; on a terminal it asks for what is missing or refused."""
     on_terminal = sys.stdin.isatty()
     if len(words) > len(("name", "root", "store")) or (len(words) < 2 and not on_terminal):
-        raise UsageError("Give a folder and a store.", remedy="Use [NAME] ROOT STORE.")
+        raise UsageError("A folder and a store are needed.", remedy="Give [NAME] ROOT STORE.")
     name = words[0] if len(words) == 3 else None
     root, store = (*words[-2:], None, None)[:2]
     if not on_terminal:
