@@ -76,46 +76,56 @@ def confirming_store(
         return
     with workers(4, "identity", store) as pool:
         found = pool.submit(find_identity, store, known_identity(database))
-        identity = partial(confirm_store, store, state, create=False, found=found)
         if not is_to_be_tried:
             load_features(store, database, clock, may_write=False)
         if is_known or not may_write:
-            yield Confirmation(identity=identity)
+            yield Confirmation(identity=partial(_confirm, store, state, found))
             return
-        first = _FirstContact(store, state, clock, pool)
-        first.begin(found, tries=is_to_be_tried, lists=lists)
-        yield Confirmation(first.features, identity, first.identity_file, first.listing)
+        first = _FirstContact(store, state, clock, found)
+        first.begin(pool, tries=is_to_be_tried, lists=lists)
+        yield Confirmation(first.features, first.identity, first.identity_file, first.listing)
         first.identity_file()
+
+
+def _confirm(store: Store, state: PairState, found: Future[StoreIdentity | None]) -> None:
+    confirm_store(store, state, create=False, found=found)
 
 
 class _FirstContact:
     """Probes a new store, lists it and gives it an identity file, each as soon as it can be."""
 
     def __init__(
-        self, store: Store, state: PairState, clock: Clock, pool: ThreadPoolExecutor
+        self,
+        store: Store,
+        state: PairState,
+        clock: Clock,
+        found: Future[StoreIdentity | None],
     ) -> None:
-        self._store, self._state, self._clock, self._pool = store, state, clock, pool
+        self._store, self._state, self._clock, self._found = store, state, clock, found
         self._was_sorted = store.features.sorted_listing
         self._begun: Future[Iterator[RemoteObject | Skipped]] | None = None
         self._probed: Future[str | None] | None = None
 
-    def begin(self, found: Future[StoreIdentity | None], *, tries: bool, lists: bool) -> None:
+    def begin(self, pool: ThreadPoolExecutor, *, tries: bool, lists: bool) -> None:
         """Send what depends on no answer: `tries` and `lists` say whether to probe and to list."""
-        submit = self._pool.submit
         if tries:
-            self._probed = submit(self._store.prepare, None)
+            self._probed = pool.submit(self._store.prepare, None)
         if lists:
-            self._begun = submit(_begun, self._store)
-        self._written = submit(_with_identity, self._store, found, self._probed)
+            self._begun = pool.submit(_begun, self._store)
+        self._written = pool.submit(_with_identity, self._store, self._found, self._probed)
 
     def features(self) -> None:
         probed, self._probed = self._probed, None
         if probed is not None:
             _save_features(probed.result(), self._state.database, self._clock)
 
+    def identity(self) -> None:
+        _confirm(self._store, self._state, self._found)
+
     def identity_file(self) -> None:
         blocking(self._written.exception)
-        confirm_store(self._store, self._state, create=False, found=self._written)
+        self._found = self._written  # What was found before it was written is out of date.
+        self.identity()
 
     def listing(self) -> Iterable[RemoteObject | Skipped] | None:
         """Return the listing, unless it was begun in the belief in an order that the store turned out not to keep."""
