@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -25,7 +25,7 @@ from craftsync.errors import (
     PreconditionFailed,
     StoreUnavailable,
 )
-from craftsync.hashing import update_in_place
+from craftsync.hashing import Hash, update_in_place
 from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
@@ -419,16 +419,24 @@ def _hashed(
 ) -> tuple[RemoteObject, bytes, bytes]:
     """Hash the parts in order as they arrive; return the object's description, its SHA-256 and its MD5.
 
-    The MD5 is computed only if it is the best that is known of the content.
+    The MD5 is computed only if it is the best that is known of the content, and
+    in a thread of its own: it takes longer than the SHA-256.
     """
     digest, md5 = sha256(), hashlib.md5(usedforsecurity=False)
-    for number, part in enumerate(parts):
-        described = part.result() or described
-        assert described is not None
+
+    def update(hashed: Hash, number: int) -> None:
         for block in temporary.blocks(number * PART, PART):
-            digest.update(block)
-            if _is_told_by_md5(described):
-                md5.update(block)
+            hashed.update(block)
+
+    with ThreadPoolExecutor(1, "md5") as beside:
+        for number, part in enumerate(parts):
+            described = part.result() or described
+            assert described is not None
+            is_told = _is_told_by_md5(described)
+            second = beside.submit(update, md5, number) if is_told else None
+            update(digest, number)
+            if second is not None:
+                second.result()
     assert described is not None
     return described, digest.digest(), md5.digest()
 
