@@ -118,6 +118,7 @@ def test_version_and_help_load_no_yaml_rich_or_cloud_library(
         (["push", "--recursive", "root", "./store"], "All that is in a folder takes part."),
         (["put", "-a.txt", "./store/"], "For the file of that name write ./-a.txt."),
         (["help", "pusch"], "Did you mean push?"),
+        (["find", "./root", "-name", "a"], "Did you mean --name?"),
         (["rm", "./root/a.txt"], "lies in the linked folder"),
     ],
 )

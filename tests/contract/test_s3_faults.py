@@ -653,6 +653,7 @@ REFUSALS = [
     (error(412, "PreconditionFailed"), PreconditionFailed),
     (error(404, "NoSuchKey"), ObjectRefused),
     (error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3")), StoreError),
+    (error(302, ""), StoreError),
     (error(501, "NotImplemented"), NotSupported),
     (error(400, "InvalidArgument"), StoreError),
 ]
@@ -671,6 +672,8 @@ def test_refused_write_explains_its_reason(
     message = str(refused.value)
     assert message.endswith(".") and "\n" not in message
     assert not any(word in message for word in ("Debug", "Retry", "{", "<"))
+    assert ("clock" in refused.value.remedy) == (b"TooSkewed" in answer.body)
+    assert ("login page" in refused.value.remedy) == (answer.status == 302)
 
 
 def test_wrong_region_error_names_the_right_one(open_s3: OpenS3) -> None:

@@ -71,6 +71,7 @@ BROKEN = {
     "nothing": lambda page: b"",
     "no word of more": lambda page: page.replace(b"IsTruncated", b"Else"),
     "a size that is none": lambda page: page.replace(b"<Size>10<", b"<Size>ten<", 1),
+    "a negative size": lambda page: page.replace(b"<Size>10<", b"<Size>-10<", 1),
     "a time that is none": lambda page: page.replace(b"2026-11", b"2026-99", 1),
     "an entry without a key": lambda page: page.replace(b"Key>", b"Nokey>"),
 }
@@ -89,8 +90,10 @@ def test_listing_with_a_broken_page_raises(serve: Serve, fault: str, bad_page: i
         return answer._replace(body=BROKEN[fault](answer.body)) if count == bad_page else answer
 
     store, _ = serve(script)
-    with pytest.raises(ListingBroken):
+    with pytest.raises(ListingBroken) as broken:
         paths(store)
+    is_page = fault == "a web page"
+    assert ("login page" in broken.value.remedy) == is_page, broken.value.remedy
 
 
 @pytest.mark.parametrize(

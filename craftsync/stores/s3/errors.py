@@ -48,6 +48,9 @@ _TRANSIENT = {
     "TooManyRequests",
 }
 _DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest"}
+_ANOTHER_ANSWERS = (
+    "A proxy or a login page may answer in its place: check the network and the endpoint."
+)
 _NOT_DONE = {429, 503}
 """Statuses that say the request was turned away; after any other 5xx it may have been carried out."""
 
@@ -166,11 +169,14 @@ def _about_the_store(answer: Refusal, where: str) -> StoreError:
         kind = RequestDenied if path_only else StoreDenied
         return kind(f"{where}: {why.rstrip('.')}.", remedy=_rights(answer))
     other = NotSupported if answer.status == 501 else StoreError
-    return other(f"{where}{': ' + answer.message if answer.message else ''}.")
+    remedy = _ANOTHER_ANSWERS if 300 <= answer.status < 400 else ""
+    return other(f"{where}{': ' + answer.message if answer.message else ''}.", remedy=remedy)
 
 
 def _rights(answer: Refusal) -> str:
     """Return what to do about a refusal."""
+    if answer.code == "RequestTimeTooSkewed":
+        return "Set the clock of this machine, such as by timedatectl set-ntp true."
     if answer.code in ("", "AccessDenied"):
         return (
             "Check the credentials and their rights. "
@@ -219,7 +225,7 @@ def unconfirmed(location: str, key: str, what: str) -> Unconfirmed:
     return Unconfirmed(
         f"{location} reported success for {key}, but without {what}: the answer may not come from"
         " the store.",
-        remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
+        remedy=_ANOTHER_ANSWERS,
         ambiguous=True,
     )
 
@@ -242,4 +248,5 @@ def not_encrypted(location: str, asked: str) -> StoreError:
 
 def broken(location: str, why: str) -> ListingBroken:
     """Return the error for a listing that proves nothing."""
-    return ListingBroken(f"The listing of {location} is broken: {why}.", remedy="Try again later.")
+    remedy = _ANOTHER_ANSWERS if "<html>" in why else "Try again later."
+    return ListingBroken(f"The listing of {location} is broken: {why}.", remedy=remedy)

@@ -170,6 +170,8 @@ def entries(
             strict=False,  # The last four never end.
         )
         found = list(map(RemoteObject._make, fields))
+        if "-" in "".join(page.sizes):
+            raise ValueError("a size is negative")
     except ValueError as error:
         raise BrokenPage("an entry has a time or size that is none") from error
     if _all_ordinary(paths) and max((item.size for item in found), default=0) < LIMIT:
