@@ -185,8 +185,8 @@ def test_a_change_without_a_known_store_is_refused(craftsync: Craftsync) -> None
     assert craftsync.files("plain") == {"a": "a"}
     assert craftsync("put", "new", "./plain/a", "--store", "./plain").code == 0
     assert craftsync("rm", "./plain/a", "--store", "./plain").code == 0
-    craftsync("put", "new", "./plain/inner/x")
-    folder = craftsync("stat", "./plain/inner")
+    assert craftsync("put", "new", "./plain/inner/x", "--store", "./plain").code == 0
+    folder = craftsync("stat", "./plain/inner", "--store", "./plain")
     assert "there are objects below it, such as ./plain/inner/x." in folder.err
     missing = craftsync("get", "./plain/inner/x", "new folder/")
     assert missing.err.endswith("Make the folder first: mkdir -p 'new folder'\n")
