@@ -28,7 +28,7 @@ from craftsync.net.tasks import Pool, weight_of
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import State
 from craftsync.state.plan import Step
-from craftsync.state.unflushed import YOUNG_NS, note_unflushed
+from craftsync.state.unflushed import Ages, note_unflushed
 from craftsync.stores.base import cancel, renew
 from craftsync.stores.sources import briefly
 
@@ -102,6 +102,7 @@ class Executor:
         self._parts: list[tuple[str, int]] = []
         self._in_flight = 0
         self._recording = 0
+        self._ages = Ages(state.database, clock)
         self._flushed_at = clock.monotonic()
         self._failures = 0
         self._denials = 0
@@ -366,7 +367,8 @@ class Executor:
         done = {outcome.action.kind for outcome in finished if outcome.rows or outcome.forget}
         made = {Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE}
         may_be_lost = any(map(self._may_be_lost, finished))
-        if done & made or (may_be_lost and self._carrier.policy.deletes):
+        deletes = self._carrier.policy.deletes
+        if done & made or (may_be_lost and (deletes or self._ages.was_clock_set())):
             self._carrier.sync()
         elif may_be_lost:
             note_unflushed(self._state.database, self._clock)
@@ -385,7 +387,7 @@ class Executor:
         local = outcome.action.local
         if local is None or not outcome.rows:
             return False
-        return abs(self._clock.now_ns() - local.ctime_ns) < YOUNG_NS
+        return self._ages.is_young(local.ctime_ns)
 
     def _record(self, finished: list[Outcome]) -> None:
         now = self._clock.now_ns()

@@ -179,6 +179,16 @@ def test_edit_after_the_stat_with_equal_size_and_time_is_uploaded(place: Path) -
         play(History(at, 1, "whole", steps), place)
 
 
+def test_upload_is_durable_though_the_clock_was_set_meanwhile(place: Path) -> None:
+    """Its file seems to be a day old, and was written just now."""
+    edit, cut = Act("write", 0, "d/new", 1), Run(0, (Crash(1, cut=True),))
+    for seed in range(3):
+        before = (Run(0), edit, Wait(90_000.0, jump=True), Run(0), cut)
+        within = (Run(0), edit, Run(0, (Wait(90_000.0, jump=True, at=4),)), cut)
+        for steps in (before, within):
+            play(History(seed, 1, "whole", steps), place)
+
+
 def test_pushed_file_lost_in_a_power_cut_stays_in_the_store(place: Path) -> None:
     for seed in range(8):
         steps = (
