@@ -217,6 +217,11 @@ def test_a_login_page_never_becomes_the_identity_of_a_store(place: Path) -> None
         play(History(1, 2, "s3 plain", steps), place)
 
 
+def test_a_new_store_has_its_identity_in_the_second_try_of_a_path_too(place: Path) -> None:
+    steps = (Act("write", 0, "b", 1), Act("write", STORE, "b", 2), Run(0))
+    play(History(1, 1, "s3 lagging", steps), place)
+
+
 def test_a_push_of_a_deleted_object_may_end_in_a_conflict(place: Path) -> None:
     steps = (
         Act("write", STORE, "a", 1),
