@@ -64,6 +64,8 @@ class Executor:
 
     _most = _WINDOW
     """Steps handed out and not yet recorded, at most."""
+    intake: Intake | None = None
+    """Adds steps for changes while it runs."""
 
     def __init__(
         self,
@@ -89,8 +91,6 @@ class Executor:
         self._listener = listener
         self._limit = limit
         self._approved = approved
-        self.intake: Intake | None = None
-        """Adds steps for changes while it runs."""
         self._intake_is_running = False
         self._intake_at = float("-inf")
         self._ids: dict[str, int] = {}

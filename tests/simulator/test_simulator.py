@@ -179,7 +179,7 @@ def test_edit_after_the_stat_with_equal_size_and_time_is_uploaded(place: Path) -
         play(History(at, 1, "whole", steps), place)
 
 
-def test_upload_is_durable_though_the_clock_was_set_meanwhile(place: Path) -> None:
+def test_upload_is_durable_though_the_clock_was_set(place: Path) -> None:
     """Its file seems to be a day old, and was written just now."""
     edit, cut = Act("write", 0, "d/new", 1), Run(0, (Crash(1, cut=True),))
     for seed in range(3):
@@ -217,7 +217,7 @@ def test_a_login_page_never_becomes_the_identity_of_a_store(place: Path) -> None
         play(History(1, 2, "s3 plain", steps), place)
 
 
-def test_a_new_store_has_its_identity_in_the_second_try_of_a_path_too(place: Path) -> None:
+def test_a_new_store_has_its_identity_in_a_second_try(place: Path) -> None:
     steps = (Act("write", 0, "b", 1), Act("write", STORE, "b", 2), Run(0))
     play(History(1, 1, "s3 lagging", steps), place)
 
