@@ -23,6 +23,7 @@ SUMMARY = {
         "skipped",
     ),
     *("bytes_uploaded", "bytes_downloaded", "seconds", "dry_run", "exit_code"),
+    *("ignored_local", "ignored_remote", "special", "filtered"),
 }
 
 

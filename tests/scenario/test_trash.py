@@ -67,7 +67,7 @@ def test_an_invalid_time_is_refused(edited: World, moment: str) -> None:
 
 @pytest.mark.parametrize("moment", ["2000-01-01", "2000-01-01 23:59", "2000-01-01T10:00:00+02:00"])
 def test_restore_before_the_first_version_finds_nothing(edited: World, moment: str) -> None:
-    with edited.open() as session, pytest.raises(UsageError, match="nothing is kept"):
+    with edited.open() as session, pytest.raises(UsageError, match="Nothing is kept"):
         restored(session, "a", at=moment)
 
 
