@@ -21,9 +21,9 @@ _TIME = "%Y-%m-%d %H-%M-%S"
 """The time in a name."""
 _DIGIT = "[0-9]"
 _ANY_TIME = "0000-00-00 00-00-00".replace("0", _DIGIT)
-"""What matches it, in a regular expression as in a GLOB of SQLite."""
+"""Matches it, in a regular expression as in a GLOB of SQLite."""
 _WORD = " (conflict "
-"""What tells a conflict copy from any other file."""
+"""The word in the name of every conflict copy."""
 
 _CONFLICT = rf"(?s)(?P<stem>.+){re.escape(_WORD)}{_ANY_TIME} [\w.-]+\)(?P<extension>\.[^.]*)?"
 CONFLICT_GLOB = f"*{_WORD}{_ANY_TIME} *)*"
@@ -61,13 +61,13 @@ def conflict_original(path: str) -> str | None:
 
 
 def may_be_shortened(copy: str) -> bool:
-    """Return whether the name of a conflict copy is so long that its stem may be a part of the file's only."""
+    """Return whether the name of a conflict copy is so long that the file's stem may have been shortened in it."""
     whole, last = len(copy.encode()), len(posixpath.basename(copy).encode())
     return last > MAX_NAME_BYTES - _WIDEST or whole > MAX_PATH_BYTES - _WIDEST
 
 
 def settled_name(copy: str) -> str:
-    """Return the path for a conflict copy that is to stay: the same, but for the word."""
+    """Return the new path of a conflict copy that a person keeps: without the word."""
     return " (".join(copy.rsplit(_WORD, 1))
 
 

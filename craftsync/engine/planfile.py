@@ -29,7 +29,7 @@ _NEED_REMOTE = (Kind.DOWNLOAD, Kind.DELETE_REMOTE, Kind.MOVE_LOCAL, Kind.RECONCI
 
 
 class PlanFile(NamedTuple):
-    """A plan that was read: for which pair, under which policy, and its actions."""
+    """A plan that was read: its pair, its policy and its actions."""
 
     root: str
     store: str
@@ -39,7 +39,7 @@ class PlanFile(NamedTuple):
 
 
 def write_header(out: TextIO, root: str, store: str, options: Options) -> None:
-    """Begin a plan with what it is for."""
+    """Write the header of a plan: its pair and its policy."""
     policy = options.policy
     _write(
         out,
@@ -74,7 +74,7 @@ def write_action(out: TextIO, action: Action) -> None:
 
 
 def read(lines: Iterable[str]) -> PlanFile:
-    """Read a plan; raises `UsageError` for anything that is not one."""
+    """Read a plan; raises `UsageError` if it is invalid."""
     rest = iter(lines)
     header = _parse(next(rest, ""), 1)
     if header.get("type") != "plan" or header.get("version") != _VERSION:

@@ -159,7 +159,7 @@ def ignore_events(event: Event) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run a run."""
+    """The options of one run."""
 
     policy: Policy = field(default_factory=Policy)
     dry_run: bool = False
@@ -168,9 +168,9 @@ class Options:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     transfers: int = 0
-    """How many travel at once; 0 for as many as the way to the store is worth."""
+    """Concurrent transfers; 0 adapts to the connection."""
     filter: Filter = field(default_factory=Filter)
-    """What takes no part besides what patterns say."""
+    """What takes no part, in addition to patterns."""
     follow_links: bool = False
     """Read through symbolic links to what lies in the folder."""
     upload_rate: Rate = None
@@ -205,7 +205,7 @@ class Report:
     moved: int = 0
     copied: int = 0
     replaced: int = 0
-    """Of what was uploaded, downloaded or copied, those that replaced another version."""
+    """Transfers that replaced another version."""
     adopted: int = 0
     unchanged: int = 0
     repaired: int = 0
@@ -227,13 +227,13 @@ class Report:
     filtered: int = 0
     """Paths that a filter by size, age, list or existence left out."""
     conflict_copies: int = 0
-    """Those that wait for a person, of this run and of earlier ones."""
+    """Conflict copies that wait for a person, of this run and of earlier ones."""
     issues: list[PathIssue] = field(default_factory=list)
     """The first `MOST_ISSUES` paths that are not in sync, each with its reason."""
 
     @property
     def in_conflict(self) -> int:
-        """How many conflicts wait, those that this run found included."""
+        """How many conflicts wait for a person, including those of this run."""
         return max(self.conflicts, self.conflict_copies)
 
     @property
@@ -248,7 +248,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """The most serious of what happened: held deletes or damaged state 7, conflicts that wait 4, problems 1, skipped 6, else 0."""
+        """The exit code, most serious first: held deletes or damaged state 7, waiting conflicts 4, problems 1, skipped 6, else 0."""
         if self.held or self.damaged_state:
             return 7
         if self.in_conflict:
@@ -258,7 +258,7 @@ class Report:
         return 6 if self.skipped else 0
 
     def count(self, kind: Kind, moved: int) -> str:
-        """Count an action that was carried out, or would be, and its bytes; return what it is called."""
+        """Count an action that was carried out, or would be, and its bytes; return its name."""
         counter = COUNTERS[kind]
         setattr(self, counter, getattr(self, counter) + 1)
         if kind is Kind.DOWNLOAD:
@@ -271,12 +271,12 @@ class Report:
         """Called with the baseline rows of each recorded step; does nothing here."""
 
     def note(self, event: Event) -> None:
-        """Keep the path and the reason an event names, if it names one and there is room."""
+        """Keep the path and the reason of an issue, if there is room."""
         if isinstance(event, IssueEvent) and not event.by_design and len(self.issues) < MOST_ISSUES:
             self.issues.append(PathIssue(event.path, str(event.issue), event.reason))
 
     def raise_for_issues(self) -> None:
-        """Raise `IncompleteError`, which names what is not in sync, unless everything is."""
+        """Raise `IncompleteError`, which names the paths that are not in sync; do nothing if all are."""
         if self.exit_code == 0:
             return
         named = "; ".join(
@@ -303,7 +303,7 @@ class Report:
         return {"type": "summary", **fields, "exit_code": self.exit_code}
 
     def _shown_fields(self) -> dict[str, Any]:
-        """Return what there is to say: of the summary all that is not zero, and the exit code."""
+        """Return the fields of the summary that are not zero, and the exit code."""
         fields = self.as_json().items()
         return {
             name: value
@@ -397,7 +397,7 @@ _CHANGES_STORE = (Kind.UPLOAD, Kind.DELETE_REMOTE)
 
 
 def replaced_version(outcome: Outcome) -> Replaced | None:
-    """Return the version that a step replaced or deleted. Of a conflict both are there, and a move loses none."""
+    """Return the version that a step replaced or deleted; `None` for other steps: conflicts keep both, moves lose none."""
     action = outcome.action
     if outcome.status is not Status.DONE:
         return None
@@ -422,11 +422,11 @@ class Staged(NamedTuple):
     digest: bytes
     bytes: int
     trash_stamp: str
-    """Names in the trash what it replaces."""
+    """The trash stamp of what it replaces."""
 
     @property
     def arrival(self) -> Arrival:
-        """Return what is to be remembered before it gets its name."""
+        """Return the record to save before it gets its name."""
         remote = self.remote
         inode = self.temporary.inode()
         return Arrival(

@@ -31,7 +31,7 @@ from craftsync.state.transfers import SavedUpload, Transfers
 
 _TICK_SECONDS = 0.1
 _STAGE_SECONDS = 1.0
-"""A stage is named until nothing has happened in it for so long, while something does in the other."""
+"""A stage is shown until nothing has happened in it for this long, while something does in another."""
 
 
 class Tally:
