@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -44,6 +45,13 @@ class SerialExecutor:
         pass
 
 
+class NotWaitedFor(Future[Any]):
+    """What another thread will say: where there is none, nothing is known yet."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        return super().result(timeout) if self.done() else None
+
+
 def fetched_in_turn(shares: Iterable[Share], pages_of: PagesOf[Any]) -> Iterator[Any]:
     """Yield the pages of all shares of a listing, one after the other."""
     order = deque(shares)
@@ -72,6 +80,7 @@ def seeded(chance: Random) -> Iterator[None]:
     with replaced(
         (sources, "ThreadPoolExecutor", SerialExecutor),
         (listing, "fetched_ahead", fetched_in_turn),
+        (sys.modules["craftsync.stores.s3.probe"], "Future", NotWaitedFor),
         (retrying, "random", SimpleNamespace(Random=lambda: Random(chance.random()))),
         (uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
         (secrets, "token_hex", lambda size: chance.randbytes(size).hex()),
