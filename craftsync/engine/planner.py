@@ -79,7 +79,7 @@ class Planned:
             self.problems += skipped.failed
             self.special += skipped.by_design
             self.skipped += not (skipped.failed or skipped.by_design)
-            on_event(IssueEvent(issue, skipped.path, skipped.reason, skipped.by_design))
+            on_event(IssueEvent(issue, skipped.path or ".", skipped.reason, skipped.by_design))
 
         return note
 

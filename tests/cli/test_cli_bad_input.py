@@ -319,3 +319,9 @@ def test_an_ignore_file_with_too_many_patterns_is_named(craftsync: Craftsync) ->
     (problem,) = (line for line in run.json if line["type"] == "problem")
     assert "many/.craftsyncignore" in problem["reason"]
     assert set(craftsync.files("store")) == {"good"}
+    os.mkfifo(craftsync.folder / "root/.craftsyncignore")
+    for command in ("sync", "check"):
+        run = craftsync(command, "root", "./store")
+        assert run.code == 1
+        assert run.err.startswith("problem: .: .craftsyncignore cannot be used")
+        assert "left out" not in run.text

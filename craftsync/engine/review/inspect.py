@@ -247,10 +247,10 @@ class Unread:
         self._report.problems += skipped.failed
         self._report.skipped += not skipped.failed
         issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
-        event = IssueEvent(issue, skipped.path, skipped.reason)
+        event = IssueEvent(issue, skipped.path or ".", skipped.reason)
         self._report.note(event)
         self._on_event(event)
-        self._on_line("!", skipped.path)
+        self._on_line("!", event.path)
 
 
 _BATCH = 256
@@ -309,8 +309,8 @@ class Checker:
         on_line: Callable[[str, str], None],
     ) -> None:
         path = triple.path
-        if symbol is None:
-            report.ignored_remote += triple.remote is not None and self.left.ignored(path)
+        if not symbol:
+            report.ignored_remote += symbol is not None
         elif symbol == "=":
             report.unchanged += 1
             on_line(symbol, path)
@@ -345,11 +345,12 @@ class Checker:
         on_line("!", path)
 
     def _compare(self, unread_left: Unread, unread_right: Unread, triple: Triple) -> str | None:
-        """Return the symbol of a path, `None` for none, or in its place why it could not be read."""
+        """Return the symbol of a path, `None` for none, "" where patterns leave it out, or why it could not be read."""
         if triple.remote is None:
             return unread_right.symbol(triple.path, "+")
         if triple.local is None:
-            return None if self.left.ignored(triple.path) else unread_left.symbol(triple.path, "-")
+            symbol = unread_left.symbol(triple.path, "-")
+            return "" if symbol and self.left.ignored(triple.path) else symbol
         try:
             return "=" if self.equal(triple.local, triple.remote) else "*"
         except CraftsyncError as error:
