@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
 
 from craftsync.core.model import RemoteObject
@@ -218,6 +218,11 @@ class Reading:
                 del self._urls[next(iter(self._urls))]
             self._urls[known.path] = signed
         return signed, False
+
+    def sign(self, known: RemoteObject) -> None:
+        """Get a signed URL for an object that will be read soon. Whoever reads it finds out why there is none."""
+        with suppress(StoreError, PathError):
+            self._url_of(known)
 
     def _drop(self, path: str) -> None:
         with self._lock:

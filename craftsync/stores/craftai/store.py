@@ -32,7 +32,7 @@ from craftsync.errors import (
     UsageError,
 )
 from craftsync.net.pace import Attempt
-from craftsync.net.waiting import blocking
+from craftsync.net.waiting import blocking, both
 from craftsync.stores.base import (
     Expect,
     Features,
@@ -437,17 +437,23 @@ class CraftAiStore(OnlyContent):
             return None
         if expect is None and trash_stamp is None:
             return None
-        current = self._stat(path)
+        current = self._looked_at(path, expect, trash_stamp)
         check(path, current, expect)
         if current is not None and trash_stamp is not None and not self._keep(current, trash_stamp):
             raise PreconditionFailed(f"{path} is gone.")
         return current
 
+    def _looked_at(self, path: str, expect: Expect, trash_stamp: str | None) -> RemoteObject | None:
+        """Stat a path; where what is there is to be kept, the address to read it from is asked for meanwhile."""
+        if trash_stamp is None or not isinstance(expect, RemoteObject):
+            return self._stat(path)
+        return both(partial(self._stat, path), partial(self._reading.sign, expect))[0]
+
     def _before_delete(self, path: str, expect: Expect, trash_stamp: str | None) -> bool:
         """Do what comes before a delete; tell whether there is anything to delete."""
         if expect is None and trash_stamp is None:
             return True
-        current = self._stat(path)
+        current = self._looked_at(path, expect, trash_stamp)
         if current is None:
             return False
         check(path, current, expect)
