@@ -29,7 +29,7 @@ from craftsync.errors import (
     StoreError,
     StoreUnavailable,
 )
-from craftsync.net.waiting import after_fork, blocking
+from craftsync.net.waiting import after_fork, blocking, blocking_together
 from craftsync.stores.base import Expect
 from craftsync.stores.craftai.errors import broken
 from craftsync.stores.sources import workers
@@ -46,6 +46,8 @@ _STATS_PER_PAGE = 8
 _STATS_AT_ONCE = 8
 _STATS_THAT_AGREE = 16
 """So many paths are asked for all the same before a listing is relied on; few files cost little that way."""
+_LONGEST_JUDGEMENT_SECONDS = 1.0
+"""For so long a path waits for these, and is then asked for itself."""
 _DATES_DIFFER_NS = 2_000_000_000
 """Between the time an answer bears and that of the object it is about, both by the storage's own clock."""
 
@@ -301,6 +303,9 @@ class BatchedStats:
 
     def _unlock(self) -> None:
         self._lock = threading.Lock()
+        self._judged = threading.Condition(self._lock)
+        self._judges = 0
+        """Stats under way, each of which will agree with the listing or not."""
         self._relisting = threading.Lock()
         """Held while the store is listed again; whoever may have to wait for it does so by `blocking`."""
 
@@ -321,12 +326,38 @@ class BatchedStats:
             return self._stat(path)  # A listing leaves out craftsync's own objects.
         if self._shows_nothing_at(path):
             return None
-        found = self._stat(path)
+        if self._is_being_judged():
+            blocking_together(self._wait_for_judgement)
+            if self._shows_nothing_at(path):
+                return None
+        return self._compared(path)
+
+    def _is_being_judged(self) -> bool:
+        """Return whether the stats under way are enough to tell if the listing can be relied on."""
         with self._lock:
-            unseen = found is not None and path not in self._paths
-            self._agreed = 0 if unseen else self._agreed + 1
-            if unseen:
-                self._began = None
+            return self._began is not None and self._judges >= _STATS_THAT_AGREE > self._agreed
+
+    def _wait_for_judgement(self) -> None:
+        with self._judged:
+            self._judged.wait_for(lambda: not self._judges, timeout=_LONGEST_JUDGEMENT_SECONDS)
+
+    def _compared(self, path: str) -> RemoteObject | None:
+        """Stat a path, and compare the answer with the listing."""
+        with self._lock:
+            self._judges += 1
+        found, is_known = None, False
+        try:
+            found = self._stat(path)
+            is_known = True
+        finally:
+            with self._judged:
+                self._judges -= 1
+                unseen = found is not None and path not in self._paths
+                self._agreed = 0 if unseen else self._agreed + is_known
+                if unseen:
+                    self._began = None
+                if not self._judges:
+                    self._judged.notify_all()
         return found
 
     def _shows_nothing_at(self, path: str) -> bool:
