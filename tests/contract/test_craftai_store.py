@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,15 @@ from craftsync.errors import (
 )
 from craftsync.stores.craftai import Access, CraftAiStore, Limits
 from craftsync.stores.craftai.contract import check_contract
-from craftsync.stores.craftai.listing import InvalidDescription, described, moment_of
+from craftsync.stores.craftai.listing import (
+    BatchedStats,
+    InvalidDescription,
+    Listed,
+    described,
+    moment_of,
+)
 from craftsync.stores.craftai.multipart import MOST_PARTS, PART_STEP, part_size
+from tests.support.clock import FakeClock
 from tests.support.platform import FaultyPlatform, faulty_platform
 from tests.support.platform import faults as fault
 from tests.support.platform.wire import Answer
@@ -68,6 +76,24 @@ def test_new_file_takes_two_requests(
     assert len(platform.paths()) == 101
     assert platform.count("upload") == platform.count("form") == 101
     assert platform.count("list", "information", "download", "get") < 40
+
+
+def test_many_new_files_at_once_get_no_more_stats_than_prove_the_listing() -> None:
+    together, asked = threading.Barrier(16, timeout=10), list[str]()
+
+    def stat(path: str) -> None:
+        asked.append(path)
+        together.wait()
+
+    def listed_again() -> Listed:
+        raise AssertionError
+
+    clock = FakeClock()
+    stats = BatchedStats(listed_again, stat, lambda _: None, clock, 2.0, None)
+    stats.listed(clock.monotonic(), 0, 1)
+    with ThreadPoolExecutor(40) as pool:
+        assert not any(pool.map(stats.find, map(str, range(40))))
+    assert len(asked) == 16
 
 
 def test_next_run_knows_an_upload_without_reading_it(

@@ -46,7 +46,7 @@ _STATS_PER_PAGE = 8
 _STATS_AT_ONCE = 8
 _STATS_THAT_AGREE = 16
 """So many paths are asked for all the same before a listing is relied on; few files cost little that way."""
-_LONGEST_JUDGEMENT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 1.0
 """For so long a path waits for these, and is then asked for itself."""
 _DATES_DIFFER_NS = 2_000_000_000
 """Between the time an answer bears and that of the object it is about, both by the storage's own clock."""
@@ -303,8 +303,8 @@ class BatchedStats:
 
     def _unlock(self) -> None:
         self._lock = threading.Lock()
-        self._judged = threading.Condition(self._lock)
-        self._judges = 0
+        self._answered = threading.Condition(self._lock)
+        self._asking = 0
         """Stats under way, each of which will agree with the listing or not."""
         self._relisting = threading.Lock()
         """Held while the store is listed again; whoever may have to wait for it does so by `blocking`."""
@@ -326,38 +326,42 @@ class BatchedStats:
             return self._stat(path)  # A listing leaves out craftsync's own objects.
         if self._shows_nothing_at(path):
             return None
-        if self._is_being_judged():
-            blocking_together(self._wait_for_judgement)
+        if not self._begins_stat():
+            blocking_together(self._wait_for_stats)
             if self._shows_nothing_at(path):
                 return None
+            self._begins_stat(anyway=True)
         return self._compared(path)
 
-    def _is_being_judged(self) -> bool:
-        """Return whether the stats under way are enough to tell if the listing can be relied on."""
+    def _begins_stat(self, *, anyway: bool = False) -> bool:
+        """Count one more stat under way; not where enough are to tell from their answers if the listing is right."""
         with self._lock:
-            return self._began is not None and self._judges >= _STATS_THAT_AGREE > self._agreed
+            will_agree = self._asking + self._agreed
+            is_judged = self._began is not None and will_agree >= _STATS_THAT_AGREE > self._agreed
+            if is_judged and not anyway:
+                return False
+            self._asking += 1
+            return True
 
-    def _wait_for_judgement(self) -> None:
-        with self._judged:
-            self._judged.wait_for(lambda: not self._judges, timeout=_LONGEST_JUDGEMENT_SECONDS)
+    def _wait_for_stats(self) -> None:
+        with self._answered:
+            self._answered.wait_for(lambda: not self._asking, timeout=_LONGEST_WAIT_SECONDS)
 
     def _compared(self, path: str) -> RemoteObject | None:
         """Stat a path, and compare the answer with the listing."""
-        with self._lock:
-            self._judges += 1
         found, is_known = None, False
         try:
             found = self._stat(path)
             is_known = True
         finally:
-            with self._judged:
-                self._judges -= 1
+            with self._answered:
+                self._asking -= 1
                 unseen = found is not None and path not in self._paths
                 self._agreed = 0 if unseen else self._agreed + is_known
                 if unseen:
                     self._began = None
-                if not self._judges:
-                    self._judged.notify_all()
+                if not self._asking:
+                    self._answered.notify_all()
         return found
 
     def _shows_nothing_at(self, path: str) -> bool:
