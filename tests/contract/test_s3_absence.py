@@ -30,29 +30,6 @@ def test_absence_is_proven_only_by_a_fresh_listing() -> None:
     assert listings == 1
 
 
-def test_listing_in_use_is_renewed_before_it_is_too_old() -> None:
-    clock, held, listings = FakeClock(), {"there"}, 0
-
-    def list_paths() -> set[str]:
-        nonlocal listings
-        listings += 1
-        if listings == 1:
-            assert absence.is_absent("new"), "the one before serves meanwhile"
-        return set(held)
-
-    absence = FreshListing(list_paths, clock, 2.0)
-    absence.listed(clock.monotonic(), 1)
-    held.add("came since")
-    clock.advance(0.9)
-    assert all(absence.is_absent(name) for name in ("a", "b", "c"))
-    assert listings == 0
-    clock.advance(0.2)
-    assert not absence.is_absent("came since")
-    clock.advance(1.5)
-    assert absence.is_absent("d")
-    assert listings == 1
-
-
 def test_one_listing_is_repeated_only_for_many_new_files() -> None:
     clock, listings = FakeClock(), 0
 

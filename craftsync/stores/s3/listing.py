@@ -26,7 +26,6 @@ from xml.etree import ElementTree
 from craftsync.clock import Clock
 from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import hidden_in, is_own, is_utf8, level_of, malformed, subfolder
-from craftsync.errors import StoreError
 from craftsync.net.waiting import after_fork, blocking
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.errors import broken
@@ -370,10 +369,6 @@ class FreshListing:
         self._count = 0
         self._asked = 0
         """Paths that needed a stat since the listing became too old."""
-        self._served = 0
-        """Paths that needed none while it was not."""
-        self._is_renewed = False
-        """Whether it is being made again."""
         self._paths: set[str] = set()
 
     def _unlock(self) -> None:
@@ -382,11 +377,7 @@ class FreshListing:
     def listed(self, began: float, count: int) -> None:
         """Note a complete listing begun at that time of the clock, whose reader writes where it showed nothing."""
         with self._lock:
-            self._note(began, count, set())
-
-    def _note(self, began: float, count: int, paths: set[str]) -> None:
-        self._paths, self._count, self._began = paths, count, began
-        self._asked = self._served = 0
+            self._paths, self._count, self._began, self._asked = set(), count, began, 0
 
     def is_absent(self, path: str, *, may_list: bool = True) -> bool:
         """Return whether a listing proves that nothing is at this path; False if a stat is needed.
@@ -396,8 +387,6 @@ class FreshListing:
         if self._began is None or is_own(path):
             return False  # A listing leaves out craftsync's own objects.
         if self._is_fresh():
-            if may_list and self._is_to_be_renewed():
-                blocking(self._renew)
             return path not in self._paths
         return may_list and blocking(partial(self._is_absent_after_listing, path))
 
@@ -411,27 +400,6 @@ class FreshListing:
                 self._asked += 1
                 if self._count > _MOST_PATHS or self._asked <= 1 + self._count // _PAGE:
                     return False
-                self._list_again()
+                now, paths = self._clock.monotonic(), self._list_paths()
+                self._paths, self._count, self._began, self._asked = paths, len(paths), now, 0
             return path not in self._paths
-
-    def _is_to_be_renewed(self) -> bool:
-        """Return whether to list again before the listing is too old, when whatever is written waits for that."""
-        assert self._began is not None
-        self._served += 1
-        if self._is_renewed or self._clock.monotonic() - self._began < self._seconds / 2:
-            return False
-        self._is_renewed = self._count <= _MOST_PATHS and self._served > 1 + self._count // _PAGE
-        return self._is_renewed
-
-    def _renew(self) -> None:
-        try:
-            with self._lock:
-                self._list_again()
-        except StoreError:
-            return  # The one before still serves.
-        finally:
-            self._is_renewed = False
-
-    def _list_again(self) -> None:
-        began, paths = self._clock.monotonic(), self._list_paths()
-        self._note(began, len(paths), paths)
