@@ -14,6 +14,7 @@ def test_absence_is_proven_only_by_a_fresh_listing() -> None:
     def list_paths() -> set[str]:
         nonlocal listings
         listings += 1
+        assert not absence.is_absent("new"), "a stat costs less than to wait for the listing"
         return set(held)
 
     absence = FreshListing(list_paths, clock, 2.0)

@@ -394,8 +394,13 @@ class FreshListing:
         return self._began is not None and self._clock.monotonic() - self._began <= self._seconds
 
     def _is_absent_after_listing(self, path: str) -> bool:
-        """List again, unless another thread just did or it costs more than a stat."""
-        with self._lock:
+        """List again, unless another thread just did or it costs more than a stat.
+
+        What another thread does at the moment is not waited for: a stat takes one request, a listing many.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
             if not self._is_fresh():
                 self._asked += 1
                 if self._count > _MOST_PATHS or self._asked <= 1 + self._count // _PAGE:
@@ -403,3 +408,5 @@ class FreshListing:
                 now, paths = self._clock.monotonic(), self._list_paths()
                 self._paths, self._count, self._began, self._asked = paths, len(paths), now, 0
             return path not in self._paths
+        finally:
+            self._lock.release()
