@@ -78,7 +78,7 @@ def test_new_file_takes_two_requests(
     assert platform.count("list", "information", "download", "get") < 40
 
 
-def test_many_new_files_at_once_get_no_more_stats_than_prove_the_listing() -> None:
+def test_many_new_files_get_only_the_stats_that_prove_the_listing() -> None:
     together, asked = threading.Barrier(16, timeout=10), list[str]()
 
     def stat(path: str) -> None:
