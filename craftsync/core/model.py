@@ -231,6 +231,9 @@ class Action(NamedTuple):
         return None if other is None else other.size
 
 
+DELETES = (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL)
+
+
 class Absent(Enum):
     """The type of `ABSENT`, the expectation that nothing is there."""
 

@@ -38,8 +38,8 @@ from craftsync.engine.report import (
     ProgressEvent,
     Report,
 )
-from craftsync.engine.review import inspect
 from craftsync.engine.review.deletes import Approval
+from craftsync.engine.run import left_out_before, remember_success
 from craftsync.engine.session import Session
 from craftsync.errors import (
     CraftsyncError,
@@ -100,7 +100,7 @@ class FolderLoop:
         self._now = session.clock.monotonic
         self._dirty = DirtyPaths(self._now, settings.settle_seconds)
         self._watch = make_watch(session.root, self._dirty, session.clock)
-        self._state = FolderState(left_out=inspect.left_out_before(session.state.database))
+        self._state = FolderState(left_out=left_out_before(session.state.database))
         self.waiting = Waiting() if waiting is None else waiting
         self._in_hand: int | None = None
         """Paths the current run has still to handle; `None` if unknown."""
@@ -204,7 +204,7 @@ class FolderLoop:
             raise
         finally:
             self._watch.stop()
-            inspect.remember_success(self._session.state.database, self._state.last_success_ns)
+            remember_success(self._session.state.database, self._state.last_success_ns)
 
     def turn(self) -> None:
         """Do once whatever is due."""
@@ -371,7 +371,7 @@ class FolderLoop:
             conflicts = self._session.state.baseline.conflict_copies()
         else:
             conflicts = self._state.conflicts
-        inspect.remember_success(self._session.state.database, success)
+        remember_success(self._session.state.database, success)
         self._set("watching", last_report=report, last_success_ns=success, conflicts=conflicts)
         self.on_run(report, new)
 

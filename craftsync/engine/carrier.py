@@ -26,8 +26,7 @@ from craftsync.core.model import (
 )
 from craftsync.core.retention import StoreTrash
 from craftsync.engine.content import Fetched, Fetcher, PartialDownload, RootSource
-from craftsync.engine.report import Outcome, Staged, Status, sentence
-from craftsync.engine.review.deletes import ARCHIVED
+from craftsync.engine.report import ARCHIVED, Outcome, Staged, Status, sentence
 from craftsync.engine.settle import Settled, Settler
 from craftsync.engine.sides import Carrier, Task, do_nothing
 from craftsync.errors import (

@@ -6,7 +6,7 @@ All database work happens here, in the control thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import NamedTuple
@@ -15,16 +15,16 @@ from craftsync import limits
 from craftsync.clock import Clock, stamp
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.merge import Triple
-from craftsync.core.model import Action, Kind
+from craftsync.core.model import DELETES, Action, Kind
 from craftsync.engine.content import PART, WHOLE, PartialDownload
 from craftsync.engine.intake import Answers, Intake, totals_of
-from craftsync.engine.report import Outcome, Staged, Status, replaced_version
-from craftsync.engine.review.deletes import ARCHIVED, DELETES, note_deletes
+from craftsync.engine.report import ARCHIVED, Outcome, Staged, Status, replaced_version
 from craftsync.engine.sides import Carrier, Listener, Note, Task
 from craftsync.engine.tally import Journal
 from craftsync.errors import Interrupted, PathError, RequestDenied, StoreMissing
 from craftsync.limits import give_back_large_blocks
 from craftsync.net.tasks import Pool, weight_of
+from craftsync.state.held import Deleted, Events
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import State
 from craftsync.state.plan import Step
@@ -408,7 +408,7 @@ class Executor:
                 self._state.held.add_archived(waiting, ARCHIVED, mode, now)
             self._state.note_kept([version for o in finished for version in o.kept], now)
             if self._limit is not None:
-                note_deletes(
+                _note_deletes(
                     self._state.events, finished, self._limit, self._carrier.trash_stamp, now
                 )
             self._note_run(finished, now)
@@ -471,3 +471,22 @@ def _largest_size(action: Action) -> int:
 def _history(outcome: Outcome, now: int, command: str) -> HistoryRow:
     action, status = outcome.action, outcome.status
     return HistoryRow(now, command, action.kind, action.path, action.size, status, outcome.reason)
+
+
+def _note_deletes(
+    events: Events, finished: Iterable[Outcome], limit: DeleteLimit, trash_stamp: str, now_ns: int
+) -> None:
+    """Count unapproved deletes, and the new paths that offset them.
+
+    `trash_stamp` is their folder in the trash.
+    """
+    done = [one for one in finished if one.status is not Status.PLANNED]
+    events.make_up(sum(1 for one in done if one.rows and one.action.baseline is None))
+    events.add(
+        (
+            Deleted(one.action.kind, one.action.path, one.action.size, now_ns, trash_stamp)
+            for one in done
+            if one.action.kind in DELETES and one.status is Status.DONE
+        ),
+        limit,
+    )

@@ -27,8 +27,15 @@ from craftsync.core.model import (
     Skipped,
 )
 from craftsync.core.paths import malformed
-from craftsync.engine.report import HeldEvent, Issue, IssueEvent, OnEvent, Options, ProgressEvent
-from craftsync.engine.review.deletes import REVIEW
+from craftsync.engine.report import (
+    REVIEW,
+    HeldEvent,
+    Issue,
+    IssueEvent,
+    OnEvent,
+    Options,
+    ProgressEvent,
+)
 from craftsync.engine.sides import Left, StoreSide, in_order_left, now_of, unmet_reason
 from craftsync.errors import ListingBroken, UsageError
 from craftsync.state.pair import State

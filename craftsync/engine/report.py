@@ -340,6 +340,12 @@ def _shown(value: object) -> str:
     return "yes" if value is True else str(value)
 
 
+ARCHIVED = "the object is archived, and the store can keep no copy of it"
+"""Why a delete or an upload is held: no version could be restored after it."""
+REVIEW = "Review: craftsync deletes list"
+"""What to do about held deletes."""
+
+
 class Status(StrEnum):
     """How a step ended."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +18,7 @@ from craftsync.engine.features import CONFIRMED, Confirmation
 from craftsync.engine.identity import confirm_root, confirm_store
 from craftsync.engine.intake import Changes, Intake
 from craftsync.engine.planner import Planner
-from craftsync.engine.report import OnEvent, Options, Outcome, Report, Staged
+from craftsync.engine.report import Issue, IssueEvent, OnEvent, Options, Outcome, Report, Staged
 from craftsync.engine.settle import Settler
 from craftsync.engine.sides import Carrier, FolderSide, Note, StoreSide
 from craftsync.engine.tally import Tally
@@ -26,6 +27,7 @@ from craftsync.local.ignore import IgnoreRules
 from craftsync.net.concurrency import Concurrency
 from craftsync.net.pace import Limiter, in_turn
 from craftsync.net.tasks import Pool
+from craftsync.state.database import Database
 from craftsync.state.pair import PairState, State
 from craftsync.stores.base import Store
 from craftsync.stores.retrying import concurrency_of
@@ -214,3 +216,42 @@ class FolderRun(Run):
         return Settler(
             self.root, self.store, options.policy, fetcher, self.clock, dry_run=options.dry_run
         )
+
+
+def remember(
+    database: Database, report: Report, mode: str, now_ns: int, *, complete: bool = True
+) -> None:
+    """Record how a run ended; only a `complete` one says something about the whole folder."""
+    database.put("mode", mode)
+    if not complete:
+        return
+    database.put("last_problems", str(report.problems))
+    database.put("last_left_out", json.dumps(report.left_out))
+    if report.in_sync:
+        remember_success(database, now_ns)
+
+
+def left_out_before(database: Database) -> dict[str, int] | None:
+    """Return what the last complete run left out (`Report.left_out`), `None` if none is known."""
+    found = database.get("last_left_out")
+    return None if found is None else dict(json.loads(found))
+
+
+def remember_success(database: Database, when_ns: int | None) -> None:
+    """Record when both sides were last known to be in sync, `None` for never."""
+    if when_ns is not None and database.get("last_success_ns") != str(when_ns):
+        database.put("last_success_ns", str(when_ns))
+
+
+def report_recovery(
+    database: Database, report: Report, on_event: OnEvent, consequence: str
+) -> None:
+    """Report, once, that the database was damaged and replaced; `consequence` says what this run does about it."""
+    aside = database.recovered
+    if aside is not None:
+        database.recovered = None
+        report.damaged_state = True
+        reason = f"the state database was damaged and is now {aside}; {consequence}"
+        event = IssueEvent(Issue.PROBLEM, str(aside), reason)
+        report.note(event)
+        on_event(event)

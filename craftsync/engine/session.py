@@ -8,9 +8,9 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, LocalFile, Mode, RemoteObject
@@ -20,12 +20,8 @@ from craftsync.engine.content import Fetcher
 from craftsync.engine.intake import Changes
 from craftsync.engine.planner import Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report, ignore_events
-from craftsync.engine.review import inspect
-from craftsync.engine.review.deletes import Approval, resolving
 from craftsync.engine.review.retention import Purging, import_outside_records
-from craftsync.engine.review.scrub import Scrubber
-from craftsync.engine.review.trash import Trash
-from craftsync.engine.run import FolderRun, MakePool, run_until_settled
+from craftsync.engine.run import FolderRun, MakePool, remember, report_recovery, run_until_settled
 from craftsync.engine.settle import Contents
 from craftsync.engine.sides import FolderSide, StoreSide, do_nothing
 from craftsync.engine.tally import PlanWriter, Tally
@@ -40,6 +36,12 @@ from craftsync.state.pair import PairState, known_folder, known_root, pair_folde
 from craftsync.state.unflushed import forget_unflushed
 from craftsync.stores.base import Store, server_and_location
 from craftsync.stores.sources import workers
+
+# What a person does now and then is loaded only then.
+if TYPE_CHECKING:
+    from craftsync.engine.review.deletes import Approval
+    from craftsync.engine.review.inspect import Explanation
+    from craftsync.engine.review.trash import Trash
 
 _COMPARED_AT_ONCE = 4
 _BEGUN_ANEW = "both sides are merged without deleting anything"
@@ -64,8 +66,13 @@ class Session:
         self.read_only = read_only
         self.clock = clock
         self.retention = Retention()
-        self.trash = Trash(root, store, state, clock, read_only)
         self._make_pool = make_pool
+
+    @cached_property
+    def trash(self) -> Trash:
+        from craftsync.engine.review.trash import Trash
+
+        return Trash(self.root, self.store, self.state, self.clock, self.read_only)
 
     @classmethod
     def open(
@@ -145,7 +152,7 @@ class Session:
         report = Report(command, dry_run=options.dry_run)
         started, complete = self.clock.monotonic(), paths is None
         self.state.history.begin()
-        inspect.report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
+        report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
         lists = complete and options.filter.listed is None
         with features.confirming_store(
             self.store, self.state, self.clock, may_write=_may_write(options), lists=lists
@@ -218,7 +225,7 @@ class Session:
 
     def _remember(self, report: Report, options: Options, *, complete: bool) -> None:
         now, mode = self.clock.now_ns(), options.policy.mode
-        inspect.remember(self.state.database, report, mode, now, complete=complete)
+        remember(self.state.database, report, mode, now, complete=complete)
 
     def check(
         self,
@@ -227,6 +234,8 @@ class Session:
         on_event: OnEvent = ignore_events,
     ) -> Report:
         """Compare the content of both sides; `on_line` gets a symbol of `= - + * !` and a path."""
+        from craftsync.engine.review.inspect import Checker
+
         report = Report("check")
         started = self.clock.monotonic()
         with workers(_COMPARED_AT_ONCE, "part", self.store) as parts:
@@ -237,7 +246,7 @@ class Session:
                 return contents.equal(self.store, may_read=True)
 
             left = FolderSide(self.root, self.rules(options), options.include, options.exclude)
-            checker = inspect.Checker(
+            checker = Checker(
                 left=left,
                 right=StoreSide(self.store),
                 database=self.state.database,
@@ -263,6 +272,8 @@ class Session:
         heed: Callable[[], None] = do_nothing,
     ) -> Report:
         """Compare both sides with what was last synced, as `Scrubber.run` says; raises what `confirm_store` does."""
+        from craftsync.engine.review.scrub import Scrubber
+
         identity.confirm_root(self.root, self.state, create=False)
         identity.confirm_store(self.store, self.state, create=False)
         features.load_features(self.store, self.state.database, self.clock, may_write=repair)
@@ -327,6 +338,8 @@ class Session:
 
         Rejecting also restores what the same event deleted before the guard held the rest.
         """
+        from craftsync.engine.review.deletes import resolving
+
         report = Report(approval.command, dry_run=options.dry_run)
         first = next(self.state.held.rows(approval.paths), None)
         policy = approval.policy(first.mode if first else options.policy.mode)
@@ -338,11 +351,11 @@ class Session:
             self._carry_out(report, actions, options, on_event, approved=approval.approved)
         return report
 
-    def why(self, path: str, options: Options) -> inspect.Explanation:
+    def why(self, path: str, options: Options) -> Explanation:
         """Explain what would happen to one path, and which rule says so. Changes nothing."""
-        return inspect.explain(
-            path, self.root, self.store, self.state, self.rules(options), options.policy
-        )
+        from craftsync.engine.review.inspect import explain
+
+        return explain(path, self.root, self.store, self.state, self.rules(options), options.policy)
 
 
 def _make_root(path: str, location: str, state_dir: Path) -> None:

@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from craftsync.core.filters import Filter, Now, Sieve
 from craftsync.core.merge import Unknown
 from craftsync.core.model import (
+    DELETES,
     Action,
     Kind,
     LocalFile,
@@ -48,7 +49,6 @@ from craftsync.stores.base import Store, UploadJournal, now_by
 from craftsync.stores.sources import workers
 
 _STATS_AT_ONCE = 16
-_DELETES = (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
 _OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
 """Steps that touch neither side; a dry run takes them on its copy of the database."""
 
@@ -385,7 +385,7 @@ class Carrier(ABC):
             kind, rule = settled.decision
             if self.strict and kind is not action.kind:
                 return Outcome(action, Status.SKIPPED, "changed since the plan was made")
-            if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:
+            if kind in DELETES and action.kind not in DELETES and not self.dry_run:
                 # The guard has not seen it.
                 reason = "would now be a delete; the next run decides it together with all others"
                 return Outcome(action, Status.SKIPPED, reason, rows)

@@ -10,6 +10,7 @@ from craftsync.engine import planfile
 from craftsync.engine.planner import Planned
 from craftsync.engine.report import (
     COPIES,
+    REVIEW,
     ActionEvent,
     Event,
     HeldEvent,
@@ -21,7 +22,6 @@ from craftsync.engine.report import (
     Report,
     Status,
 )
-from craftsync.engine.review.deletes import REVIEW
 from craftsync.engine.sides import Note
 from craftsync.errors import PathObstructed
 from craftsync.net.pace import Hashing, Limiter

@@ -27,8 +27,7 @@ from craftsync.engine.identity import (
 )
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options
-from craftsync.engine.review.inspect import report_recovery
-from craftsync.engine.run import MakePool, Run, run_until_settled
+from craftsync.engine.run import MakePool, Run, report_recovery, run_until_settled
 from craftsync.engine.sides import Carrier, do_nothing
 from craftsync.engine.tally import Tally
 from craftsync.errors import StoreChanged, UsageError

@@ -18,36 +18,29 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
-from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Action, Kind, LocalFile, Mode, OnConflict, Policy
 from craftsync.engine.report import (
     ActionEvent,
     Issue,
     IssueEvent,
     OnEvent,
-    Outcome,
     ProgressEvent,
     Report,
-    Status,
 )
 from craftsync.engine.review.trash import Restored, Restoring
 from craftsync.engine.review.versions import TrashEntry, in_versions, version_of
 from craftsync.errors import PathObstructed, StoreError, StoreUnavailable
 from craftsync.local.folder import Folder
-from craftsync.state.held import Deleted, Events, HeldDelete
+from craftsync.state.held import Deleted, HeldDelete
 from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 
-DELETES = (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL)
 _KEPT_BY = {Kind.DELETE_REMOTE: "store", Kind.DELETE_LOCAL: "root"}
 _RETURNS = {
     Kind.DELETE_REMOTE: Kind.DOWNLOAD,
     Kind.DELETE_LOCAL: Kind.UPLOAD,
     Kind.UPLOAD: Kind.DOWNLOAD,
 }
-ARCHIVED = "the object is archived, and the store can keep no copy of it"
-"""Why a delete or an upload is held: no version could be restored after it."""
-REVIEW = "Review: craftsync deletes list"
 
 
 class Approval(NamedTuple):
@@ -125,25 +118,6 @@ def resolving(
         state.events.forget(returning.settled)
         state.events.keep_rejected(returning.failed)
         state.events.end_settled(kinds)
-
-
-def note_deletes(
-    events: Events, finished: Iterable[Outcome], limit: DeleteLimit, trash_stamp: str, now_ns: int
-) -> None:
-    """Count unapproved deletes, and the new paths that offset them.
-
-    `trash_stamp` is their folder in the trash.
-    """
-    done = [one for one in finished if one.status is not Status.PLANNED]
-    events.make_up(sum(1 for one in done if one.rows and one.action.baseline is None))
-    events.add(
-        (
-            Deleted(one.action.kind, one.action.path, one.action.size, now_ns, trash_stamp)
-            for one in done
-            if one.action.kind in DELETES and one.status is Status.DONE
-        ),
-        limit,
-    )
 
 
 @dataclass(slots=True)

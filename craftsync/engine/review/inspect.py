@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from craftsync.engine.report import (
     Report,
     sentence,
 )
+from craftsync.engine.run import left_out_before
 from craftsync.engine.sides import Left, StoreSide, in_order_left, now_of
 from craftsync.errors import CraftsyncError, PathError, PathObstructed, RootError, UsageError
 from craftsync.local.folder import Folder
@@ -47,45 +47,6 @@ from craftsync.state.database import Database
 from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 from craftsync.stores.sources import workers
-
-
-def remember(
-    database: Database, report: Report, mode: str, now_ns: int, *, complete: bool = True
-) -> None:
-    """Record how a run ended; only a `complete` one says something about the whole folder."""
-    database.put("mode", mode)
-    if not complete:
-        return
-    database.put("last_problems", str(report.problems))
-    database.put("last_left_out", json.dumps(report.left_out))
-    if report.in_sync:
-        remember_success(database, now_ns)
-
-
-def left_out_before(database: Database) -> dict[str, int] | None:
-    """Return what the last complete run left out (`Report.left_out`), `None` if none is known."""
-    found = database.get("last_left_out")
-    return None if found is None else dict(json.loads(found))
-
-
-def remember_success(database: Database, when_ns: int | None) -> None:
-    """Record when both sides were last known to be in sync, `None` for never."""
-    if when_ns is not None and database.get("last_success_ns") != str(when_ns):
-        database.put("last_success_ns", str(when_ns))
-
-
-def report_recovery(
-    database: Database, report: Report, on_event: OnEvent, consequence: str
-) -> None:
-    """Report, once, that the database was damaged and replaced; `consequence` says what this run does about it."""
-    aside = database.recovered
-    if aside is not None:
-        database.recovered = None
-        report.damaged_state = True
-        reason = f"the state database was damaged and is now {aside}; {consequence}"
-        event = IssueEvent(Issue.PROBLEM, str(aside), reason)
-        report.note(event)
-        on_event(event)
 
 
 def of_pair(root: str, store: str, state_dir: Path) -> dict[str, Any]:
