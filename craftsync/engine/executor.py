@@ -1,12 +1,14 @@
 """Carries out the plan: hands steps to workers, makes their results durable, records them a group at a time.
 
 The order is what keeps a crash harmless: bytes on disk, then swapped in, then
-the folder on disk, then the baseline row. One `syncfs` serves a whole group.
+the folder on disk, then the baseline row. One `syncfs` serves a whole group: it
+flushes the bytes of its downloads and the folders of those of the group before,
+whose rows follow it.
 All database work happens here, in the control thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import NamedTuple
@@ -20,11 +22,10 @@ from craftsync.engine.content import PART, WHOLE, PartialDownload
 from craftsync.engine.intake import Answers, Intake, totals_of
 from craftsync.engine.report import ARCHIVED, Outcome, Staged, Status, replaced_version
 from craftsync.engine.sides import Carrier, Listener, Note, Task
-from craftsync.engine.tally import Journal
+from craftsync.engine.tally import Journal, note_deletes
 from craftsync.errors import Interrupted, PathError, RequestDenied, StoreMissing
 from craftsync.limits import give_back_large_blocks
 from craftsync.net.tasks import Pool, weight_of
-from craftsync.state.held import Deleted, Events
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import State
 from craftsync.state.plan import Step
@@ -99,6 +100,8 @@ class Executor:
         """Paths whose step has changed nothing and is still in the plan."""
         self._finished: list[Outcome] = []
         self._staged: list[Staged] = []
+        self._placed: list[Outcome] = []
+        """Downloads that were swapped in, and are recorded once the next `syncfs` has flushed their folders."""
         self._parts: list[tuple[str, int]] = []
         self._in_flight = 0
         self._recording = 0
@@ -145,7 +148,7 @@ class Executor:
         return self._in_flight + self._waiting() + self._recording + int(self._intake_is_running)
 
     def _drain(self) -> None:
-        while self._unrecorded():
+        while self._unrecorded() or self._placed:
             if not self._in_flight:
                 self._flush()
             self._collect()
@@ -167,6 +170,8 @@ class Executor:
                 if result is not None:
                     self._receive(result)
         self._record_group()
+        if self._placed:
+            self._record_group()
 
     def _collect(self) -> None:
         self._begin_intake()
@@ -177,7 +182,7 @@ class Executor:
             self._watch_failures(result)
         self._listener.tick()
         waiting = self._waiting()
-        if not waiting or self._recording:
+        if self._recording or not (waiting or self._placed):
             return
         late = self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
         if late or waiting >= min(_GROUP, self._most // 2):
@@ -209,7 +214,7 @@ class Executor:
     def _flush(self) -> None:
         """Begin to record the waiting results, unless that is under way; other tasks run while it waits for the disk."""
         if not self._recording:
-            self._recording = self._waiting()
+            self._recording = self._waiting() + len(self._placed)
             self._flushed_at = self._clock.monotonic()
             self._pool.begin(self._recorded)
 
@@ -326,23 +331,22 @@ class Executor:
 
     def _record_group(self) -> None:
         # What arrives while this waits for the disk belongs to the next group.
-        finished, self._finished = self._finished, []
-        staged, self._staged = self._staged, []
+        finished, self._finished = self._placed + self._finished, []
+        staged, self._staged, self._placed = self._staged, [], []
         parts, self._parts = self._parts, []
         try:
-            if staged or parts:
+            if staged or parts or self._wants_sync(finished):
                 self._carrier.sync()
             self._save_parts(parts)
-            finished += self._place(staged)
+            if finished:
+                finished = self._confirmed(finished)
+                self._record(finished)
+                for outcome in finished:
+                    self._listener.outcome(outcome)
+            self._placed = self._place(staged)
         finally:
             for download in staged:
                 download.temporary.close()
-        if finished:
-            self._carrier.confirm()
-            finished = self._made_durable(finished)
-            self._record(finished)
-            for outcome in finished:
-                self._listener.outcome(outcome)
 
     def _place(self, staged: list[Staged]) -> list[Outcome]:
         """Swap downloads in; a crash before they are recorded makes no conflict of them, nor of an edit after it."""
@@ -362,16 +366,21 @@ class Executor:
             for temporary, number in parts:
                 self._state.transfers.download_part(temporary, number)
 
-    def _made_durable(self, finished: list[Outcome]) -> list[Outcome]:
-        """Return the outcomes once they survive a power cut, with what the store tells only then."""
+    def _wants_sync(self, finished: list[Outcome]) -> bool:
+        """Return whether a power cut could take back what these outcomes are to record."""
+        changes_folder = {Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE}
+        if any(one.action.kind in changes_folder and (one.rows or one.forget) for one in finished):
+            return True
+        if not any(map(self._may_be_lost, finished)):
+            return False
+        if self._carrier.policy.deletes or self._ages.was_clock_set():
+            return True
+        note_unflushed(self._state.database, self._clock)
+        return False
+
+    def _confirmed(self, finished: list[Outcome]) -> list[Outcome]:
+        """Return the outcomes once the store makes them durable, with what it tells only then."""
         done = {outcome.action.kind for outcome in finished if outcome.rows or outcome.forget}
-        made = {Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE}
-        may_be_lost = any(map(self._may_be_lost, finished))
-        deletes = self._carrier.policy.deletes
-        if done & made or (may_be_lost and (deletes or self._ages.was_clock_set())):
-            self._carrier.sync()
-        elif may_be_lost:
-            note_unflushed(self._state.database, self._clock)
         if done & {Kind.UPLOAD, Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.RECONCILE}:
             learned = self._carrier.stores[-1].barrier()
             if learned:
@@ -408,7 +417,7 @@ class Executor:
                 self._state.held.add_archived(waiting, ARCHIVED, mode, now)
             self._state.note_kept([version for o in finished for version in o.kept], now)
             if self._limit is not None:
-                _note_deletes(
+                note_deletes(
                     self._state.events, finished, self._limit, self._carrier.trash_stamp, now
                 )
             self._note_run(finished, now)
@@ -471,22 +480,3 @@ def _largest_size(action: Action) -> int:
 def _history(outcome: Outcome, now: int, command: str) -> HistoryRow:
     action, status = outcome.action, outcome.status
     return HistoryRow(now, command, action.kind, action.path, action.size, status, outcome.reason)
-
-
-def _note_deletes(
-    events: Events, finished: Iterable[Outcome], limit: DeleteLimit, trash_stamp: str, now_ns: int
-) -> None:
-    """Count unapproved deletes, and the new paths that offset them.
-
-    `trash_stamp` is their folder in the trash.
-    """
-    done = [one for one in finished if one.status is not Status.PLANNED]
-    events.make_up(sum(1 for one in done if one.rows and one.action.baseline is None))
-    events.add(
-        (
-            Deleted(one.action.kind, one.action.path, one.action.size, now_ns, trash_stamp)
-            for one in done
-            if one.action.kind in DELETES and one.status is Status.DONE
-        ),
-        limit,
-    )

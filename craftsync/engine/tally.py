@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, TextIO
 
 from craftsync.clock import Clock
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.model import DELETES
 from craftsync.engine import planfile
 from craftsync.engine.planner import Planned
 from craftsync.engine.report import (
@@ -26,6 +29,7 @@ from craftsync.engine.sides import Note
 from craftsync.errors import PathObstructed
 from craftsync.net.pace import Hashing, Limiter
 from craftsync.net.tasks import Pool
+from craftsync.state.held import Deleted, Events
 from craftsync.state.plan import Totals
 from craftsync.state.transfers import SavedUpload, Transfers
 
@@ -230,3 +234,22 @@ class Journal:
             ended = [self._saved.upload_id]
             self._saved = None
             self._pool.post(Note(partial(self._transfers.forget_uploads, ended)))
+
+
+def note_deletes(
+    events: Events, finished: Iterable[Outcome], limit: DeleteLimit, trash_stamp: str, now_ns: int
+) -> None:
+    """Count unapproved deletes, and the new paths that offset them.
+
+    `trash_stamp` is their folder in the trash.
+    """
+    done = [one for one in finished if one.status is not Status.PLANNED]
+    events.make_up(sum(1 for one in done if one.rows and one.action.baseline is None))
+    events.add(
+        (
+            Deleted(one.action.kind, one.action.path, one.action.size, now_ns, trash_stamp)
+            for one in done
+            if one.action.kind in DELETES and one.status is Status.DONE
+        ),
+        limit,
+    )
