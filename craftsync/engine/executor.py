@@ -107,8 +107,7 @@ class Executor:
         self._recording = 0
         self._ages = Ages(state.database, clock)
         self._flushed_at = clock.monotonic()
-        self._failures = 0
-        self._denials = 0
+        self._failures = self._denials = 0
 
     def run(self) -> None:
         """Carry out every step. Raises what broke a whole side, after recording what was done."""

@@ -8,8 +8,8 @@ MUTATIONS = (
     Mutation(
         "an upload is recorded before its file survives a power cut",
         28,
-        "may_be_lost = any(map(self._may_be_lost, finished))",
-        "may_be_lost = False",
+        "if not any(map(self._may_be_lost, finished)):",
+        "if True:",
         ("test_upload_is_recorded_only_once_its_file_is_durable",),
     ),
     Mutation(
@@ -81,7 +81,7 @@ MUTATIONS = (
     Mutation(
         "deletes decided at the last look pass by the guard",
         36,
-        "if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:",
+        "if kind in DELETES and action.kind not in DELETES and not self.dry_run:",
         "if False:",
         ("test_deletes_decided_at_the_last_stat_are_guarded",),
     ),
@@ -322,8 +322,8 @@ MUTATIONS = (
     Mutation(
         "downloads are put in place before they survive a power cut",
         28,
-        "            if staged or parts:\n                self._carrier.sync()\n",
-        "",
+        "if staged or parts or self._wants_sync(finished):",
+        "if parts or self._wants_sync(finished):",
         ("test_a_download_is_on_the_disk_before_it_gets_its_name",),
     ),
     Mutation(
