@@ -112,3 +112,4 @@ def test_a_download_is_on_the_disk_before_it_gets_its_name(
     assert world.here()[path] == "downloaded"
     assert calls[:2] == ["pwrite", "syncfs"]
     assert {"link", "renameat2"} & set(calls[2:])
+    assert calls[-1] == "syncfs", "the name is on the disk before it is recorded"

@@ -320,6 +320,13 @@ MUTATIONS = (
         ("test_lock_file_removed_while_locking_still_excludes_others",),
     ),
     Mutation(
+        "downloads are recorded before their names survive a power cut",
+        28,
+        "if any(one.action.kind in changes_folder and (one.rows or one.forget) for one in finished):",
+        "if False:",
+        ("test_a_download_is_on_the_disk_before_it_gets_its_name",),
+    ),
+    Mutation(
         "downloads are put in place before they survive a power cut",
         28,
         "if staged or parts or self._wants_sync(finished):",
