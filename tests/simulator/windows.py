@@ -120,8 +120,8 @@ class TrashWatch:
             if one[1] == self._client or path in self._there[side]
         ]
         if self._purged is not None:
-            age = min((self._clock.boottime() - one[0] for one in held), default=-1.0)
-            return content in self._leaving or (bool(held) and age >= self._purged)
+            age = min((self._clock.boottime() - since for _, (since, *_) in known), default=-1.0)
+            return content in self._leaving or (bool(known) and age >= self._purged)
         return bool(held) and all(
             by == self._client
             and self._keep is not None
