@@ -21,6 +21,9 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --only-binar
 INSTALL := $(PIP) install --no-deps --only-binary :all: --require-hashes --requirement
 ITSELF  := $(PIP) install --no-deps --no-build-isolation --editable .
 
+# Each of some hundred processes would compile all it loads, every time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test check lint reference round-trips notebook man docs test-exhaustive test-browser screenshots campaign bench lock clean
 
 run: $(VENV)/.core        ## See a folder and a store being kept in sync.
