@@ -93,23 +93,34 @@ def test_killed_service_is_restarted(craftsync: Craftsync, manager: UserManager)
 
 
 def test_hung_service_is_killed_and_restarted(craftsync: Craftsync, manager: UserManager) -> None:
-    manager.set_up("RestartSec=0.1", "WatchdogSec=2", "TimeoutAbortSec=1")
+    manager.set_up("RestartSec=0.1", "WatchdogSec=4", "TimeoutAbortSec=1")
     installed(craftsync)
     arrives(craftsync, "first")
-    os.kill(manager.pid, signal.SIGSTOP)
-    manager.until_shows("NRestarts", "1")
+    hung = manager.pid
+    assert hung
+    os.kill(hung, signal.SIGSTOP)
+    # On a busy machine the next one may be killed, too, before it has begun.
+    until(lambda: manager.pid not in (0, hung), "another process")
+    assert int(manager.shows("NRestarts")) >= 1
     arrives(craftsync, "second")
 
 
 def test_watchdog_is_notified_during_a_long_transfer(
     craftsync: Craftsync, manager: UserManager
 ) -> None:
-    manager.set_up("WatchdogSec=1")
-    configure(craftsync, ", bwlimit: 2M")
-    (craftsync.folder / "data/large").write_bytes(bytes(8 << 20))
+    configure(craftsync, ", bwlimit: 100K")
+    (craftsync.folder / "data/large").write_bytes(bytes(24 << 20))
     installed(craftsync)
-    until((craftsync.folder / "store/large").exists, "the large file")
-    assert manager.shows("NRestarts") == "0"
+    manager.until_shows("StatusText", "1 transferring")
+    notices = set[str]()
+
+    def is_notified_again() -> bool:
+        notices.add(manager.shows("WatchdogTimestampMonotonic"))
+        return len(notices) > 2
+
+    until(is_notified_again, "notices during the transfer")
+    assert manager.shows("StatusText") == "1 transferring"
+    assert not (craftsync.folder / "store/large").exists()
 
 
 def test_service_stopped_in_a_transfer_resumes_when_started(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -9,12 +10,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
 from tests.support.cli import SCRIPT, Craftsync, until
 
 SYSTEMD = Path("/lib/systemd/systemd")
+_ONE_AT_A_TIME = Path(gettempdir()) / "craftsync-tests-service-manager.lock"
 _BOOTED = Path("/run/systemd/system")
 """systemctl talks to nobody while this folder is missing (sd_booted(3))."""
 
@@ -82,7 +85,19 @@ class UserManager:
 
 @contextmanager
 def user_manager(craftsync: Craftsync) -> Iterator[UserManager]:
-    """Start a manager; skips the test where none can be had, and says why."""
+    """Start a manager; skips the test where none can be had, and says why.
+
+    One at a time on this machine: all have the same control group for a
+    service of the same name, and one that stops its own stops the others' too.
+    """
+    with _ONE_AT_A_TIME.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with _user_manager(craftsync) as manager:
+            yield manager
+
+
+@contextmanager
+def _user_manager(craftsync: Craftsync) -> Iterator[UserManager]:
     _need(SYSTEMD.exists() and shutil.which("systemctl"), "systemd is not installed")
     _need(shutil.which("dbus-daemon"), "dbus-user-session is not installed")
     try:
