@@ -83,6 +83,8 @@ INTERRUPTED, TERMINATED, READER_GONE = (
 
 
 _AGAIN_SECONDS = 0.05
+_INTERRUPT_SECONDS = (0.05, 0.5)
+"""When, after a signal, the main thread's waits are interrupted."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -97,6 +99,7 @@ def run(command: click.Command, words: Sequence[str]) -> int:
     """Run a command with the words of the command line and return the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _hear_again
+    _interrupt_waits()
     _open_what_was_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -257,6 +260,34 @@ def _hear_again(unheard: sys.UnraisableHookArgs) -> None:
     again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
     again.daemon = True
     again.start()
+
+
+def _interrupt_waits() -> None:
+    """Start a thread that lets the main thread handle a signal that arrived just before a wait.
+
+    Python only notes a signal, and its handler runs when the main thread goes on.
+    Where that is about to wait for a lock, or another thread received the signal,
+    the wait does not end; a second signal, to the main thread, ends it.
+    """
+    arrived, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    signal.signal(signal.SIGURG, _ignore)
+    threading.Thread(target=_interrupt, args=[arrived], name="signals", daemon=True).start()
+
+
+def _interrupt(arrived: int) -> None:
+    main, never = threading.main_thread().ident, threading.Event()
+    while main and (numbers := os.read(arrived, 1)):
+        if numbers[0] not in (signal.SIGINT, signal.SIGTERM):
+            continue
+        for pause in _INTERRUPT_SECONDS:
+            never.wait(pause)
+            signal.pthread_kill(main, signal.SIGURG)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

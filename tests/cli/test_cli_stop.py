@@ -127,6 +127,38 @@ raise SystemExit(terminal.run(command, []))
     assert (done.returncode, done.stderr.strip()) == (128 + signal.SIGTERM, "")
 
 
+def test_stop_received_by_another_thread_ends_the_wait() -> None:
+    """As one that arrives just before the main thread waits: Python notes it, and the wait goes on."""
+    program = """
+import signal, sys, threading, click
+from craftsync.cli import terminal
+
+# A thread keeps the others from running until it waits.
+sys.setswitchinterval(1000)
+begun = threading.Event()
+
+def stop():
+    begun.wait()
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+@click.command()
+def command():
+    threading.Thread(target=stop, daemon=True).start()
+    begun.set()
+    threading.Event().wait()
+
+raise SystemExit(terminal.run(command, []))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=GUARD_SECONDS,
+    )
+    assert (done.returncode, done.stderr.strip()) == (128 + signal.SIGTERM, "")
+
+
 def test_stop_while_a_thread_starts_ends_the_push(tmp_path: Path) -> None:
     """Nobody knows of a thread whose start was cut off, and the process waits for it at its end."""
     _root(tmp_path, large=0)
