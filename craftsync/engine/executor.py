@@ -338,7 +338,8 @@ class Executor:
                 self._carrier.sync()
             self._save_parts(parts)
             if finished:
-                finished = self._confirmed(finished)
+                self._carrier.confirm()
+                finished = self._kept_by_store(finished)
                 self._record(finished)
                 for outcome in finished:
                     self._listener.outcome(outcome)
@@ -377,7 +378,7 @@ class Executor:
         note_unflushed(self._state.database, self._clock)
         return False
 
-    def _confirmed(self, finished: list[Outcome]) -> list[Outcome]:
+    def _kept_by_store(self, finished: list[Outcome]) -> list[Outcome]:
         """Return the outcomes once the store makes them durable, with what it tells only then."""
         done = {outcome.action.kind for outcome in finished if outcome.rows or outcome.forget}
         if done & {Kind.UPLOAD, Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.RECONCILE}:

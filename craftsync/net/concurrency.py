@@ -3,10 +3,8 @@
 With 80 ms between client and store, 64 transfers leave both sides idle; beside
 the store, more only wait for each other. So a run begins with 64, and one more
 begins with each that ends, which doubles them in each round trip, while that
-makes transfers end faster and the client has time left. Where it does not and the
-client is busy, as beside the store, as few as `FIRST` are tried once, and kept
-if they do as well: each transfer under way takes memory and a connection. After
-that the number grows slowly; it halves when the store refuses requests.
+makes transfers end faster and the client has time left. After that the number
+grows slowly; it halves when the store refuses requests.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ AUTO = 0
 FIRST = 16
 """The number for stores without a network, for long transfers, and where a rate leaves more of them silent."""
 START = 64
-"""The number before anything was measured."""
+"""The number before anything was measured. Beside the store, a run settles lower when it finds the client busy."""
 MOST = 256
 _MIN = 4
 _MIN_SAMPLE_SECONDS = 0.05
@@ -36,12 +34,6 @@ _DOUBLING_MIN_GAIN = 1.15
 _PROBE_FACTOR, _PROBE_MIN_GAIN = 1.25, 1.05
 _BUSY_SHARE = 0.1
 """A client that is idle less than this share of the time gains nothing from more transfers."""
-_LITTLE_IDLE = 0.4
-"""A client that is idle less than this share of the time gains little from twice as many, and may be as fast with fewer."""
-_AS_FAST = 0.85
-"""So much of the rate fewer transfers must reach to be kept: less is a loss, more could be noise."""
-_FEWER_SAMPLE = 128
-"""Transfers that show it: half as many as are recorded at once, which takes the client a while."""
 
 
 class Concurrency(Protocol):
@@ -100,10 +92,6 @@ class Adaptive:
         self._is_doubling = True
         self._before_raise: tuple[int, float] | None = None
         """The limit before the last raise, and its transfers per second, which the raise must exceed."""
-        self._tries_fewer = True
-        """Whether it is unknown if fewer than `START` are as fast."""
-        self._before_cut: tuple[int, float] | None = None
-        """The limit before fewer were tried, and its transfers per second, which they must reach."""
         self._probe_after = _PROBE_SECONDS
         self._probe_at = 0.0
         self._was_throttled = False
@@ -113,9 +101,6 @@ class Adaptive:
         self.share = START
         """The limit of one pool."""
         self._warming_up = True
-        """Whether the transfers that end began under another limit, or had to connect first."""
-        self._sample = START
-        """Transfers that end before a sample is looked at."""
         self._start_sample()
 
     def _unlock(self) -> None:
@@ -151,15 +136,14 @@ class Adaptive:
             if self._is_doubling:
                 self._double(more=more)
                 return
-            if self._count < self._sample and self._count % FIRST:
+            if self._count < self._limit and self._count % FIRST:
                 return  # Recomputing the bound for each transfer would cost too much.
-            self._divide()
-            if self._count < self._sample:
+            if self._count < self._divide():
                 return
             seconds = self._now() - self._began
             if self._warming_up:
+                # Transfers that ended until now began under another limit, or had to connect first.
                 self._warming_up = False
-                self._sample = max(self.limit, _FEWER_SAMPLE if self._tries_fewer else 0)
                 self._start_sample()
             elif seconds >= _MIN_SAMPLE_SECONDS:
                 rate, idle = self._count / seconds, self._idle / (seconds * max(self._pools, 1))
@@ -170,30 +154,27 @@ class Adaptive:
 
     def _double(self, *, more: bool) -> None:
         """Let one more transfer begin for one that ended, until a round of them shows that more are of no use."""
-        most, seconds = self._most(), self._now() - self._began
-        idle = self._idle / (seconds * max(self._pools, 1)) if seconds > 0 else 1.0
-        if more and self._limit < most and idle >= _LITTLE_IDLE:
+        most = self._most()
+        if more and self._limit < most:
             self._limit += 1
             self._divide()
         if self._count < self._round:
             return
-        round_, before = self._round, self._before_raise
+        seconds, round_, before = self._now() - self._began, self._round, self._before_raise
         self._round, self._before_raise = self._limit, None
         if self._lacked_work or seconds <= 0:
             self._start_sample()
             return
-        rate = self._count / seconds
+        rate, idle = self._count / seconds, self._idle / (seconds * max(self._pools, 1))
         if before is not None and rate < before[1] * _DOUBLING_MIN_GAIN:
             self._set(before[0])
             self._hold()
-        elif before is None and idle < _LITTLE_IDLE:
+        elif before is None and idle < _BUSY_SHARE:
             self._set(round_)
             self._hold()
-        elif before is not None and self._limit >= most:
-            self._tries_fewer = False
+        elif self._limit >= most:
             self._hold()
         else:
-            self._tries_fewer = before is None
             self._before_raise = round_, rate
         self._was_throttled = False
         self._start_sample()
@@ -214,16 +195,13 @@ class Adaptive:
         self._began, self._count, self._idle, self._lacked_work = self._now(), 0, 0.0, False
 
     def _set(self, limit: int) -> None:
-        self._sample, self._limit = max(limit, self.limit), limit
+        self._limit = limit
         self._divide()
         self._warming_up = True
         self._start_sample()
 
     def _adjust(self, rate: float, idle: float) -> None:
         """Set the limit from a sample: transfers per second, and the idle share of the time."""
-        if self._tries_fewer:
-            self._try_fewer(rate, idle)
-            return
         if self._before_raise is None:
             if self._now() < self._probe_at:
                 return
@@ -239,22 +217,9 @@ class Adaptive:
         self._before_raise = self.limit, rate
         self._set(min(int(self.limit * _PROBE_FACTOR) + 1, self._most()))
 
-    def _try_fewer(self, rate: float, idle: float) -> None:
-        """Try `FIRST` once where the client is so busy that fewer may do; keep them if they are as fast."""
-        if self._before_cut is not None:
-            limit, before = self._before_cut
-            self._tries_fewer, self._before_cut = False, None
-            if rate < before * _AS_FAST:
-                self._set(limit)
-        elif idle < _LITTLE_IDLE and self.limit > FIRST:
-            self._before_cut = self.limit, rate
-            self._set(FIRST)
-        else:
-            self._tries_fewer = False
-
     def _hold(self) -> None:
         """Keep the limit for a while, longer after each raise that gained nothing."""
-        self._is_doubling, self._before_raise, self._before_cut = False, None, None
+        self._is_doubling, self._before_raise = False, None
         self._probe_at = self._now() + self._probe_after
         self._probe_after = min(2 * self._probe_after, _MAX_PROBE_SECONDS)
 

@@ -185,8 +185,8 @@ def workers(count: int, name: str, *stores: object) -> Iterator[ThreadPoolExecut
     with ThreadPoolExecutor(count, name) as pool:
         try:
             yield pool
-        except KeyboardInterrupt:
-            with _cancelled(stores):
+        except KeyboardInterrupt as error:
+            with _cancelled(stores, error):
                 pool.shutdown(cancel_futures=True)
             raise
 
@@ -268,9 +268,7 @@ def gathered(futures: Sequence[Future[Result]], *stores: object) -> list[Result]
     except BaseException as error:
         for future in futures:
             future.cancel()
-        # The caller that raised Interrupted has cancelled the stores, and will renew them.
-        stopped = isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted)
-        with _cancelled(stores if stopped else ()):
+        with _cancelled(stores, error):
             wait(futures)
         raise
 
@@ -336,7 +334,15 @@ def tidied(tidy: Callable[[], object], *stores: object) -> Iterator[None]:
 
 
 @contextmanager
-def _cancelled(stores: Sequence[object]) -> Iterator[None]:
+def _cancelled(stores: Sequence[object], error: BaseException) -> Iterator[None]:
+    """Cancel the stores for a block, if `error` is a signal.
+
+    Whoever raised `Interrupted` has cancelled them, and renews them once all threads
+    have ended: renewed here, those that still run would go on.
+    """
+    if isinstance(error, Interrupted) or not isinstance(error, KeyboardInterrupt):
+        yield
+        return
     for store in stores:
         cancel(store)
     try:

@@ -78,28 +78,23 @@ def test_short_run_leaves_the_start_of_the_next_one() -> None:
     assert way.adaptive.limit > START
 
 
+def test_pause_between_runs_does_not_slow_the_next_one() -> None:
+    way, fresh = Way(0.03), Way(0.03)
+    way.transfer(40)
+    way.now += 60.0
+    assert way.transfer(2_000) < 1.05 * fresh.transfer(2_000)
+
+
 def test_few_transfers_share_a_low_rate() -> None:
     adaptive = Adaptive(lambda: 0.0, lambda: MOST)
     assert Shared(adaptive, lambda: 0, lambda: 20).limit == 20
     assert Shared(adaptive, lambda: 0, lambda: 1).limit == FIRST
 
 
-def test_concurrency_falls_when_the_client_cpu_is_saturated() -> None:
+def test_concurrency_does_not_grow_when_the_client_cpu_is_saturated() -> None:
     way = Way(0.0005, busy=0.001)
     way.transfer(5_000)
-    assert way.adaptive.limit == FIRST
-
-
-def test_concurrency_falls_when_a_near_store_is_as_fast_with_fewer() -> None:
-    way = Way(0.0005, a_second=900, busy=0.0008)
-    way.transfer(5_000)
-    assert way.adaptive.limit == FIRST
-
-
-def test_fewer_transfers_that_are_slower_are_given_up_at_once() -> None:
-    way = Way(0.05, busy=0.0007)
-    way.transfer(20_000)
-    assert way.adaptive.limit >= START
+    assert way.adaptive.limit == START
 
 
 def test_concurrency_stops_growing_at_the_stores_throughput_limit() -> None:
@@ -135,13 +130,6 @@ def test_run_starts_at_the_concurrency_of_the_previous_run() -> None:
     way = Way(0.03)
     first = way.transfer(1_000)
     assert way.transfer(1_000) < first
-
-
-def test_pause_between_runs_does_not_slow_the_next_one() -> None:
-    way, fresh = Way(0.03), Way(0.03)
-    way.transfer(40)
-    way.now += 60.0
-    assert way.transfer(2_000) < 1.05 * fresh.transfer(2_000)
 
 
 def test_pools_of_one_host_share_its_concurrency() -> None:
