@@ -58,12 +58,13 @@ def test_nothing_is_recorded_before_the_identity_file_is_written(
         use_keys_of(server)
         options = {"endpoint_url": server.endpoint, "state_dir": tmp_path / "state"}
         with pytest.raises(StoreError):
-            craftsync.push(root, f"s3://{BUCKET}", **options)
+            craftsync.sync(root, f"s3://{BUCKET}", **options)
         assert "a" in fake.bucket(BUCKET).versions, "it was on its way already"
         del fake.buckets[BUCKET]
         fake.bucket(BUCKET)
         refuses = False
-        assert craftsync.push(root, f"s3://{BUCKET}", **options).uploaded == 1
+        assert craftsync.sync(root, f"s3://{BUCKET}", **options).uploaded == 1
+    assert (root / "a").read_text() == "a", "recorded, its absence would be a delete"
 
 
 def test_environment_with_another_identity_file_of_like_size_is_refused(

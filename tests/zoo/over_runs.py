@@ -334,6 +334,13 @@ MUTATIONS = (
         ("test_a_download_is_on_the_disk_before_it_gets_its_name",),
     ),
     Mutation(
+        "outcomes are recorded before a new store has its identity file",
+        28,
+        "                self._carrier.confirm()\n",
+        "",
+        ("test_nothing_is_recorded_before_the_identity_file_is_written",),
+    ),
+    Mutation(
         "deletes of a killed migration that are excluded now count as carried out",
         41,
         "path in unknown.left or path in unknown.right or self.left.may_hide(path)",
