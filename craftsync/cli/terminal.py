@@ -99,8 +99,8 @@ def run(command: click.Command, words: Sequence[str]) -> int:
     """Run a command with the words of the command line and return the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _hear_again
-    _interrupt_waits()
     _open_what_was_closed()
+    _interrupt_waits()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A path whose bytes are no UTF-8 must not end the command that prints it.

@@ -146,7 +146,7 @@ def test_folder_given_as_an_object_exits_3_with_an_example(
     craftsync.write("store/models/a")
     run = craftsync(*words)
     assert run.code == 3
-    assert "such as models/a" in run.err
+    assert "such as ./store/models/a" in run.err
 
 
 def test_closed_output_pipe_is_not_an_error(craftsync: Craftsync) -> None:

@@ -275,7 +275,7 @@ MISTAKES = {
     "scrub": (folder("scrub: 200%"), "folders.data.scrub: '200%'", "each day"),
     "rescan": (folder("rescan: true"), "folders.data.rescan: True", "greater than 0"),
     "a key twice": ("folders: {}\nfolders: {}", "line 2: the key 'folders' is repeated", "line"),
-    "no YAML": ("folders: [", "line 1, column 11", "config.example.yaml"),
+    "no YAML": ("folders: [", "line 1, column 11", "craftsync config example"),
 }
 
 
