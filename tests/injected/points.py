@@ -65,14 +65,17 @@ def injecting(point: Point, log: Path) -> list[str]:
     ]
 
 
-def is_held(point: Point, log: Path) -> int | None:
-    """Return the process of which a thread has come to its point, going by the log so far."""
+def held(point: Point, log: Path) -> int | None:
+    """Return the thread that has come to its point, going by the log so far.
+
+    A signal to it is one to its process. The thread that the log begins with may have ended.
+    """
     calls = Counter[str]()
-    process = None
     for thread, kind in _BEGUN.findall(log.read_text(errors="replace") if log.exists() else ""):
-        process = process or int(thread)
         calls[thread] += kind == point.kind
-    return process if point.at in calls.values() else None
+        if calls[thread] == point.at:
+            return int(thread)
+    return None
 
 
 def has_failed(log: Path) -> bool:

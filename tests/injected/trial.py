@@ -16,7 +16,7 @@ from random import Random
 from threading import Event
 from typing import Any
 
-from tests.injected.points import Point, has_failed, injecting, is_held, recording
+from tests.injected.points import Point, has_failed, held, injecting, recording
 from tests.injected.sides import Contents, Files, Side, digest, is_own, is_temporary, shown
 from tests.injected.stores import Store
 from tests.support import calls
@@ -178,7 +178,7 @@ class Trial:
         pause, end = Event(), time.monotonic() + TIMEOUT
         with self._started(injecting(point, self._log)) as tracer:
             while tracer.poll() is None:
-                process = is_held(point, self._log)
+                process = held(point, self._log)
                 if process is not None:
                     self.at_the_point()
                     os.kill(process, signal.SIGKILL)
