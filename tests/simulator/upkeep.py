@@ -58,6 +58,8 @@ def _gone_bad(world: World, client: Client, session: Session, side: str) -> byte
         return None
     path = world.chance.choice(rows).path
     good: bytes = world.store.contents()[path]
+    if not good:  # A power cut may leave a file without its content: there is nothing to flip.
+        return None
     bad = bytes([good[0] ^ 1]) + good[1:]
     world.damaged[bad] = good
     if side == "folder":
