@@ -45,6 +45,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+ANOTHER_ANSWERS = (
+    "A proxy or a login page may answer in its place: check the network and the endpoint."
+)
+"""The remedy for an answer that no such store gives."""
+
 
 class CraftsyncError(Exception):
     """Base of every error craftsync raises; `str(error)` is a sentence for people.

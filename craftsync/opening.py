@@ -296,18 +296,17 @@ def standing(pair: Pair, state_dir: Path, live: dict[str, Any] | None) -> dict[s
 
     `live` is what its daemon reports, `None` if none runs.
     """
-    from craftsync.engine.review.inspect import of_pair
-    from craftsync.engine.review.retention import holdings_of
-    from craftsync.state import known_conflicts
+    from craftsync.engine.review.inspect import of_state
+    from craftsync.engine.review.retention import holdings
 
-    root, store = str(pair.root), places.address_of(pair.location)
-    facts = live or of_pair(root, store, state_dir)
-    if live:
-        # A daemon counts those of its last runs; a copy that nobody settled is one still.
-        facts["conflicts"] = max(facts["conflicts"], known_conflicts(state_dir, root, store))
-    elif facts["reason"] is None and not places.exists(pair.location):
+    with read_state(pair, state_dir) as state:
+        facts = live or of_state(str(pair.root), places.address_of(pair.location), state)
+        if live:
+            # A daemon counts those of its last runs; a copy that nobody settled is one still.
+            facts["conflicts"] = max(facts["conflicts"], state.baseline.conflict_copies())
+        trash = holdings(state, pair.retention)
+    if not live and facts["reason"] is None and not places.exists(pair.location):
         facts["reason"] = "The store is not there. Check the path, and that its disk is mounted."
-    trash = holdings_of(root, store, state_dir, pair.retention)
     return {**facts, "folder": pair.folder, "trash": trash}
 
 

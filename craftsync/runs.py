@@ -167,8 +167,9 @@ def opened_for(pair: Pair, options: Options, asked: RunOptions) -> AbstractConte
     )
 
 
-_COMMENTS = ("#", ";")
-_REMEDY = "Write each path relative to the folder, one a line; with --from0, a NUL after each."
+_LIST_COMMENTS = ("#", ";")
+_BOM = "\ufeff".encode()
+_LIST_REMEDY = "Write each path relative to the folder, one a line; with --from0, a NUL after each."
 
 
 def filter_of(asked: SharedOptions | RunOptions, root: Path | None) -> Filter:
@@ -214,11 +215,8 @@ def _names(file: Any, root: Path | None, *, raw: bool) -> Iterator[str]:
             raise _refused(where, repr(line), "is not UTF-8") from None
         if not raw:
             text = text.strip()  # The end of a line of Windows, too.
-        if text and (raw or not text.startswith(_COMMENTS)):
+        if text and (raw or not text.startswith(_LIST_COMMENTS)):
             yield _name(text, root, where)
-
-
-_BOM = "\ufeff".encode()
 
 
 def _content(file: Any, called: str) -> bytes:
@@ -265,4 +263,4 @@ def _inside(text: str, root: Path | None, where: str) -> str:
 
 
 def _refused(where: str, what: str, why: str) -> UsageError:
-    return UsageError(f"--files-from: {where}: {what} {why}.", remedy=_REMEDY)
+    return UsageError(f"--files-from: {where}: {what} {why}.", remedy=_LIST_REMEDY)

@@ -123,7 +123,7 @@ class Commands(Group):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             ctx.fail(
-                f"{error.message} The options of a command stand behind it:"
+                f"{error.message.rstrip('.')}. Options of a command go after its name:"
                 f" craftsync COMMAND {error.option_name}."
             )
 

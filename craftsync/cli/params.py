@@ -97,16 +97,24 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            hint = _HABITS.get(error.option_name, "") or self._long_one(words)
+            hint = self._habit(error.option_name) or self._one_dash_hint(words)
             if file := next((word for word in words if _is_file_like_an_option(word)), None):
                 hint = f"For the file of that name write ./{file}."
             if not hint:
                 raise
-            raise click.UsageError(f"{error.message} {hint}", ctx) from error
+            raise click.UsageError(f"{error.message.rstrip('.')}. {hint}", ctx) from error
 
-    def _long_one(self, words: Sequence[str]) -> str:
+    def _flags(self) -> set[str]:
+        return {flag for param in self.params for flag in param.opts}
+
+    def _habit(self, name: str) -> str:
+        """Return the hint for an option of another program, if this command has what it names."""
+        needed, hint = _HABITS.get(name, ("", ""))
+        return hint if needed in self._flags() else ""
+
+    def _one_dash_hint(self, words: Sequence[str]) -> str:
         """Return a hint at an option that was written with one dash, as find takes it."""
-        known = {flag for param in self.params for flag in param.opts}
+        known = self._flags()
         near = next((f"-{word}" for word in words if f"-{word}" in known and len(word) > 2), "")
         return f"Did you mean {near}?" if near else ""
 
@@ -123,14 +131,15 @@ class Command(click.Command):
 
 
 _HABITS = {
-    **dict.fromkeys(("-r", "--recursive"), "All that is in a folder takes part."),
+    **dict.fromkeys(("-r", "--recursive"), ("--exclude", "All that is in a folder takes part.")),
     **dict.fromkeys(
-        ("-P", "--progress"), "A terminal shows progress; --stats 1m prints it elsewhere."
+        ("-P", "--progress"),
+        ("--stats", "A terminal shows progress; --stats 1m prints it elsewhere."),
     ),
-    "--only-show-errors": "That is -q here.",
-    "--follow-symlinks": "That is --links follow here.",
+    "--only-show-errors": ("-q", "That is -q here."),
+    "--follow-symlinks": ("--links", "That is --links follow here."),
 }
-"""What stands here for options of other programs, where a command has none of that name."""
+"""For options of other programs: the option that a command must have for the hint to be true, and the hint."""
 
 
 def _is_file_like_an_option(word: str) -> bool:

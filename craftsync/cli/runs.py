@@ -30,9 +30,17 @@ from craftsync.cli.terminal import shown
 from craftsync.config import pairs
 from craftsync.config.options import MigrateOptions
 from craftsync.config.places import DirectoryLocation
-from craftsync.core.model import Kind
+from craftsync.core.model import DELETES, Kind
 from craftsync.engine import planfile
-from craftsync.engine.report import COPIES, COUNTERS, ActionEvent, Issue, IssueEvent, Report
+from craftsync.engine.report import (
+    COPIES,
+    COUNTERS,
+    STEP_WORDS,
+    ActionEvent,
+    Issue,
+    IssueEvent,
+    Report,
+)
 from craftsync.errors import UsageError
 from craftsync.wording import counted, size_shown
 
@@ -241,10 +249,9 @@ def apply(file: str, **flags: Any) -> int:
 _STEPS = {
     Kind.UPLOAD: "upload {path} ({size})",
     Kind.DOWNLOAD: "download {path} ({size})",
-    Kind.DELETE_REMOTE: "delete in the store: {path} ({size})",
-    Kind.DELETE_LOCAL: "delete in the folder: {path} ({size})",
-    Kind.MOVE_REMOTE: "move in the store: {source} → {path}",
-    Kind.MOVE_LOCAL: "move in the folder: {source} → {path}",
+    **{kind: f"{STEP_WORDS[kind]} {{path}} ({{size}})" for kind in DELETES},
+    Kind.MOVE_REMOTE: f"{STEP_WORDS[Kind.MOVE_REMOTE]} {{source}} → {{path}}",
+    Kind.MOVE_LOCAL: f"{STEP_WORDS[Kind.MOVE_LOCAL]} {{source}} → {{path}}",
     Kind.RECONCILE: "keep both versions, if they differ: {path}",
     Kind.ADOPT: "record as equal on both sides: {path}",
     Kind.FORGET: "record as gone from both sides: {path}",

@@ -84,7 +84,7 @@ INTERRUPTED, TERMINATED, READER_GONE = (
 
 _AGAIN_SECONDS = 0.05
 _INTERRUPT_SECONDS = (0.05, 0.5)
-"""When, after a signal, the main thread's waits are interrupted."""
+"""Pauses after a signal, each followed by an interruption of the main thread's wait."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -282,7 +282,7 @@ def _interrupt(arrived: int) -> None:
         if numbers[0] not in (signal.SIGINT, signal.SIGTERM):
             continue
         for pause in _INTERRUPT_SECONDS:
-            never.wait(pause)
+            never.wait(pause)  # It is never set: a sleep.
             signal.pthread_kill(main, signal.SIGURG)
 
 

@@ -115,15 +115,15 @@ def _checked(name: str, config: Config) -> str:
         known = ", ".join(config.folders) or "none; no configuration exists"
         raise UsageError(
             f"{name!r} is not a folder of the configuration (known: {known}).",
-            remedy=_meant(name, config)
+            remedy=_remedy_for_path(name, config)
             or f"{nearest(name, config.folders)}"
             "For a folder that is not in it, give --root ROOT --store STORE.",
         )
     return name
 
 
-def _meant(word: str, config: Config) -> str:
-    """Return what to write for a path where a name is needed; empty where it is none of a linked folder."""
+def _remedy_for_path(word: str, config: Config) -> str:
+    """Return the remedy if a path was given instead of a name; empty if it is not that of a linked folder."""
     root = os.path.realpath(os.path.expanduser(word))
     names = [name for name, each in config.folders.items() if os.path.realpath(each.root) == root]
     return f"{word} is the path of {' and of '.join(names)}: write the name." if names else ""

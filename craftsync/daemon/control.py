@@ -336,11 +336,12 @@ def _batches(paths: Sequence[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
     for path in paths:
-        size += len(json.dumps(path)) + 2
-        if batch and size > _MAX_LINE // 2:
+        cost = len(json.dumps(path)) + 2
+        if batch and size + cost > _MAX_LINE // 2:
             yield batch
-            batch, size = [], len(json.dumps(path)) + 2
+            batch, size = [], 0
         batch.append(path)
+        size += cost
     if batch:
         yield batch
 

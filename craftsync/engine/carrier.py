@@ -69,8 +69,8 @@ class FolderCarrier(Carrier):
     dry_run: bool = False
     strict: bool = False
     store_trash: StoreTrash = StoreTrash.ALL
-    confirmed: Callable[[], None] = do_nothing
-    """Returns once the store is known for what it is."""
+    identity_file: Callable[[], None] = do_nothing
+    """Returns once the store has an identity file, if it may get one (`Confirmation.identity_file`)."""
 
     changed = "changed in the store since it was listed"
     short = 1 << 20
@@ -84,8 +84,8 @@ class FolderCarrier(Carrier):
     def stores(self) -> Sequence[Store]:
         return (self.store,)
 
-    def confirm(self) -> None:
-        self.confirmed()
+    def before_recording(self) -> None:
+        self.identity_file()
 
     def sync(self) -> None:
         self.root.sync()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -31,6 +31,7 @@ from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
 from craftsync.net.pace import Attempt, Hashing, Limiter, Pace
 from craftsync.stores.base import Reader, Store
+from craftsync.stores.sources import workers
 
 WHOLE = 16 << 20
 """Bytes up to which a file is read, or an object fetched, in one piece."""
@@ -428,7 +429,7 @@ def _hashed(
         for block in temporary.blocks(number * PART, PART):
             hashed.update(block)
 
-    with ThreadPoolExecutor(1, "md5") as beside:
+    with workers(1, "md5") as beside:
         for number, part in enumerate(parts):
             described = part.result() or described
             assert described is not None

@@ -338,7 +338,7 @@ class Executor:
                 self._carrier.sync()
             self._save_parts(parts)
             if finished:
-                self._carrier.confirm()
+                self._carrier.before_recording()
                 finished = self._kept_by_store(finished)
                 self._record(finished)
                 for outcome in finished:

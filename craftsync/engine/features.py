@@ -59,10 +59,10 @@ CONFIRMED = Confirmation()
 def confirming_store(
     store: Store, state: PairState, clock: Clock, *, may_write: bool, lists: bool = False
 ) -> Iterator[Confirmation]:
-    """Start to confirm the store and to probe its features; yield what waits for the one and the other.
+    """Start to confirm the store and to probe its features; yield a `Confirmation`, which waits for either.
 
     The identity of a distant store is read while it is listed. On first contact it
-    is probed besides, and gets an identity file, under the conditions that it was
+    is also probed, and gets an identity file, under the conditions that it was
     found to check, while the first files are on their way. `lists`: a listing of
     all of it will be wanted. A known store is confirmed before anything is probed in it.
     """
@@ -103,7 +103,7 @@ class _FirstContact:
     ) -> None:
         self._store, self._state, self._clock, self._found = store, state, clock, found
         self._was_sorted = store.features.sorted_listing
-        self._begun: Future[Iterator[RemoteObject | Skipped]] | None = None
+        self._listing: Future[Iterator[RemoteObject | Skipped]] | None = None
         self._probed: Future[str | None] | None = None
 
     def begin(self, pool: ThreadPoolExecutor, *, tries: bool, lists: bool) -> None:
@@ -111,7 +111,7 @@ class _FirstContact:
         if tries:
             self._probed = pool.submit(self._store.prepare, None)
         if lists:
-            self._begun = pool.submit(_begun, self._store)
+            self._listing = pool.submit(_begin_listing, self._store)
         self._written = pool.submit(_with_identity, self._store, self._found, self._probed)
 
     def features(self) -> None:
@@ -128,14 +128,14 @@ class _FirstContact:
         self.identity()
 
     def listing(self) -> Iterable[RemoteObject | Skipped] | None:
-        """Return the listing, unless it was begun in the belief in an order that the store turned out not to keep."""
-        begun, self._begun = self._begun, None
+        """Return the listing that was begun, once; `None` if the store turned out to sort otherwise."""
+        begun, self._listing = self._listing, None
         if begun is None or self._store.features.sorted_listing != self._was_sorted:
             return None
         return begun.result()
 
 
-def _begun(store: Store) -> Iterator[RemoteObject | Skipped]:
+def _begin_listing(store: Store) -> Iterator[RemoteObject | Skipped]:
     entries = iter(store.list())
     return chain(list(islice(entries, 1)), entries)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
 from craftsync.errors import (
+    ANOTHER_ANSWERS,
     ObjectNotFound,
     PathError,
     PreconditionFailed,
@@ -181,7 +182,7 @@ def check_identity(text: str, location: str) -> None:
     if not _IDENTITY.fullmatch(text):
         raise StoreChanged(
             f"What {location} answers for {STORE_ID_FILE} is not an identity.",
-            remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
+            remedy=ANOTHER_ANSWERS,
         )
 
 

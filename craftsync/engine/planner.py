@@ -18,6 +18,7 @@ from craftsync.core.filters import Sieve
 from craftsync.core.guard import SideCounts, reason_to_hold
 from craftsync.core.merge import Joined, OutOfOrder, Triple, Unknown, UnknownPaths, known, merge
 from craftsync.core.model import (
+    DELETES,
     READ_BACK,
     Action,
     BaselineRow,
@@ -159,7 +160,7 @@ class Planner:
             planned.ignored_local = self.left.left_out
             if sieve:
                 self._report_unmet(sieve, unknown, planned)
-        planned.deletes = sum(map(self.state.plan.count, (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)))
+        planned.deletes = sum(map(self.state.plan.count, DELETES))
         return planned
 
     def _sieve(self) -> Sieve | None:

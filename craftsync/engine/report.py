@@ -31,13 +31,13 @@ class Issue(StrEnum):
     HELD = "held"
 
 
-_WORDS: Mapping[str, str] = {
+STEP_WORDS: Mapping[str, str] = {
     Kind.DELETE_REMOTE: "delete in the store:",
     Kind.DELETE_LOCAL: "delete in the folder:",
     Kind.MOVE_REMOTE: "move in the store:",
     Kind.MOVE_LOCAL: "move in the folder:",
 }
-"""What people call a step that does not travel."""
+"""What people read for steps that transfer no bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class ActionEvent:
     @property
     def line(self) -> str:
         """What is done, for people."""
-        return f"{_WORDS.get(self.action, self.action)} {self.path}"
+        return f"{STEP_WORDS.get(self.action, self.action)} {self.path}"
 
     def as_json(self) -> dict[str, Any]:
         replaces = {} if self.replaces is None else {"replaces": self.replaces}

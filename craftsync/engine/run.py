@@ -208,7 +208,7 @@ class FolderRun(Run):
                 dry_run=options.dry_run,
                 strict=strict,
                 store_trash=trash,
-                confirmed=self.known.identity_file,
+                identity_file=self.known.identity_file,
             )
 
     def _settler(self, fetcher: Fetcher) -> Settler:

@@ -33,7 +33,7 @@ from craftsync.errors import (
     PathObstructed,
 )
 from craftsync.hashing import is_md5
-from craftsync.local.files import OpenFile
+from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
 from craftsync.state.transfers import Intent
 from craftsync.stores.base import Store
@@ -182,8 +182,8 @@ class Contents:
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
         self._count()
         with self._open() as file:
-            for offset in range(0, self.local.size, 1 << 20):
-                block = file.read_at(offset, min(1 << 20, self.local.size - offset))
+            for offset in range(0, self.local.size, BLOCK):
+                block = file.read_at(offset, min(BLOCK, self.local.size - offset))
                 self.fetcher.hashing.read(len(block))
                 md5.update(block)
                 sha256.update(block)

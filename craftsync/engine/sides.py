@@ -348,8 +348,8 @@ class Carrier(ABC):
         """Carry out the other half."""
         raise AssertionError(f"{staged.action.path}: the left side is not written")
 
-    def confirm(self) -> None:  # noqa: B027 (nothing to be done is an answer)
-        """Return once the sides are known for what they are; nothing is recorded before."""
+    def before_recording(self) -> None:  # noqa: B027 (nothing to be done is an answer)
+        """Wait for what must be there before anything is recorded; raises if a side is another one."""
 
     def sync(self) -> None:  # noqa: B027 (nothing to be done is an answer)
         """Return once what was written to the left side survives a power cut."""

@@ -355,11 +355,11 @@ def _read_run(spill: int, start: int, end: int) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def replacing(place: Path, mode: int | None = None) -> Iterator[BinaryIO]:
+def replacing(place: Path, mode: int | None = None, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file that replaces `place` once the block ends; if it raises, `place` stays as it was.
 
     The permission bits are `mode`, else those of the replaced file. The content
-    is on the disk before it is visible. Raises `OSError`.
+    is on the disk before it is visible, if it is to be `durable`. Raises `OSError`.
     """
     part = place.with_name(f".{token_hex(8)}.craftsync-part")
     try:
@@ -370,7 +370,8 @@ def replacing(place: Path, mode: int | None = None) -> Iterator[BinaryIO]:
                 os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(part, place)
     finally:
         part.unlink(missing_ok=True)

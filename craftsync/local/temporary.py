@@ -31,7 +31,6 @@ from craftsync.local.files import (
     inode_of,
     local_file,
     path_errors,
-    read_block,
 )
 from craftsync.local.tree import Tree
 
@@ -229,7 +228,7 @@ class Temporary:
                 self._claim.written(size)
 
     def start_writing(self, offset: int, length: int) -> None:
-        """Have a finished range written to disk meanwhile, so that the flush at the end finds little to do."""
+        """Have the kernel begin to write a finished range, so that the final flush has little left to do."""
         with suppress(OSError):  # Only a hint: the flush reports what is wrong.
             linux.start_writing(self._descriptor, offset, length)
 
@@ -237,11 +236,6 @@ class Temporary:
         """Record `count` bytes that the kernel copied into the file; raises `NoSpace`."""
         if self._claim is not None:
             self._claim.written(count)
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes from `offset`, fewer only at the end of the file."""
-        with path_errors(self._where):
-            return read_block(self._descriptor, offset, length)
 
     def blocks(self, offset: int, length: int) -> Iterator[memoryview]:
         """Yield up to `length` bytes from `offset`; each block is valid until the next."""

@@ -22,7 +22,7 @@ AUTO = 0
 FIRST = 16
 """The number for stores without a network, for long transfers, and where a rate leaves more of them silent."""
 START = 64
-"""The number before anything was measured. Beside the store, a run settles lower when it finds the client busy."""
+"""The number before anything was measured. Beside the store it stays there: more would only wait for each other."""
 MOST = 256
 _MIN = 4
 _MIN_SAMPLE_SECONDS = 0.05

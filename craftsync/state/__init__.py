@@ -4,6 +4,6 @@ Nothing here decides or transfers anything; without the database the next run
 merges both sides without deleting (rule 8 of docs/architecture.md).
 """
 
-from craftsync.state.pair import PairState, known_conflicts, known_pairs, pair_folder
+from craftsync.state.pair import PairState, known_pairs, pair_folder
 
-__all__ = ["PairState", "known_conflicts", "known_pairs", "pair_folder"]
+__all__ = ["PairState", "known_pairs", "pair_folder"]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.merge import Joined
-from craftsync.core.model import Action, Kind, LocalFile, Mode, RemoteObject
+from craftsync.core.model import DELETES, Action, Kind, LocalFile, Mode, RemoteObject
 from craftsync.core.paths import ranges
 from craftsync.state.database import Database
 
@@ -333,7 +333,7 @@ class CutOff:
         self._db.execute(
             "INSERT OR REPLACE INTO cut_off SELECT path, kind, coalesce(size, remote_size, 0), value"
             " FROM plan, meta WHERE kind IN (?, ?) AND key = 'trash_stamp'",
-            (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL),
+            DELETES,
         )
         self._db.execute("DELETE FROM meta WHERE key = 'trash_stamp'")
 

@@ -247,6 +247,8 @@ class Outside(NamedTuple):
         A crash in between loses all records: what has none stays until it is purged by hand.
         """
         gone = {version[:3] for version in versions}
+        if not gone:
+            return
         with suppress(FileNotFoundError), _locked(self._file, os.O_RDWR) as descriptor:
             noted = _versions(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
             left = b"".join(_line(*one) for one in noted if one[0][:3] not in gone)

@@ -376,18 +376,6 @@ def _real(location: str) -> str:
     return os.path.realpath(location) if location.startswith("/") else location
 
 
-def known_conflicts(state_dir: Path, root: str, location: str) -> int:
-    """Return the number of a pair's conflict copies, while another process may use the database."""
-    file = pair_folder(state_dir, root, location) / _FILE
-    with (
-        contextlib.suppress(StateError, *UNREADABLE),
-        state_place(f"the state database {file} cannot be used"),
-        contextlib.closing(open_to_read(file)) as connection,
-    ):
-        return Baseline(Database(connection)).conflict_copies()
-    return 0
-
-
 def known_root(state_dir: Path, root: str, location: str) -> str | None:
     """Return the expected identity of a pair's root; leaves no files behind."""
     file = known_folder(state_dir, root, location) / _FILE

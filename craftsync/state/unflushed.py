@@ -8,6 +8,7 @@ delete, and nobody's edit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from craftsync.clock import Clock, boot_id
 from craftsync.state.database import Database
@@ -18,9 +19,17 @@ YOUNG_NS = 600 * 10**9
 
 _NOTE = "unflushed"
 _OFFSET = "clock_offset"
-"""Of the wall clock from that of the boot: the boot, nanoseconds, since which second of it, whether it was another before."""
+"""The wall clock minus the boot's clock: the boot's id, and an `_Offset`."""
 _STEP_NS = 5 * 10**9
 """A clock that is only kept exact moves by less."""
+
+
+class _Offset(NamedTuple):
+    ns: float
+    since: float
+    """The second of the boot in which it was first seen."""
+    was_other: float
+    """1 if another was known before, else 0."""
 
 
 class Ages:
@@ -30,25 +39,26 @@ class Ages:
         self._database = database
         self._clock = clock
         boot, _, known = (database.get(_OFFSET) or "").partition(" ")
-        self._known = tuple(map(float, known.split())) if boot == boot_id() else ()
+        self._known = _Offset(*map(float, known.split())) if boot == boot_id() else None
 
     def is_young(self, ctime_ns: int) -> bool:
         """Return whether a file of this ctime may be younger than `YOUNG_NS`."""
-        return abs(self._clock.now_ns() - ctime_ns) < YOUNG_NS or self._is_new()
+        now = self._clock.now_ns()
+        return abs(now - ctime_ns) < YOUNG_NS or self._offset(now)[1]
 
     def was_clock_set(self) -> bool:
-        """Return whether the clock was set while files were young that are so now."""
-        return self._is_new() and bool(self._known[2])
+        """Return whether the wall clock was set within `YOUNG_NS`: ctimes do not show which files are young."""
+        offset, is_new = self._offset(self._clock.now_ns())
+        return is_new and bool(offset.was_other)
 
-    def _is_new(self) -> bool:
-        """Return whether the clock may have been set within `YOUNG_NS`."""
+    def _offset(self, now_ns: int) -> tuple[_Offset, bool]:
+        """Return the offset, and whether the clock may have been set to it within `YOUNG_NS`."""
         running = self._clock.boottime()
-        offset = self._clock.now_ns() - running * 1e9
-        if not self._known or abs(offset - self._known[0]) > _STEP_NS:
-            self._known = (offset, running, float(bool(self._known)))
-            known = " ".join(f"{part:.0f}" for part in self._known)
-            self._database.put(_OFFSET, f"{boot_id()} {known}")
-        return (running - self._known[1]) * 1e9 < YOUNG_NS
+        ns, known = now_ns - running * 1e9, self._known
+        if known is None or abs(ns - known.ns) > _STEP_NS:
+            known = self._known = _Offset(ns, running, float(known is not None))
+            self._database.put(_OFFSET, " ".join([boot_id(), *(f"{part:.0f}" for part in known)]))
+        return known, (running - known.since) * 1e9 < YOUNG_NS
 
 
 def note_unflushed(database: Database, clock: Clock) -> None:

@@ -59,7 +59,7 @@ def source_of(file: FileOrPath) -> Iterator[FileSource]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file without waiting for the writer of a named pipe, which only reading waits for."""
+    """Open a file. For a named pipe this does not wait for a writer; the first read does."""
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
     return descriptor

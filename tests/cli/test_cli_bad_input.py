@@ -26,13 +26,7 @@ def bucket(moto: S3Server, request: pytest.FixtureRequest) -> str:
 
 
 def access(server: S3Server, **other: str) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": server.endpoint,
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        "AWS_REGION": "us-east-1",
-        **other,
-    }
+    return server.variables | other
 
 
 def put(server: S3Server, bucket: str, key: str, content: bytes) -> None:

@@ -175,12 +175,7 @@ def test_tab_keeps_the_slashes_of_a_platform_address(tab: Tab) -> None:
 
 def test_tab_lists_a_bucket_by_prefix(tab: Tab, moto: S3Server) -> None:
     moto.make_bucket("tab-bucket")
-    tab.craftsync.environment |= {
-        "AWS_ENDPOINT_URL": moto.endpoint,
-        "AWS_ACCESS_KEY_ID": moto.access_key,
-        "AWS_SECRET_ACCESS_KEY": moto.secret_key,
-        "AWS_REGION": "us-east-1",
-    }
+    tab.craftsync.environment |= moto.variables
     for path in ("models/a/1", "models/a/2", "models/b.bin", "other"):
         tab.craftsync.write(f"filled/{path}")
     assert tab.craftsync("push", "filled", "s3://tab-bucket/pre").code == 0

@@ -46,13 +46,7 @@ def in_bucket(server: S3Server, bucket: str) -> set[str]:
 
 
 def aws(server: S3Server, **others: str) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": server.endpoint,
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        "AWS_REGION": "us-east-1",
-        **others,
-    }
+    return server.variables | others
 
 
 def test_without_a_store_machine_config_roots_and_environments_are_examined(

@@ -243,12 +243,7 @@ def test_interrupted_init_prints_the_answers_so_far(fresh: Craftsync) -> None:
 @pytest.fixture
 def bucket(fresh: Craftsync, moto: S3Server) -> str:
     """Give a bucket that the program reaches with the variables of its user."""
-    fresh.environment |= {
-        "AWS_ENDPOINT_URL": moto.endpoint,
-        "AWS_ACCESS_KEY_ID": moto.access_key,
-        "AWS_SECRET_ACCESS_KEY": moto.secret_key,
-        "AWS_REGION": "us-east-1",
-    }
+    fresh.environment |= moto.variables
     moto.make_bucket("initial")
     return "initial"
 

@@ -28,12 +28,7 @@ def moto() -> Iterator[S3Server]:
 
 @pytest.fixture
 def on_moto(craftsync: Craftsync, moto: S3Server) -> Craftsync:
-    craftsync.environment |= {
-        "AWS_ENDPOINT_URL": moto.endpoint,
-        "AWS_ACCESS_KEY_ID": moto.access_key,
-        "AWS_SECRET_ACCESS_KEY": moto.secret_key,
-        "AWS_REGION": "us-east-1",
-    }
+    craftsync.environment |= moto.variables
     return craftsync
 
 

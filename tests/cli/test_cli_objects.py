@@ -229,9 +229,4 @@ def moto(moto: S3Server) -> S3Server:
 
 
 def access(server: S3Server) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": server.endpoint,
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        "AWS_REGION": "us-east-1",
-    }
+    return server.variables

@@ -77,8 +77,10 @@ def proxy_with_tls(url: str, certificate: Path) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"https://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+        try:
+            yield f"https://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
 
 
 def test_a_served_store_is_used_through_a_proxy_with_tls(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from contextlib import closing
 from secrets import token_hex
 
 import pytest
@@ -167,12 +168,7 @@ def _store_for_trash(craftsync: Craftsync, moto: S3Server, kind: str) -> str:
         return "./plain"
     bucket = f"trash-{token_hex(6)}"
     moto.make_bucket(bucket)
-    craftsync.environment |= {
-        "AWS_ENDPOINT_URL": moto.endpoint,
-        "AWS_ACCESS_KEY_ID": moto.access_key,
-        "AWS_SECRET_ACCESS_KEY": moto.secret_key,
-        "AWS_REGION": "us-east-1",
-    }
+    craftsync.environment |= moto.variables
     if kind == "versions":
         moto.keep_versions(bucket)
         (craftsync.folder / "empty").mkdir()
@@ -186,13 +182,15 @@ def test_removed_objects_come_back_without_a_linked_folder(
     craftsync: Craftsync, moto: S3Server, kind: str
 ) -> None:
     store = _store_for_trash(craftsync, moto, kind)
-    for name in ("d/1", "d/2", "f")[kind != "directory" :]:
+    # In a bucket, d/1 is put below, with a type of its own.
+    for name in ("d/1", "d/2", "f") if kind == "directory" else ("d/2", "f"):
         craftsync.write(f"filling/{name}", name)
     given = ("--store", store)
     assert craftsync("put", "-r", "filling", f"{store}/", *given).code == 0
     if kind != "directory":
-        bucket = {"Bucket": store.removeprefix("s3://"), "Key": "d/1"}
-        moto.client().put_object(**bucket, Body=b"d/1", ContentType="text/x-mine")
+        where = {"Bucket": store.removeprefix("s3://"), "Key": "d/1"}
+        with closing(moto.client()) as client:
+            client.put_object(**where, Body=b"d/1", ContentType="text/x-mine")
     assert craftsync("rm", "-r", "--yes", f"{store}/d", *given).code == 0
     assert craftsync("rm", f"{store}/f", *given).code == 0
     listed = craftsync("trash", "list", *given, "--json")
@@ -208,7 +206,8 @@ def test_removed_objects_come_back_without_a_linked_folder(
     assert (run.code, "not restored: f: a different object is there" in run.text) == (6, True)
     assert craftsync("cat", f"{store}/d/2").out == b"d/2"
     if kind != "directory":
-        assert moto.client().head_object(**bucket)["ContentType"] == "text/x-mine"
+        with closing(moto.client()) as client:
+            assert client.head_object(**where)["ContentType"] == "text/x-mine"
     assert "in place already: d/1" in craftsync("trash", "restore", "d", *given).text
     assert craftsync("trash", "restore", "f", "--overwrite", *given).code == 0
     assert craftsync("cat", f"{store}/f").out == b"f"

@@ -114,7 +114,7 @@ def test_version_and_help_load_no_yaml_rich_or_cloud_library(
         (["why", "a", "--root", "root"], "--root and --store together"),
         (["ls", "store"], "write ./store"),
         (["ls"], "Missing argument"),
-        (["-v", "push"], "The options of a command stand behind it"),
+        (["-v", "push"], "Options of a command go after its name"),
         (["push", "--recursive", "root", "./store"], "All that is in a folder takes part."),
         (["put", "-a.txt", "./store/"], "For the file of that name write ./-a.txt."),
         (["help", "pusch"], "Did you mean push?"),

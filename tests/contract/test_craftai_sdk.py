@@ -73,7 +73,7 @@ from tests.support.platform.storage import gzipped
 from tests.support.platform.wire import Gate
 from tests.support.world import Bytes, World
 
-# The SDK leaves the connection of a call that failed to the garbage collector.
+# All connections here are the SDK's, which leaves that of a failed call to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 PART, THRESHOLD = 1000, 3000

@@ -46,7 +46,7 @@ def fakes(folder: Path) -> Iterator[Stores]:
                 s3.buckets.pop(trial.name, None)
 
             side = Objects(s3, trial.name)
-            return Store(side, f"s3://{trial.name}", _variables(server), clear)
+            return Store(side, f"s3://{trial.name}", server.variables, clear)
 
         yield open_store
 
@@ -63,9 +63,7 @@ def rclones(folder: Path, script: Script | None = None) -> Iterator[Stores]:
             client.create_bucket(Bucket=trial.name)
             bucket = top / trial.name
             side = Served(client, trial.name, bucket)
-            return Store(
-                side, f"s3://{trial.name}", _variables(seen), lambda: shutil.rmtree(bucket)
-            )
+            return Store(side, f"s3://{trial.name}", seen.variables, lambda: shutil.rmtree(bucket))
 
         yield open_store
 
@@ -78,7 +76,7 @@ def motos(folder: Path, script: Script | None = None) -> Iterator[Stores]:
 
         def open_store(trial: Path) -> Store:
             client.create_bucket(Bucket=trial.name)
-            return Store(Bucket(client, trial.name), f"s3://{trial.name}", _variables(seen))
+            return Store(Bucket(client, trial.name), f"s3://{trial.name}", seen.variables)
 
         yield open_store
 
@@ -114,12 +112,3 @@ def _behind(server: S3Server, script: Script | None) -> Iterator[S3Server]:
     else:
         with proxied(server, script) as (seen, _):
             yield seen
-
-
-def _variables(server: S3Server) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": server.endpoint,
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        "AWS_REGION": "us-east-1",
-    }

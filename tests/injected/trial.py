@@ -178,12 +178,12 @@ class Trial:
         pause, end = Event(), time.monotonic() + TIMEOUT
         with self._started(injecting(point, self._log)) as tracer:
             while tracer.poll() is None:
-                process = held(point, self._log)
-                if process is not None:
+                thread = held(point, self._log)
+                if thread is not None:
                     self.at_the_point()
-                    os.kill(process, signal.SIGKILL)
+                    os.kill(thread, signal.SIGKILL)
                     tracer.kill()
-                    while not _has_ended(process):
+                    while not _has_ended(thread):
                         _check(time.monotonic() < end, "it outlives a SIGKILL")
                         pause.wait(0.01)
                     return None

@@ -225,12 +225,7 @@ def test_a_thousand_hostile_keys_are_fetched_or_reported_and_write_nothing_outsi
         bucket = fake.bucket("bucket")
         for key in keys:
             bucket.put(fake.personality, key, bucket.described(fake.personality, key.encode()))
-        craftsync.environment |= {
-            "AWS_ENDPOINT_URL": server.endpoint,
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-            "AWS_REGION": "us-east-1",
-        }
+        craftsync.environment |= server.variables
         run = craftsync("sync", "--json", "outside/root", "s3://bucket")
         assert "Traceback" not in run.err
         told = {event["path"] for event in run.json if event["type"] in ("problem", "skipped")}

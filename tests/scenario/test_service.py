@@ -101,7 +101,6 @@ def test_hung_service_is_killed_and_restarted(craftsync: Craftsync, manager: Use
     os.kill(hung, signal.SIGSTOP)
     # On a busy machine the next one may be killed, too, before it has begun.
     until(lambda: manager.pid not in (0, hung), "another process")
-    assert int(manager.shows("NRestarts")) >= 1
     arrives(craftsync, "second")
 
 
@@ -121,6 +120,7 @@ def test_watchdog_is_notified_during_a_long_transfer(
     until(is_notified_again, "notices during the transfer")
     assert manager.shows("StatusText") == "1 transferring"
     assert not (craftsync.folder / "store/large").exists()
+    assert manager.shows("NRestarts") == "0"
 
 
 def test_service_stopped_in_a_transfer_resumes_when_started(

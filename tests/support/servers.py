@@ -28,6 +28,16 @@ class S3Server:
     secret_key: str = SECRET_KEY
     checks_keys: bool = False
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables by which programs find this server and its keys."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": "us-east-1",
+        }
+
     def client(self) -> Any:
         """Return a boto3 client for this server, so that what is tested does not prepare its own test; close it."""
         import boto3

@@ -336,7 +336,7 @@ MUTATIONS = (
     Mutation(
         "outcomes are recorded before a new store has its identity file",
         28,
-        "                self._carrier.confirm()\n",
+        "                self._carrier.before_recording()\n",
         "",
         ("test_nothing_is_recorded_before_the_identity_file_is_written",),
     ),

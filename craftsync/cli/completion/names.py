@@ -334,7 +334,7 @@ class _KnownNames:
         last = dict(list(known.items())[-_FOLDERS_KNOWN:])
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._file) as file:
+            with replacing(self._file, durable=False) as file:  # No prompt waits for the disk.
                 file.write(json.dumps(last).encode())
 
     def _all(self) -> dict[str, list[str]]:

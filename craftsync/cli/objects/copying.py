@@ -196,10 +196,7 @@ def rm(words: tuple[str, ...], **flags: Any) -> int:
     rules, left_out = rules_of(flags), shared.LeftOut()
     with shared.lookup_of(flags) as found:
         with shared.sources_first(found, words, recursive=flags["recursive"]):
-            if flags["recursive"]:
-                places = [found.place(word, change=True) for word in words]
-            else:
-                places = shared.places_of(found, words, change=True)
+            places = _sources_of(found, words, flags["recursive"], change=True)
         for place in places:
             _refuse_whole_store(place)
         sources = [Objects(place, flags["recursive"], rules, left_out) for place in places]
@@ -418,10 +415,12 @@ def get(words: tuple[str, ...], **flags: Any) -> int:
     return code or left_out.exit_code()
 
 
-def _sources_of(found: Lookup, words: tuple[str, ...], recursive: bool) -> list[Place]:
+def _sources_of(
+    found: Lookup, words: tuple[str, ...], recursive: bool, *, change: bool = False
+) -> list[Place]:
     if recursive:
-        return [found.place(word) for word in words]
-    return shared.places_of(found, words)
+        return [found.place(word, change=change) for word in words]
+    return shared.places_of(found, words, change=change)
 
 
 def _insist_on(words: tuple[str, ...], what: str) -> None:

@@ -55,7 +55,12 @@ def of_pair(root: str, store: str, state_dir: Path) -> dict[str, Any]:
     `reason` says what is wrong with the root; the store is not asked. Raises `StateError`.
     """
     with closing(PairState.open(state_dir, root, store, new_id=str, reading=True)) as state:
-        return {**_of_stopped(root, store, state), "reason": _wrong_with(root, state)}
+        return of_state(root, store, state)
+
+
+def of_state(root: str, store: str, state: PairState) -> dict[str, Any]:
+    """As `of_pair`, for a state that is open."""
+    return {**_of_stopped(root, store, state), "reason": _wrong_with(root, state)}
 
 
 def _wrong_with(root: str, state: PairState) -> str | None:
@@ -270,8 +275,10 @@ class Checker:
         on_line: Callable[[str, str], None],
     ) -> None:
         path = triple.path
-        if not symbol:
-            report.ignored_remote += symbol is not None
+        if symbol is None:
+            return
+        if symbol == "":
+            report.ignored_remote += 1
         elif symbol == "=":
             report.unchanged += 1
             on_line(symbol, path)

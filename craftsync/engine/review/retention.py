@@ -1,6 +1,6 @@
 """Deletes versions from the trash: when their retention ends, and when a person says so.
 
-This is the only code that destroys data on purpose. So it spares what a person or an
+This and `trash.TrashOfStore.purge` are the only code that destroys data on purpose. So it spares what a person or an
 unfinished run may still need. What ends by itself is found in this client's own
 records only, and nothing ends while the clock is doubtful."""
 
@@ -75,7 +75,7 @@ def import_outside_records(state: PairState, store: Store | None) -> None:
 def _found_in_store(store: Store, versions: Iterable[KeptVersion]) -> set[KeptVersion]:
     """Return which of these versions are in the store's trash, by listing it."""
     wanted = set(versions)
-    found = (KeptVersion(*entry[:4]) for entry in in_store(store))
+    found = (entry.kept for entry in in_store(store))
     return {version for version in found if version in wanted}
 
 

@@ -56,8 +56,7 @@ from craftsync.stores.sources import FileSource
 
 _ALL = Wanted()
 _NEVER_NS = 2**63 - 1
-_AT_ONCE = 128
-"""Open files that share one `syncfs`."""
+_AT_ONCE = 128  # Open files that share one `syncfs`.
 
 NoteKept = Callable[[list[KeptVersion]], None]
 """Called with the versions that restoring has moved to the trash."""
@@ -107,9 +106,13 @@ class Trash:
 
     def keeps_versions(self) -> bool:
         """Return whether the bucket's own versions take the place of the store's trash."""
+        self._load_features()
+        return self.store.features.keeps_versions
+
+    def _load_features(self) -> None:
+        """Give a bucket the features that a run found; nothing is probed."""
         if self.store.location.startswith("s3://"):
             features.load_features(self.store, self.state.database, self.clock, may_write=False)
-        return self.store.features.keeps_versions
 
     def in_versions(self, path: str = "") -> str | None:
         """Return how to get at the versions of a bucket, if it refused to list them."""
@@ -134,7 +137,7 @@ class Trash:
         Only where both sides are still as the run left them; the next run carries
         it to the store. Raises `UsageError` for a run that replaced and deleted nothing.
         """
-        self.keeps_versions()
+        self._load_features()
         rows = {one.path: one for one in self.state.replaced.of(run)}
         if not rows:
             raise UsageError(
@@ -218,9 +221,7 @@ class Restoring:
         while batch := list(islice(rest, _AT_ONCE)):
             with ExitStack() as stack:
                 ended = [self._begin(entry, stack) for entry in batch]
-                self.root.sync()
-                results = [self._place(one) if isinstance(one, _Fetched) else one for one in ended]
-                self.root.sync()
+                results = self._placed(ended)
             self.note(
                 [
                     KeptVersion("root", self.trash_stamp, one.entry.path, one.replaced.size)
@@ -229,6 +230,15 @@ class Restoring:
                 ]
             )
             yield from results
+
+    def _placed(self, ended: Sequence[_Fetched | Restored]) -> list[Restored]:
+        """Swap in what was fetched; the bytes are on the disk before, the names after."""
+        if all(isinstance(one, Restored) for one in ended):
+            return [one for one in ended if isinstance(one, Restored)]
+        self.root.sync()
+        results = [self._place(one) if isinstance(one, _Fetched) else one for one in ended]
+        self.root.sync()
+        return results
 
     def _begin(self, entry: TrashEntry, stack: ExitStack) -> _Fetched | Restored:
         try:
@@ -464,7 +474,7 @@ class TrashOfStore:
         and held deletes may need some of it.
         """
         noted = set(self.records.noted())
-        return (entry for entry in self._older(older_than_days) if _version(entry) in noted)
+        return (entry for entry in self._older(older_than_days) if entry.kept in noted)
 
     def purge(self, older_than_days: float) -> retention.Purged:
         """Remove for good what is `purgeable`; others' versions of that age stay."""
@@ -472,9 +482,9 @@ class TrashOfStore:
         older = self._older(older_than_days)
         try:
             for entry in older:
-                if _version(entry) in noted:
+                if entry.kept in noted:
                     self.store.delete(place_of(entry), expect=None)
-                    removed.append(_version(entry))
+                    removed.append(entry.kept)
         finally:
             self.records.forget_kept(removed)
         return retention.Purged(len(removed), len(older) - len(removed))
@@ -488,7 +498,3 @@ class TrashOfStore:
             )
         before = stamp(SystemClock(), days_ago=days)
         return [entry for entry in entries_of_store(self.store) if entry.stamp < before]
-
-
-def _version(entry: TrashEntry) -> KeptVersion:
-    return KeptVersion(*entry[:4])

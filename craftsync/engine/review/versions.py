@@ -52,6 +52,11 @@ class TrashEntry(NamedTuple):
     size: int
     version_id: str | None = None
 
+    @property
+    def kept(self) -> KeptVersion:
+        """This version, as the records name it."""
+        return KeptVersion(*self[:4])
+
 
 def entries(
     root: Folder, store: Store, in_bucket: Iterable[TrashEntry] = ()

@@ -47,7 +47,7 @@ _STATS_AT_ONCE = 8
 _STATS_THAT_AGREE = 16
 """So many paths are asked for all the same before a listing is relied on; few files cost little that way."""
 _LONGEST_WAIT_SECONDS = 1.0
-"""For so long a path waits for these, and is then asked for itself."""
+"""A path waits this long for the stats under way, and then gets its own."""
 _DATES_DIFFER_NS = 2_000_000_000
 """Between the time an answer bears and that of the object it is about, both by the storage's own clock."""
 

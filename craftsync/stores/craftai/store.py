@@ -437,14 +437,16 @@ class CraftAiStore(OnlyContent):
             return None
         if expect is None and trash_stamp is None:
             return None
-        current = self._looked_at(path, expect, trash_stamp)
+        current = self._stat_and_sign(path, expect, trash_stamp)
         check(path, current, expect)
         if current is not None and trash_stamp is not None and not self._keep(current, trash_stamp):
             raise PreconditionFailed(f"{path} is gone.")
         return current
 
-    def _looked_at(self, path: str, expect: Expect, trash_stamp: str | None) -> RemoteObject | None:
-        """Stat a path; where what is there is to be kept, the address to read it from is asked for meanwhile."""
+    def _stat_and_sign(
+        self, path: str, expect: Expect, trash_stamp: str | None
+    ) -> RemoteObject | None:
+        """Stat a path; if its version is to be kept, the signed URL to read it from is requested meanwhile."""
         if trash_stamp is None or not isinstance(expect, RemoteObject):
             return self._stat(path)
         return both(partial(self._stat, path), partial(self._reading.sign, expect))[0]
@@ -453,7 +455,7 @@ class CraftAiStore(OnlyContent):
         """Do what comes before a delete; tell whether there is anything to delete."""
         if expect is None and trash_stamp is None:
             return True
-        current = self._looked_at(path, expect, trash_stamp)
+        current = self._stat_and_sign(path, expect, trash_stamp)
         if current is None:
             return False
         check(path, current, expect)

@@ -11,6 +11,7 @@ from ssl import SSLError
 from typing import NamedTuple
 
 from craftsync.errors import (
+    ANOTHER_ANSWERS,
     ContentDamaged,
     CraftsyncError,
     ListingBroken,
@@ -48,9 +49,6 @@ _TRANSIENT = {
     "TooManyRequests",
 }
 _DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest"}
-_ANOTHER_ANSWERS = (
-    "A proxy or a login page may answer in its place: check the network and the endpoint."
-)
 _NOT_DONE = {429, 503}
 """Statuses that say the request was turned away; after any other 5xx it may have been carried out."""
 
@@ -169,7 +167,7 @@ def _about_the_store(answer: Refusal, where: str) -> StoreError:
         kind = RequestDenied if path_only else StoreDenied
         return kind(f"{where}: {why.rstrip('.')}.", remedy=_rights(answer))
     other = NotSupported if answer.status == 501 else StoreError
-    remedy = _ANOTHER_ANSWERS if 300 <= answer.status < 400 else ""
+    remedy = ANOTHER_ANSWERS if 300 <= answer.status < 400 else ""
     return other(f"{where}{': ' + answer.message if answer.message else ''}.", remedy=remedy)
 
 
@@ -225,7 +223,7 @@ def unconfirmed(location: str, key: str, what: str) -> Unconfirmed:
     return Unconfirmed(
         f"{location} reported success for {key}, but without {what}: the answer may not come from"
         " the store.",
-        remedy=_ANOTHER_ANSWERS,
+        remedy=ANOTHER_ANSWERS,
         ambiguous=True,
     )
 
@@ -248,5 +246,5 @@ def not_encrypted(location: str, asked: str) -> StoreError:
 
 def broken(location: str, why: str) -> ListingBroken:
     """Return the error for a listing that proves nothing."""
-    remedy = _ANOTHER_ANSWERS if "<html>" in why else "Try again later."
+    remedy = ANOTHER_ANSWERS if "<html>" in why else "Try again later."
     return ListingBroken(f"The listing of {location} is broken: {why}.", remedy=remedy)

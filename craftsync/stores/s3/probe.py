@@ -80,11 +80,7 @@ The first is put before all others, read and copied.
 _OBJECTS = (_FILE, _BELOW, *_NAMES, _NEW, _IN_PARTS, _COMPLETED, _COPY, _NOT_COPIED)
 
 
-def _at_once(clean_up: CleanUp) -> object:
-    return clean_up()
-
-
-def probe(store: S3Store, later: Callable[[CleanUp], object] = _at_once) -> ProbedFacts:
+def probe(store: S3Store, later: Callable[[CleanUp], object] | None = None) -> ProbedFacts:
     """Return the facts about a store's bucket; where nothing may be written, the most careful ones.
 
     `later` is given the call that removes what was put there; by default that is
@@ -93,10 +89,11 @@ def probe(store: S3Store, later: Callable[[CleanUp], object] = _at_once) -> Prob
     itself. Leaves nothing behind, unless it is interrupted.
     """
     probing = _Probe(store)
-    tidy: Callable[[CleanUp], object] = _at_once
-    with tidied(lambda: tidy(probing.clean_up), store), workers(_THREADS, "probe", store) as pool:
+    tidy: CleanUp = probing.clean_up
+    with tidied(lambda: tidy(), store), workers(_THREADS, "probe", store) as pool:
         facts = probing.facts(pool)
-        tidy = later  # What failed is tidied before the failure is reported.
+        if later is not None:  # What failed is tidied before the failure is reported.
+            tidy = partial(later, probing.clean_up)
     return facts
 
 
