@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from craftsync import __version__, limits
-from craftsync.cli import terminal
+from craftsync.cli import signals, terminal
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -193,7 +193,7 @@ def main() -> None:
         from craftsync.cli import completion
 
         sys.exit(completion.answer(cli, shell))
-    terminal.leave_to_child()
+    signals.leave_to_child()
     limits.raise_limit()
     # A run makes records by the million and hardly a cycle, so looking for those pays only rarely.
     gc.set_threshold(50_000, 20, 100)

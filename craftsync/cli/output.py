@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from craftsync.cli import terminal
 from craftsync.cli.log import listener, to_file
-from craftsync.cli.terminal import code_of, message_of, saying_stop, told
+from craftsync.cli.signals import saying_stop
+from craftsync.cli.terminal import code_of, message_of, told
 from craftsync.cli.terminal import shown as shown
 from craftsync.clock import SystemClock, iso
 from craftsync.config.options import read

@@ -1,8 +1,4 @@
-"""What leaves the program: safe text, errors as message, remedy and exit code, and signals.
-
-As process 1 of a container craftsync runs in a child; process 1 only forwards
-signals and collects ended processes.
-"""
+"""What leaves the program: safe text, and errors as message, remedy and exit code."""
 
 from __future__ import annotations
 
@@ -11,14 +7,12 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any
+from contextlib import contextmanager
 
 import click
 
+from craftsync.cli.signals import Terminated, hear
 from craftsync.errors import ConfigError, CraftsyncError, exhausted
 
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -82,31 +76,19 @@ INTERRUPTED, TERMINATED, READER_GONE = (
 )
 
 
-_AGAIN_SECONDS = 0.05
-_INTERRUPT_SECONDS = (0.05, 0.5)
-"""Pauses after a signal, each followed by an interruption of the main thread's wait."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived; it ends a command in the same orderly way as Ctrl-C."""
-
-
 class ReaderGone(Exception):
     """The reader of a command's output has closed it; nothing more is printed."""
 
 
 def run(command: click.Command, words: Sequence[str]) -> int:
     """Run a command with the words of the command line and return the exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.unraisablehook = _hear_again
+    # First: the pipe of the signals must not get the number of a standard stream.
     _open_what_was_closed()
-    _interrupt_waits()
+    hear()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A path whose bytes are no UTF-8 must not end the command that prints it.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = command.main(words, prog_name="craftsync", standalone_mode=False)
         with told():
@@ -145,32 +127,6 @@ def told() -> Iterator[None]:
             f"Cannot write to standard output: {error.strerror}.",
             remedy="Look where the output of the command goes. The command itself may have done its work.",
         ) from error
-
-
-@contextmanager
-def saying_stop(*, quiet: bool) -> Iterator[None]:
-    """Print at once, on stderr, that a signal has arrived: the work under way may take a while to end."""
-
-    def heard(number: int, frame: FrameType | None) -> None:
-        if not quiet:
-            # Not through the streams: the signal may have come in the middle of a line to them.
-            clear = b"\r\x1b[2K" if os.isatty(2) else b""
-            with suppress(OSError):
-                os.write(2, clear + b"craftsync: stopping\n")
-        before[number](number, frame)
-
-    before: dict[int, Any] = {
-        number: handler
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if callable(handler := signal.getsignal(number))
-    }
-    for number in before:
-        signal.signal(number, heard)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def code_of(error: BaseException | None) -> int:
@@ -248,90 +204,3 @@ def _open_what_was_closed() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (it lives as long as the process)
-
-
-def _hear_again(unheard: sys.UnraisableHookArgs) -> None:
-    """Send a signal again that came where Python lets no exception out, as while an object is freed."""
-    if not isinstance(unheard.exc_value, KeyboardInterrupt):
-        sys.__unraisablehook__(unheard)
-        return
-    number = signal.SIGTERM if isinstance(unheard.exc_value, Terminated) else signal.SIGINT
-    # Later, for at once it would come while this hook runs, which lets no exception out either.
-    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
-
-
-def _interrupt_waits() -> None:
-    """Start a thread that lets the main thread handle a signal that arrived just before a wait.
-
-    Python only notes a signal, and its handler runs when the main thread goes on.
-    Where that is about to wait for a lock, or another thread received the signal,
-    the wait does not end; a second signal, to the main thread, ends it.
-    """
-    arrived, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    signal.signal(signal.SIGURG, _ignore)
-    threading.Thread(target=_interrupt, args=[arrived], name="signals", daemon=True).start()
-
-
-def _interrupt(arrived: int) -> None:
-    main, never = threading.main_thread().ident, threading.Event()
-    while main and (numbers := os.read(arrived, 1)):
-        if numbers[0] not in (signal.SIGINT, signal.SIGTERM):
-            continue
-        for pause in _INTERRUPT_SECONDS:
-            never.wait(pause)  # It is never set: a sleep.
-            signal.pthread_kill(main, signal.SIGURG)
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    pass
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
-
-
-_UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP}
-
-
-def leave_to_child() -> None:
-    """Return at once unless this is process 1; then return in a child only, before any thread is there.
-
-    Process 1 ends with the exit code of that child, 128 + the signal that ended it.
-    """
-    if os.getpid() != 1:
-        return
-    # Blocked, a signal waits for whoever asks for it: none is lost between here and there.
-    signals = signal.valid_signals() - _UNBLOCKABLE
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    child = os.fork()
-    if child == 0:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return
-    os._exit(_wait_for(child, signals))
-
-
-def _wait_for(child: int, signals: set[signal.Signals]) -> int:
-    """Forward signals and collect ended processes until the child ends; return its exit code."""
-    while True:
-        number = signal.sigwait(signals)
-        if number != signal.SIGCHLD:
-            with suppress(ProcessLookupError):
-                os.kill(child, number)
-            continue
-        for pid, status in _ended():
-            if pid == child:
-                code = os.waitstatus_to_exitcode(status)
-                return code if code >= 0 else 128 - code
-
-
-def _ended() -> list[tuple[int, int]]:
-    """Collect all processes that have ended."""
-    found = []
-    with suppress(ChildProcessError):
-        while (end := os.waitpid(-1, os.WNOHANG))[0]:
-            found.append(end)
-    return found

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 
 from craftsync.clock import Clock
-from craftsync.core.conflicts import conflict_original
+from craftsync.core.conflict_names import conflict_original
 from craftsync.daemon.changes import (
     FreshPaths,
     StoreDifferences,

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from typing import TypeVar
 
-from craftsync.core.conflicts import conflict_name
+from craftsync.core.conflict_names import conflict_name
 from craftsync.core.model import (
     ABSENT,
     Action,

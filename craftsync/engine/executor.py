@@ -452,7 +452,7 @@ class Executor:
             action, skipped = outcome.action, outcome.status is Status.SKIPPED
             if skipped and action.source is not None:
                 # The next attempt plans a transfer and a delete instead, each decided for itself.
-                self._state.plan.unpair(action.source)
+                self._state.moves.refuse(action.source)
             elif skipped and action.kind not in DELETES:
                 self._skipped.add(action.path)
             step = self._ids.pop(action.path)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
-from craftsync.core.conflicts import conflict_original
+from craftsync.core.conflict_names import conflict_original
 from craftsync.core.merge import Joined, Triple, Unknown, UnknownPaths, known, merge
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject, Skipped
 from craftsync.core.paths import malformed

@@ -146,7 +146,7 @@ class Planner:
                 triples = self._noting_back(triples, unknown, back)
             self._spool(self.decided(triples, unknown, planned))
             if self.left.is_folder:
-                self.state.plan.pair_moves(by_version=features.md5_versions)
+                self.state.moves.pair(by_version=features.md5_versions)
             self.state.held.release(back)
             if whole:
                 self._end_intents_of_the_gone()

@@ -159,7 +159,7 @@ class Session:
         ) as known:
             if not options.dry_run:
                 forget_unflushed(self.state, self.root.sync if options.policy.deletes else None)
-            self.state.plan.pair_again()
+            self.state.moves.refuse_none()
             make_run = partial(self._run_with, command, known=known)
             run_until_settled(
                 report, options, on_event, self.clock, make_run, paths=paths, changes=changes

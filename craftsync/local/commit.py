@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
 
-from craftsync.core.conflicts import conflict_name
+from craftsync.core.conflict_names import conflict_name
 from craftsync.core.model import OWN_FOLDER, LocalFile
 from craftsync.errors import PathBusy, PathError, PathObstructed
 from craftsync.local import linux, rename

@@ -12,13 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from craftsync.core.conflicts import CONFLICT_GLOB, conflict_original
+from craftsync.core.conflict_names import CONFLICT_GLOB, conflict_original
 from craftsync.core.model import BaselineRow
 from craftsync.core.paths import ranges, relatives
 from craftsync.errors import StateError
 from craftsync.state.database import UNREADABLE, Database, open_to_read, state_place
 from craftsync.state.held import CutOff, Events, Held
 from craftsync.state.history import History, Kept, KeptVersion, Outside, Total
+from craftsync.state.moves import Moves
 from craftsync.state.plan import Plan, Replacements
 from craftsync.state.transfers import Arrivals, Intents, Transfers
 
@@ -186,6 +187,7 @@ class State:
         self.arrivals = Arrivals(database, self._second_connection)
         self.cut_off = CutOff(database)
         self.plan = Plan(database, new_id, self.intents, self.cut_off, identity)
+        self.moves = Moves(database)
         self.held = Held(database)
         self.events = Events(database)
         self.history = History(database)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.core.conflicts import conflict_name, conflict_original
+from craftsync.core.conflict_names import conflict_name, conflict_original
 from tests.support.cli import Craftsync, until
 from tests.support.daemons import running
 

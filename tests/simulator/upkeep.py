@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from craftsync.core.conflicts import conflict_original
+from craftsync.core.conflict_names import conflict_original
 from craftsync.core.model import BaselineRow, LocalFile
 from craftsync.engine.report import Report
 from craftsync.engine.session import Session

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from craftsync.clock import SystemClock
-from craftsync.core.conflicts import conflict_original
+from craftsync.core.conflict_names import conflict_original
 from craftsync.core.model import Mode, Policy, Skipped
 from craftsync.core.retention import Retention
 from craftsync.engine.report import (

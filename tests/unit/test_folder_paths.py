@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from craftsync.core.conflicts import conflict_name
+from craftsync.core.conflict_names import conflict_name
 from craftsync.core.paths import is_own, malformed, refusal
 
 WHEN = 1_795_359_577_000_000_000

@@ -1,7 +1,7 @@
 """Conflicts that wait for a person: which there are, and settling them.
 
 A conflict copy is a file beside the one it conflicts with, known by its name
-alone (`core.conflicts`): the scan of the folder finds it, whoever put it there.
+alone (`core.conflict_names`): the scan of the folder finds it, whoever put it there.
 So settling needs neither store nor state and works beside a running daemon;
 the next run finds ordinary changes and carries them to the store.
 """
@@ -16,7 +16,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple
 
-from craftsync.core.conflicts import conflict_original, may_be_shortened, settled_name
+from craftsync.core.conflict_names import conflict_original, may_be_shortened, settled_name
 from craftsync.core.model import LocalFile, Skipped
 from craftsync.engine.report import sentence
 from craftsync.engine.review.selection import Selection, matches

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from craftsync import __version__
 from craftsync.clock import iso
-from craftsync.core.conflicts import conflict_original
+from craftsync.core.conflict_names import conflict_original
 from craftsync.core.decide import decide
 from craftsync.core.filters import Filter, Now, Sieve
 from craftsync.core.merge import Triple, Unknown, merge

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from craftsync.clock import Clock, boot_id
-from craftsync.core.conflicts import conflict_original
+from craftsync.core.conflict_names import conflict_original
 from craftsync.core.model import Skipped
 from craftsync.core.retention import Retention
 from craftsync.engine.report import sentence

@@ -13,13 +13,13 @@ from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound
 from craftsync.hashing import is_md5
 from craftsync.stores.base import Origin, UploadJournal
-from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.credentials import Session
 from craftsync.stores.s3.errors import PartsNotCopied
 from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import Condition, Original, headers_of
 from craftsync.stores.s3.preconditions import Limits, check
+from craftsync.stores.s3.requests import Calls
 from craftsync.stores.s3.wire import Wire
 
 

@@ -19,9 +19,9 @@ from craftsync.hashing import is_md5
 from craftsync.net.hosts import Host
 from craftsync.net.pace import Attempt, Pace
 from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of
-from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
 from craftsync.stores.s3.objects import Condition, Original, begun_ns_of
+from craftsync.stores.s3.requests import Calls
 from craftsync.stores.sources import PartPool, briefly, gathered
 
 MIB = 1024 * 1024

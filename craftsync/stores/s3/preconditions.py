@@ -22,7 +22,6 @@ from craftsync.errors import (
 )
 from craftsync.net.waiting import both
 from craftsync.stores.base import Expect, Properties
-from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import NotSupported, unconfirmed
 from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.listing import FreshListing
@@ -41,6 +40,7 @@ from craftsync.stores.s3.objects import (
     kept,
     sent_with,
 )
+from craftsync.stores.s3.requests import Calls
 
 Seen = TypeVar("Seen")
 

@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.retrying import RetryBudget
-from craftsync.stores.s3.api import content_md5
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED
 from craftsync.stores.s3.errors import BodyDamaged, Unconfirmed, broken, stored_otherwise
 from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.listing import BrokenPage, ascending, parse
 from craftsync.stores.s3.objects import CREATE, Condition, Digests, Form, notes
+from craftsync.stores.s3.requests import content_md5
 from craftsync.stores.sources import tidied, workers
 
 if TYPE_CHECKING:

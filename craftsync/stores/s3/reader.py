@@ -10,11 +10,11 @@ from craftsync.core.model import RemoteObject
 from craftsync.errors import ContentDamaged, ObjectNotFound, StoreError, StoreUnavailable
 from craftsync.hashing import update_in_place
 from craftsync.stores.base import Properties
-from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import RangeBeyond
 from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.objects import Found
 from craftsync.stores.s3.preconditions import check
+from craftsync.stores.s3.requests import Calls
 
 
 class ObjectReader:

@@ -37,7 +37,6 @@ from craftsync.stores.base import (
     renew,
     written_already,
 )
-from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.copy import BucketCopy, origin_of
 from craftsync.stores.s3.credentials import Session, open_session
 from craftsync.stores.s3.errors import stored_otherwise, unconfirmed
@@ -56,6 +55,7 @@ from craftsync.stores.s3.objects import (
 from craftsync.stores.s3.preconditions import UNSEEN, Limits, Preconditions, Replaced, check
 from craftsync.stores.s3.probe import gives_md5_etags, probe
 from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours
+from craftsync.stores.s3.requests import Calls
 from craftsync.stores.s3.wire import Wire
 from craftsync.stores.sources import Beside
 
