@@ -390,6 +390,15 @@ def test_json_of_a_copy_names_where_it_went(stores: Stores) -> None:
 def test_streams_can_be_copied(stores: Stores) -> None:
     assert stores("cp", "-", "s3:stream", stdin=b"from a pipe").code == 0
     assert stores("cp", "s3:stream", "-").out == b"from a pipe"
+    stores.fill("directory", {"many/a.csv": "a", "many/in/b.csv": "b", "many/c.txt": "c"})
+    for name in ("cp", "get"):
+        wanted = (name, "-r", "--include", "*.csv", "directory:many", "-")
+        assert stores(*wanted).out == b"ab"
+        assert stores(name, "directory:many", "-").code == 3
+        none = stores(name, "-r", "--include", "*.bin", "directory:many", "-")
+        assert (none.code, "nothing matches --include" in none.err) == (3, True)
+    local = stores("cp", "filling/many/a.csv", "-")
+    assert (local.code, "is in a store" in local.err) == (2, True)
     nameless = stores("put", "-", "s3:", stdin=b"x")
     assert (nameless.code, "no name" in nameless.err) == (2, True)
 

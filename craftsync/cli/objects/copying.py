@@ -107,15 +107,15 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
                 sources.append(Files(word, flags["recursive"], rules))
         if name == "cp" and target is not None and _is_standard_input(words[:-1]):
             return _put_standard_input(name, target, flags)
-        if name == "cp" and words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
-            _to_standard_output(sources)
-            return 0
         if target is None and any(isinstance(source, Files) for source in sources):
             raise UsageError(
                 f"Neither {words[0]} nor {words[-1]} is in a store.",
                 remedy="Name one as dev:path, s3://bucket/path or file:///folder/path;"
                 f" for two files of this machine use {name} itself.",
             )
+        if name == "cp" and words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
+            _to_standard_output(sources)
+            return left_out.exit_code()
         kind: Kind | str = "copy"
         if target is None or any(isinstance(source, Files) for source in sources):
             kind = Kind.DOWNLOAD if target is None else Kind.UPLOAD
@@ -170,12 +170,13 @@ def _put_standard_input(name: str, place: Place, flags: dict[str, Any]) -> int:
         return call.end()
 
 
-def _to_standard_output(sources: list[Source]) -> None:
+def _to_standard_output(sources: Sequence[Source]) -> None:
+    """Write the content of objects to standard output, one after the other."""
     for source in sources:
+        assert isinstance(source, Objects)
         for item in source.items(lambda path, reason: None):
-            if isinstance(source, Objects):
-                with told():
-                    source.place.store.download(item.path, sys.stdout.buffer)
+            with told():
+                source.place.store.download(item.path, sys.stdout.buffer)
 
 
 @click.command(cls=common.Command)
@@ -407,10 +408,10 @@ def get(words: tuple[str, ...], **flags: Any) -> int:
     left_out, rules = shared.LeftOut(), rules_of(flags)
     with shared.lookup_of(flags) as found:
         places = _sources_of(found, words[:-1], flags["recursive"])
-        if words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
-            shared.to_standard_output(places)
-            return 0
         sources = [Objects(place, flags["recursive"], rules, left_out) for place in places]
+        if words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
+            _to_standard_output(sources)
+            return left_out.exit_code()
         code = transfer("get", Kind.DOWNLOAD, sources, None, words[-1], flags)
     return code or left_out.exit_code()
 

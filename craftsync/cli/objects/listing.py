@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from craftsync import lookup, objects
 from craftsync.cli import params as common
 from craftsync.cli.objects import words as shared
 from craftsync.cli.output import say, say_json
-from craftsync.cli.terminal import shown
+from craftsync.cli.terminal import shown, told
 from craftsync.clock import SystemClock, iso
 from craftsync.config.addresses import joined, within
 from craftsync.config.parsers import parse_age, parse_seconds, parse_size
@@ -320,7 +321,10 @@ def cat(words: tuple[str, ...], **flags: Any) -> None:
       craftsync cat 's3://bucket/logs/*.txt'
     """
     with shared.lookup_of(flags) as found:
-        shared.to_standard_output(shared.places_of(found, words))
+        for place in shared.places_of(found, words):
+            for each in lookup.found_at(place, recursive=False):
+                with told():
+                    place.store.download(each.object.path, sys.stdout.buffer)
 
 
 @click.command(cls=common.Command)

@@ -13,7 +13,7 @@ import click
 
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
-from craftsync.cli.terminal import shown, told
+from craftsync.cli.terminal import shown
 from craftsync.core.model import Skipped
 from craftsync.errors import FileMissing, UsageError
 from craftsync.lookup import Lookup, Place, found_at
@@ -72,14 +72,6 @@ def places_of(lookup: Lookup, words: Sequence[str], *, change: bool = False) -> 
     if len(words) == 2 and not lookup.names_store(words[1]):
         return [lookup.store(*words)]
     return [lookup.place(word, change=change) for word in words]
-
-
-def to_standard_output(places: Sequence[Place]) -> None:
-    """Write the content of objects to standard output, one after the other."""
-    for place in places:
-        for each in found_at(place, recursive=False):
-            with told():
-                place.store.download(each.object.path, sys.stdout.buffer)
 
 
 class LeftOut:
