@@ -116,7 +116,7 @@ def test_purge_reports_versions_kept_for_a_conflict(deleted: Craftsync) -> None:
 
 def test_restore_takes_one_run_back_by_the_number_that_history_shows(deleted: Craftsync) -> None:
     newest = deleted("history", "--limit", "1", *PAIR)
-    assert " run 2 sync delete-remote done " in newest.text
+    assert " run 2 sync done: delete in the store: " in newest.text
     (row,) = deleted("history", "--limit", "1", "--json", *PAIR).json
     assert row["run"] == 2
     shown = deleted("trash", "restore", "--run", "2", "-n", *PAIR)
@@ -212,6 +212,17 @@ def test_removed_objects_come_back_without_a_linked_folder(
     assert craftsync("trash", "restore", "f", "--overwrite", *given).code == 0
     assert craftsync("cat", f"{store}/f").out == b"f"
     assert craftsync("trash", "restore", "gone", *given).code == 2
+
+
+def test_a_path_that_cannot_be_restored_does_not_stop_the_others(craftsync: Craftsync) -> None:
+    given = ("--store", "./store")
+    for name in ("d/1", "f"):
+        craftsync("put", str(craftsync.write(name, name)), f"./store/{name}", *given)
+        craftsync("rm", f"./store/{name}", *given)
+    (craftsync.folder / "store/d").symlink_to(craftsync.folder / "d")
+    run = craftsync("trash", "restore", "--all", *given)
+    assert (run.code, craftsync.files("store")["f"]) == (1, "f")
+    assert "not restored: d/1: d/1 lies behind the symbolic link d" in run.text
 
 
 def test_purge_of_a_store_removes_only_what_this_client_put_there(craftsync: Craftsync) -> None:

@@ -37,7 +37,6 @@ from craftsync.engine.review.versions import (
     why_not_kept,
 )
 from craftsync.errors import (
-    CraftsyncError,
     ObjectNotFound,
     PathError,
     PathObstructed,
@@ -393,13 +392,22 @@ class TrashOfStore:
         `UsageError` for a path of which nothing is kept.
         """
         for entry in wanted.newest(self.entries(wanted)):
-            found = self.store.stat(entry.path)
-            if found is not None and (left := self._left(entry, found, overwrite=overwrite)):
-                yield left
-            elif dry_run:
-                yield Restored(entry, "planned")
-            else:
-                yield self._restored(entry, found)
+            try:
+                yield self._restored(entry, overwrite=overwrite, dry_run=dry_run)
+            except StoreUnavailable:
+                raise
+            except (PathError, StoreError) as error:
+                yield Restored(entry, "problem", sentence(error))
+
+    def _restored(self, entry: TrashEntry, *, overwrite: bool, dry_run: bool) -> Restored:
+        found = self.store.stat(entry.path)
+        if found is not None and (left := self._left(entry, found, overwrite=overwrite)):
+            return left
+        if dry_run:
+            return Restored(entry, "planned")
+        self._put_back(entry, found)
+        self.store.barrier()
+        return Restored(entry, "done")
 
     def _left(self, entry: TrashEntry, found: RemoteObject, *, overwrite: bool) -> Restored | None:
         """Return the result for a path whose current object is kept."""
@@ -410,14 +418,6 @@ class TrashOfStore:
         if overwrite:
             return None
         return Restored(entry, "skipped", "a different object is there; --overwrite replaces it")
-
-    def _restored(self, entry: TrashEntry, found: RemoteObject | None) -> Restored:
-        try:
-            self._put_back(entry, found)
-            self.store.barrier()
-        except CraftsyncError as error:
-            return Restored(entry, "problem", sentence(error))
-        return Restored(entry, "done")
 
     def bring_back(self, path: str) -> int:
         """Write the newest version of a deleted object again, unless something is there by now; return its bytes.
