@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -131,10 +132,16 @@ def read_dotenv(file: Path) -> dict[str, str]:
     """Return the variables of a `.env` file; empty if it does not exist.
 
     Lines that are not assignments are ignored, as other readers do. Raises
-    `ConfigError` when the file is unreadable.
+    `ConfigError` when the file is unreadable, or a named pipe.
     """
     try:
-        lines = file.read_text("utf-8-sig").splitlines()
+        with open(file, encoding="utf-8-sig", opener=_without_waiting) as stream:
+            if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+                raise ConfigError(
+                    f"{file}: it is a named pipe, and is not waited for.",
+                    remedy="Put the variables into a file, or set the variables themselves.",
+                )
+            lines = stream.read().splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -144,6 +151,11 @@ def read_dotenv(file: Path) -> dict[str, str]:
         ) from error
     matches = (re.fullmatch(_LINE, line) for line in lines)
     return {match["name"]: _value(match) for match in matches if match}
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    """Open a file; a named pipe without a writer too, which nobody may ever open for writing."""
+    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def _value(match: re.Match[str]) -> str:

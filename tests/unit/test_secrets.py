@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,12 @@ def test_binary_dotenv_file_is_a_configuration_error() -> None:
     Path(".env").write_bytes(b"NAME=\xff\xfe")
     with pytest.raises(ConfigError, match="cannot be read"):
         secrets.variable("NAME")
+
+
+def test_a_dotenv_file_that_is_a_named_pipe_is_refused_at_once() -> None:
+    os.mkfifo(".env")
+    with pytest.raises(ConfigError, match=r"\.env: it is a named pipe"):
+        secrets.read_dotenv(Path(".env"))
 
 
 def test_environment_variable_overrides_the_dotenv_file(monkeypatch: pytest.MonkeyPatch) -> None:
