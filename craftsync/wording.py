@@ -7,12 +7,13 @@ from collections.abc import Mapping
 
 def size_shown(size: float) -> str:
     """Return a number of bytes in the largest unit it fills: "1.5 MiB"."""
-    amount = size
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
+    if size < 1024:
+        return "1 byte" if size == 1 else f"{size:.0f} bytes"
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} TiB"
 
 
 def counted(count: int, one: str, many: str = "") -> str:

@@ -374,7 +374,7 @@ def sentence(report: Report, *, stopped: bool = False) -> str:
         ("delete", "deleted", f" in the {other_side}", report.deleted_remote, 0),
         ("delete", "deleted", " in the folder", report.deleted_local, 0),
         ("move", "moved", "", report.moved, 0),
-        ("copy", "copied", "", report.copied, 0),
+        ("copy", "copied", "", report.copied, report.as_json().get("bytes_copied", 0)),
     ]
     parts = [
         f"would {verb} {_counted(count, where.strip(), size)}".rstrip() * bool(count)

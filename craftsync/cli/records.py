@@ -21,6 +21,7 @@ from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions, RunOptions
 from craftsync.core.model import OWN_FOLDER, BaselineRow, Kind, LocalFile, RemoteObject
+from craftsync.engine.report import STEP_WORDS
 from craftsync.errors import LockedError, StateError, UsageError
 from craftsync.wording import counted, size_shown
 
@@ -53,9 +54,10 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
             else:
                 reason = f": {row.reason}" if row.reason else ""
                 run = f"run {row.run} " if row.run is not None else ""
+                step = STEP_WORDS.get(row.action, row.action)
                 say(
-                    f"{iso(row.at_ns)} {run}{row.command} {row.action} {row.status} "
-                    f"{shown(row.path)}{reason}"
+                    f"{iso(row.at_ns)} {run}{row.command} {row.status}: "
+                    f"{step} {shown(row.path)}{reason}"
                 )
     if row is None and not flags["json"]:
         of = f" of {shown(inside)}" if path else ""
@@ -112,7 +114,9 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
 
 def _will_happen(kind: Kind | None) -> str:
     both = "compare the contents; keep both if they differ, or as --conflict says"
-    return both if kind is Kind.RECONCILE else str(kind or "nothing to do")
+    if kind is Kind.RECONCILE:
+        return both
+    return STEP_WORDS.get(kind, kind).removesuffix(":") if kind else "nothing to do"
 
 
 def _source_of(ignored_by: str, pair: pairs.Pair, asked: RunOptions) -> str:

@@ -283,7 +283,7 @@ def lines_of(facts: Facts) -> list[str]:
         if facts["state"] == "offline" and facts[name] == 0:
             # Beside the reason above, a zero would read as if all were well.
             continue
-        lines.append(f"  {name}: {'unknown' if facts[name] is None else facts[name]}")
+        lines.append(f"  {name}: {_unknown(name, facts) if facts[name] is None else facts[name]}")
     if left_out := left_out_shown(facts.get("left_out")):
         lines.append(f"  left out: {left_out}")
     if facts["trash"] and (trash := holdings_shown(facts["trash"])):
@@ -294,6 +294,15 @@ def lines_of(facts: Facts) -> list[str]:
     ]
     lines += [f"  see: {shown(command)}" for command in facts["next"]]
     return [*lines, f"  last success: {facts['last_success'] or 'never'}"]
+
+
+def _unknown(name: str, facts: Facts) -> str:
+    """Return what stands in the place of a figure that nobody knows."""
+    if name != "pending":
+        return "unknown"
+    if facts["pid"] is not None:
+        return "unknown until both sides are scanned"
+    return f"unknown without a scan; craftsync plan{common.naming(_words_of(facts))} makes one"
 
 
 def remarks_of(facts: Facts) -> list[str]:

@@ -308,7 +308,7 @@ def test_running_daemon_carries_out_only_approved_deletes(held: Craftsync, watch
     assert held("deletes", "approve", "--all", "--json").summary["exit_code"] == 0
     until(lambda: watched.status()["held"] == 0, "the rest")
     assert in_store(held) == {NAMES[25]}
-    assert "approve delete-remote done old/00" in held("history", "--limit", "500").text
+    assert "approve done: delete in the store: old/00" in held("history", "--limit", "500").text
 
 
 def test_paused_daemon_rejects_approval_with_a_reason(held: Craftsync, watched: Daemon) -> None:

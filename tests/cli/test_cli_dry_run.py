@@ -24,20 +24,20 @@ def sides(craftsync: Craftsync) -> Craftsync:
     [
         (
             ("push", "root", "./store"),
-            ["upload mine (1 bytes)", "upload same (16 bytes, replaces 5 bytes)"],
+            ["upload mine (1 byte)", "upload same (16 bytes, replaces 5 bytes)"],
         ),
         (
             ("pull", "root", "./store"),
-            ["download same (5 bytes, replaces 16 bytes)", "download theirs (1 bytes)"],
+            ["download same (5 bytes, replaces 16 bytes)", "download theirs (1 byte)"],
         ),
         (
             ("migrate", "./root", "./store"),
-            ["copy mine (1 bytes)", "copy same (16 bytes, replaces 5 bytes)"],
+            ["copy mine (1 byte)", "copy same (16 bytes, replaces 5 bytes)"],
         ),
         (
             ("put", "root/mine", "root/same", "./store/", "--store", "./store"),
             [
-                "upload root/mine → ./store/mine (1 bytes)",
+                "upload root/mine → ./store/mine (1 byte)",
                 "upload root/same → ./store/same (16 bytes, replaces 5 bytes)",
             ],
         ),
@@ -45,19 +45,19 @@ def sides(craftsync: Craftsync) -> Craftsync:
             ("get", "./store/same", "./store/theirs", "root"),
             [
                 "download ./store/same → root/same (5 bytes, replaces 16 bytes)",
-                "download ./store/theirs → root/theirs (1 bytes)",
+                "download ./store/theirs → root/theirs (1 byte)",
             ],
         ),
         (
             ("cp", "-r", "file://{}/root/", "./store", "--store", "./store", "--store", "./root"),
             [
-                "copy {}/root/mine → ./store/mine (1 bytes)",
+                "copy {}/root/mine → ./store/mine (1 byte)",
                 "copy {}/root/same → ./store/same (16 bytes, replaces 5 bytes)",
             ],
         ),
         (
             ("mv", "./store/theirs", "./store/same", "--store", "./store"),
-            ["move ./store/theirs → ./store/same (1 bytes, replaces 5 bytes)"],
+            ["move ./store/theirs → ./store/same (1 byte, replaces 5 bytes)"],
         ),
     ],
     ids=lambda given: given[0] if isinstance(given, tuple) else "",

@@ -73,7 +73,7 @@ def test_log_file_has_actions_and_problems_with_the_time(craftsync: Craftsync, r
     lines = log.read_text().splitlines()
     assert run.text == ""
     assert [line.partition(" push: ")[2] for line in lines[:-1]] == [
-        r"upload bad\nname (1 bytes)",
+        r"upload bad\nname (1 byte)",
         "upload first.csv (7 bytes)",
     ]
     assert lines[-1].partition(" INFO ")[2].startswith("push: 2 uploaded (8 bytes); ")

@@ -36,7 +36,7 @@ def source(tmp_path: Path) -> Path:
 def test_a_folder_is_copied_and_the_manifest_named(craftsync: Craftsync, source: Path) -> None:
     run = craftsync("migrate", "./old", "./new")
     assert (run.code, files(craftsync.folder / "new")) == (0, files(source))
-    assert run.lines[0].startswith("migrate: 2 copied;")
+    assert run.lines[0].startswith("migrate: 2 copied (4.9 KiB);")
     assert run.lines[1] == "2 copied; the target acknowledged them (it reports no checksum)"
     manifest = Path(run.lines[2].removeprefix("manifest: "))
     assert len(manifest.read_text().splitlines()) == 2
@@ -48,7 +48,7 @@ def test_migrate_counts_what_it_found_equal_and_names_the_target(
     craftsync.write("new/données.csv", "a,b\n")
     copied = craftsync("migrate", "./old", "./new")
     verified = [line for line in copied.lines if "copied or found equal; " in line]
-    assert "1 copied, 1 found equal" in copied.lines[0]
+    assert "1 copied (4.9 KiB), 1 found equal" in copied.lines[0]
     assert sum(int(line.split()[0]) for line in verified) == 2
     (source / "données.csv").unlink()
     gone = craftsync("migrate", "--delete", "./old", "./new")

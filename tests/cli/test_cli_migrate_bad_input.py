@@ -218,7 +218,8 @@ def test_full_target_receives_what_fits_and_the_rest_is_reported(
     assert "Free space on its disk" in run.err
     assert set(sides.arrived()) == {"000", "001", "002", "003", "004"}
     again = craftsync("migrate", "./old", "./new")
-    assert (again.code, again.lines[0].split(";")[0]) == (0, "migrate: 1 copied, 5 unchanged")
+    done = f"migrate: 1 copied ({size // MIB}.0 MiB), 5 unchanged"
+    assert (again.code, again.lines[0].split(";")[0]) == (0, done)
     assert sides.arrived() == held(sides.old)
 
 

@@ -57,7 +57,7 @@ def test_files_that_cannot_be_read_are_named_and_all_others_arrive(
     craftsync.write("old/readable")
     run = somebody("migrate", "./old", "./new")
     assert (run.code, set(craftsync.files("new"))) == (1, {"readable"})
-    assert run.lines[0].startswith(f"migrate: 1 copied, {MANY} failed")
+    assert run.lines[0].startswith(f"migrate: 1 copied (7 bytes), {MANY} failed")
     (line,) = (line for line in run.err.splitlines() if line.startswith("problem: 07: "))
     assert line.endswith(
         "07 cannot be opened: Permission denied."

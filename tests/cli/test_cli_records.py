@@ -30,7 +30,7 @@ def test_history_lists_newest_first(in_step: Craftsync) -> None:
 def test_history_of_a_path_finds_its_linked_folder(in_step: Craftsync) -> None:
     run = in_step("history", "root/sub/b.csv", "--json")
     assert [row["path"] for row in run.json] == ["sub/b.csv"]
-    assert "sync upload done sub/b.csv" in in_step("history", "root/sub/b.csv").text
+    assert "sync done: upload sub/b.csv" in in_step("history", "root/sub/b.csv").text
 
 
 @pytest.mark.parametrize("folder", ["root/sub", "root/sub/", "root", "root/."])
@@ -56,7 +56,7 @@ def test_history_asks_neither_the_store_nor_the_folder(craftsync: Craftsync) -> 
     for side in ("root", "store"):
         (craftsync.folder / side).rename(craftsync.folder / f"{side}-away")
     run = craftsync("history", "--root", "root", "--store", "./store")
-    assert (run.code, "push upload done a" in run.text) == (0, True)
+    assert (run.code, "push done: upload a" in run.text) == (0, True)
 
 
 @pytest.mark.parametrize("path", ["a\udcff", "never.csv", "never/"])
@@ -107,6 +107,9 @@ def test_why_names_both_sides_and_the_rule(in_step: Craftsync) -> None:
     assert run.lines[1].startswith("  folder: 12 bytes, modified ")
     assert run.lines[2].startswith("  store: 3 bytes, modified ")
     assert run.lines[4].startswith("  upload: ")
+    (in_step.folder / "root/sub/b.csv").unlink()
+    gone = in_step("why", "root/sub/b.csv")
+    assert gone.lines[4].startswith("  delete in the store: ")
     (told,) = in_step("why", "root/a.csv", "--json").json
     assert (told["path"], told["decision"], told["root"]["size"]) == ("a.csv", "upload", 12)
     assert told["rule"]

@@ -78,10 +78,8 @@ def test_dry_run_prints_actions_and_changes_nothing(craftsync: Craftsync, flag: 
     craftsync.write("root/a.txt", "a")
     run = craftsync("push", flag, "root", "./store")
     assert run.code == 0
-    assert run.lines[0] == "upload a.txt (1 bytes)"
-    assert run.lines[1].startswith(
-        "push (dry run, nothing was changed): would upload 1 (1 bytes); "
-    )
+    assert run.lines[0] == "upload a.txt (1 byte)"
+    assert run.lines[1].startswith("push (dry run, nothing was changed): would upload 1 (1 byte); ")
     assert sorted(path.name for path in (craftsync.folder / "root").iterdir()) == ["a.txt"]
     assert not (craftsync.folder / "store").exists()
     planned = craftsync("push", flag, "root", "./store", "--json").json[0]
@@ -92,7 +90,7 @@ def test_dry_run_prints_actions_and_changes_nothing(craftsync: Craftsync, flag: 
 
 def test_dry_pull_into_a_missing_folder_creates_nothing(craftsync: Craftsync) -> None:
     craftsync.write("store/a.txt", "a")
-    assert craftsync("pull", "-n", "root", "./store").lines[0] == "download a.txt (1 bytes)"
+    assert craftsync("pull", "-n", "root", "./store").lines[0] == "download a.txt (1 byte)"
     assert not (craftsync.folder / "root").exists()
     assert not (craftsync.folder / "store" / ".craftsync").exists()
 
@@ -123,7 +121,7 @@ def test_quiet_prints_nothing_and_verbose_each_action(craftsync: Craftsync) -> N
     craftsync.write("root/a", "a")
     assert craftsync("push", "-q", "root", "./store").out == b""
     craftsync.write("root/b", "b")
-    assert craftsync("push", "-v", "root", "./store").lines[0] == "upload b (1 bytes)"
+    assert craftsync("push", "-v", "root", "./store").lines[0] == "upload b (1 byte)"
 
 
 def test_push_delete_mirrors_up_to_the_delete_limit(craftsync: Craftsync) -> None:

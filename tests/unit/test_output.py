@@ -31,6 +31,7 @@ def test_file_name_cannot_break_its_output_line(path: str, line: str) -> None:
     ("size", "words"),
     [
         (0, "0 bytes"),
+        (1, "1 byte"),
         (1023, "1023 bytes"),
         (1024, "1.0 KiB"),
         (15 * 1024**3, "15.0 GiB"),
