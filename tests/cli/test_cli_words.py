@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from craftsync import __version__
-from craftsync.cli import MODULES
+from craftsync.cli import MODULES, runs
+from craftsync.config.options import RunOptions
 from tests.support.cli import SCRIPT, Craftsync, until
 
 COMMANDS = [
@@ -62,6 +64,17 @@ def test_the_help_of_each_command_has_an_example_of_it(craftsync: Craftsync, com
     assert run.code == 0
     examples = run.text.partition("Example")[2].partition("Options:")[0]
     assert f"craftsync {command}" in examples
+
+
+_OF_THE_CALL = {"pair", "folder", "root", "store", "json", "quiet", "verbose", "stats", "log_file"}
+"""What names the folder, and what is printed."""
+
+
+@pytest.mark.parametrize("command", [runs.push, runs.pull, runs.sync], ids=lambda each: each.name)
+def test_every_flag_of_a_run_is_an_option_of_the_run(command: click.Command) -> None:
+    # `params.asked_of` hands over no other.
+    flags = {param.name for param in command.params} - _OF_THE_CALL
+    assert flags - set(RunOptions.__annotations__) == set()
 
 
 def test_version_and_help_load_no_yaml_rich_or_cloud_library(
