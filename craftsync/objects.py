@@ -98,8 +98,7 @@ def listing(
             elif isinstance(entry, Subfolder):
                 yield Entry(entry.path, None, None, True)
             else:
-                found = information_of(entry)
-                yield Entry(entry.path, entry.size, found["last_modified"], False)
+                yield Entry(entry.path, entry.size, information_of(entry)["last_modified"], False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +179,7 @@ def move(
 
     Moved within its store it leaves nothing in the trash: it is still there.
     """
-    pairs = [(path, target_path)]
-    _only(move_each(source, target, pairs, overwrite=overwrite, on_bytes=on_bytes))
+    _only(move_each(source, target, [(path, target_path)], overwrite=overwrite, on_bytes=on_bytes))
 
 
 @builtin_kinds()
@@ -436,6 +434,8 @@ class _Copying:
         if is_own(found.path):
             raise PathRefused(f"{found.path} cannot be removed: it is craftsync's own.")
         keep = None if path and self.source is self.target else self.keep
+        if keep is None and self.target.stat(path) is None:
+            raise PathBusy(f"{found.path} stays: its copy {path} is not in the store.")
         try:
             self.source.delete(found.path, expect=found, trash_stamp=keep)
         except PreconditionFailed as error:

@@ -214,7 +214,13 @@ class FolderRun(Run):
     def _settler(self, fetcher: Fetcher) -> Settler:
         options = self.options
         return Settler(
-            self.root, self.store, options.policy, fetcher, self.clock, dry_run=options.dry_run
+            self.root,
+            self.store,
+            options.policy,
+            fetcher,
+            self.clock,
+            dry_run=options.dry_run,
+            leaving=self.state.plan.leaving() if options.dry_run else (),
         )
 
 

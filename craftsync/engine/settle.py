@@ -7,7 +7,7 @@ these by hashing and decides again with the result; it changes neither side."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,7 +37,10 @@ from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
 from craftsync.state.transfers import Intent
 from craftsync.stores.base import Store
+from craftsync.stores.sources import check_room
 
+_INTO_FOLDER = (Kind.DOWNLOAD, Kind.MOVE_LOCAL)
+_INTO_STORE = (Kind.UPLOAD, Kind.MOVE_REMOTE)
 _FETCHED_UNASKED = 64 * 1024
 """Bytes of an object that costs less to fetch than it costs to look first."""
 
@@ -202,6 +205,8 @@ class Settler:
     fetcher: Fetcher
     clock: Clock
     dry_run: bool = False
+    leaving: Collection[str] = ()
+    """Paths that a dry run must take for gone where they stand in the way of others."""
 
     def settle(self, action: Action, intents: Sequence[Intent]) -> Settled:
         """Return the settled action; raises `PathBusy` if the file is no longer the planned one."""
@@ -284,14 +289,23 @@ class Settler:
         path = action.path
         if not self.dry_run and _is_looked_at_later(action):
             return
+        self._check_way(action)
         try:
             found = self.root.stat(path)
         except PathObstructed:
-            if action.kind in (Kind.DOWNLOAD, Kind.MOVE_LOCAL, Kind.RECONCILE):
+            if action.local is not None and action.kind in (*_INTO_FOLDER, Kind.RECONCILE):
                 raise
             found = None
         if found != action.local:
             raise PathBusy(f"{path}: changed in the folder since it was scanned")
+
+    def _check_way(self, action: Action) -> None:
+        """Raise `PathObstructed` for a new path below a file, or in the place of a folder with files in it."""
+        path, kind = action.path, action.kind
+        if kind in _INTO_FOLDER and action.local is None:
+            self.root.check_place(path, self.leaving)
+        elif self.dry_run and kind in _INTO_STORE and action.remote is None:
+            check_room(self.store, path, self.leaving)
 
     def _own_write(
         self, action: Action, intents: Sequence[Intent], contents: Contents

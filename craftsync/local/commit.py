@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
@@ -35,6 +35,8 @@ UNKEPT = "replaced"
 _BUSY = frozenset({errno.ENOENT, errno.EBUSY, errno.ETXTBSY})
 """Errors that may be gone at the next attempt."""
 
+_NOT_EMPTY = "%s is a folder with files in it."
+
 _ATTEMPTS = 8
 """Attempts when another process removes a new folder, still empty, before the file is in it."""
 
@@ -53,6 +55,20 @@ def place(
             _replace(tree, temporary, target, expect, trash_stamp)
         return
     _retry_if_folder_removed(tree, partial(_create, tree, temporary, path))
+
+
+def check_place(tree: Tree, path: str, leaving: Collection[str]) -> None:
+    """Raise `PathObstructed` where `place` would once the files at `leaving` are gone; changes nothing."""
+    try:
+        status = tree.status(path)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        if error.filename not in leaving:
+            raise _in_the_way(error) from error
+        return
+    if stat.S_ISDIR(status.st_mode):
+        _check_emptied(tree, path, path, leaving)
 
 
 def displace(tree: Tree, path: str, *, expect: LocalFile, trash_stamp: str | None) -> None:
@@ -154,7 +170,11 @@ def _open_parent_for(tree: Tree, path: str) -> _Place:
     try:
         return tree.open_parent(path, make=True)
     except NotADirectoryError as error:
-        raise PathObstructed(f"{error.filename} is in the way: it is not a folder.") from error
+        raise _in_the_way(error) from error
+
+
+def _in_the_way(error: NotADirectoryError) -> PathObstructed:
+    return PathObstructed(f"{error.filename} is in the way: it is not a folder.")
 
 
 @contextmanager
@@ -184,11 +204,26 @@ def _remove_empty_folders(parent: int, name: str, path: str) -> None:
         with linux.scandir(listing) as entries:
             for entry in list(entries):
                 if not entry.is_dir(follow_symlinks=False):
-                    raise PathObstructed(f"{path} is a folder with files in it.")
+                    raise PathObstructed(_NOT_EMPTY % path)
                 _remove_empty_folders(listing, entry.name, path)
     finally:
         linux.close(listing)
     linux.rmdir(name, dir_fd=parent)
+
+
+def _check_emptied(tree: Tree, folder: str, path: str, leaving: Collection[str]) -> None:
+    """Raise `PathObstructed` if a folder holds anything but folders and the files at `leaving`."""
+    listing = tree.listing(folder)
+    try:
+        with linux.scandir(listing) as entries:
+            for entry in list(entries):
+                inner = f"{folder}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    _check_emptied(tree, inner, path, leaving)
+                elif inner not in leaving:
+                    raise PathObstructed(_NOT_EMPTY % path)
+    finally:
+        linux.close(listing)
 
 
 def _replace(

@@ -244,6 +244,12 @@ class Folder:
         ctime_ns = time_within(after.st_ctime_ns)
         return LocalFile(path, before.st_size, mtime_ns, ctime_ns, inode_of(after))
 
+    def check_place(self, path: str, leaving: Collection[str] = ()) -> None:
+        """Raise `PathObstructed` where `place` would once the files at the paths `leaving` are gone."""
+        _check(path)
+        with path_errors(path):
+            commit.check_place(self.tree, path, leaving)
+
     def displace(self, path: str, expect: LocalFile, trash_stamp: str | None) -> None:
         """Move a file to the trash under the stamp `trash_stamp`, and remove folders left empty.
 

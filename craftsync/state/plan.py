@@ -162,6 +162,14 @@ class Plan:
             f" AND a.kind IN {_ARRIVALS})"
         )
 
+    def leaving(self) -> frozenset[str]:
+        """Return the paths that steps move or delete because others need their place, and those of all other moves."""
+        rows = self._db.execute(
+            f"SELECT path FROM plan WHERE kind IN {_DELETES} AND stage = 0"
+            " UNION ALL SELECT source FROM plan WHERE source IS NOT NULL"
+        )
+        return frozenset(path for (path,) in rows)
+
     def _any(self, kind: Kind) -> bool:
         found = self._db.execute("SELECT 1 FROM plan WHERE kind = ? LIMIT 1", (kind,))
         return found.fetchone() is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from hashlib import md5, sha256
@@ -18,16 +18,26 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from craftsync.clock import Clock
-from craftsync.errors import Interrupted, PathBusy, StoreError, StoreUnavailable
+from craftsync.core.paths import folders_above
+from craftsync.errors import Interrupted, PathBusy, PathObstructed, StoreError, StoreUnavailable
 from craftsync.hashing import update_in_place
 from craftsync.net.pace import PIECE, UNPACED, Pace
 from craftsync.net.waiting import after_fork
-from craftsync.stores.base import Reader, cancel, renew
+from craftsync.stores.base import Reader, Store, cancel, renew
 
 _CHUNK = 1024 * 1024
 
 OnBytes = Callable[[int], object]
 """Is called, from any thread, with each number of bytes that has moved; a negative one takes back."""
+
+
+def check_room(store: Store, path: str, leaving: Collection[str] = ()) -> None:
+    """Raise `PathObstructed` if a store made of folders has no room for a path, or will not once those `leaving` are gone."""
+    if not store.features.folders:
+        return
+    above = any(folder not in leaving and store.stat(folder) for folder in folders_above(path))
+    if above or any(entry.path not in leaving for entry in store.list(f"{path}/")):
+        raise PathObstructed(f"{path} cannot be stored: a file and a folder share its path.")
 
 
 class FileSource:

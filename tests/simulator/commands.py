@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from craftsync.clock import stamp
 from craftsync.core.model import Mode
 from craftsync.engine import planfile
-from craftsync.engine.report import ActionEvent, Event, Report
+from craftsync.engine.report import ActionEvent, Event, Issue, IssueEvent, Report
 from craftsync.engine.review.conflicts import Keep, Resolving, by_file, find_exactly
 from craftsync.engine.review.deletes import Approval
 from craftsync.engine.review.selection import Selection
@@ -91,18 +91,16 @@ def _only_looked(world: World, client: Client, what: str) -> Report:
 
 def _tried_first(world: World, client: Client, *, beside: bool) -> Report:
     """Run dry, and then really: what is done is what was said, and the dry run changes nothing."""
-    said: list[tuple[str, str]] = []
-    done: list[tuple[str, str]] = []
+    said, done = _Heard(), _Heard()
 
-    def note(into: list[tuple[str, str]], event: Event) -> None:
-        if isinstance(event, ActionEvent):
-            into.append((str(event.action), event.path))
+    def note(into: _Heard, event: Event) -> None:
+        into.hear(event)
         world.listen(event)
 
     before, options = world.all_there_is(client), client.options()
-    paths = {path for side in (client.name, "store") for path in world.judge.shown[side]}
-    # That a file is where a folder is needed shows only when it is written.
-    is_certain = not any(are_at_odds(one, other) for one in paths for other in paths)
+    # Of a file and a folder that are both new, chance decides which comes first.
+    new = world.judge.shown["store"].keys() - world.judge.shown[client.name].keys()
+    is_certain = not any(are_at_odds(one, other) for one in new for other in new)
     session, ends = world.opened(client, read_only=True)
     with ends:
         dry = session.run("sync", replace(options, dry_run=True), lambda one: note(said, one))
@@ -118,12 +116,36 @@ def _tried_first(world: World, client: Client, *, beside: bool) -> Report:
         client.is_settled
         and is_certain
         and not world.lags
-        and (sorted(said), dry.held) != (sorted(done), report.held)
+        and (said.sure_of(done), dry.held) != (done.sure_of(said), report.held)
     ):
-        raise Wrong(
-            f"a dry run said {sorted(said)}, {dry.held} held: {sorted(done)}, {report.held}"
-        )
+        raise Wrong(f"a dry run said {said}, {dry.held} held: {done}, {report.held}")
     return report
+
+
+class _Heard:
+    """What a run said that it does."""
+
+    def __init__(self) -> None:
+        self.actions: list[tuple[str, str]] = []
+        self.conflicts: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"{sorted(self.actions)} and conflicts {sorted(self.conflicts)}"
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, ActionEvent):
+            self.actions.append((str(event.action), event.path))
+        elif isinstance(event, IssueEvent) and event.issue is Issue.CONFLICT:
+            self.conflicts.add(event.path)
+
+    def sure_of(self, other: _Heard) -> list[tuple[str, str]]:
+        """Return the actions but for what only reading contents tells: whether a conflict, or a move, is one."""
+        unsure = self.conflicts | other.conflicts
+        moved = set(self.actions) ^ set(other.actions)
+        for action, path in moved:
+            if action == "move-local" and ("download", path) in moved:
+                unsure |= {path, *(gone for what, gone in moved if what == "delete-local")}
+        return sorted(one for one in self.actions if (original(one[1]) or one[1]) not in unsure)
 
 
 def _judged(world: World, client: Client, session: Session, run: Run) -> Report:
@@ -196,7 +218,15 @@ def _resolved(world: World, client: Client, keep: Keep) -> Report:
             ended = list(resolving.run(by_file(found).values()))
         finally:
             _tell_judge(world, client.name, before)
-    if not world.now.mods and (bad := [one for one in ended if one.status == "problem"]):
+    shown = world.judge.shown[client.name]
+    bad = [
+        one
+        for one in ended
+        if one.status == "problem"
+        # Whose place a folder has taken since can be settled by a person alone.
+        and not any(path.startswith(f"{one.path}/") for path in shown)
+    ]
+    if not world.now.mods and bad:
         raise Wrong(f"a conflict was not resolved: {bad}")
     return Report("resolve")
 

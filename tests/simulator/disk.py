@@ -256,6 +256,14 @@ class Disk:
         self.flush()
         return flushed & visible
 
+    def remove(self, folder: Inode, name: str) -> None:
+        """Remove a folder with all that is in it, one name after another; nothing can be made in it then."""
+        assert folder.entries is not None
+        inode = folder.entries[name]
+        for inner in list(inode.entries or ()):
+            self.remove(inode, inner)
+        self.put(folder, name, None)
+
     def find(self, path: str) -> Inode | None:
         """Return what is at a path, for those who look from outside."""
         found: Inode | None = self.root
@@ -363,6 +371,8 @@ class Kernel:
         parent, name = self._parent(path, dir_fd)
         if flags & os.O_CREAT and name not in parent.entries:  # type: ignore[operator]
             with self._changing("create"):
+                if not parent.links:
+                    raise _error(errno.ENOENT)
                 if name not in parent.entries:  # type: ignore[operator]
                     parent.disk.put(parent, name, Inode(parent.disk, modes.S_IFREG | mode & 0o755))
         found = parent if name in ("", ".") else parent.entries.get(name)  # type: ignore[union-attr]
@@ -516,7 +526,7 @@ class Kernel:
     def _rename(self, origin: tuple[Inode, str], goal: tuple[Inode, str], flags: int) -> None:
         with self._changing("exchange" if flags & linux.EXCHANGE else "rename"):
             moved = _inside(*origin)
-            if flags & linux.NOREPLACE:
+            if flags & linux.NOREPLACE or not goal[0].links:
                 self._must_be_free(*goal)
             displaced = _inside(*goal) if flags & linux.EXCHANGE else None
             moved.ctime = moved.named = moved.disk.now()
@@ -527,6 +537,8 @@ class Kernel:
             moved.disk.as_one(2)
 
     def _must_be_free(self, parent: Inode, name: str) -> None:
+        if not parent.links:
+            raise _error(errno.ENOENT)  # It was removed while it was open.
         if name in parent.entries:  # type: ignore[operator]
             raise _error(errno.EEXIST)
 

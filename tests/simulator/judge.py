@@ -87,13 +87,19 @@ class Judge:
             content, before = now.get(path), self.shown[side].get(path)
             if content is not None and content not in self.written:
                 raise Wrong(f"torn: {side} shows {content!r} at {path}")
+            gave_way = self._gave_way[side, path]
             if ordered or (chooses and self._is_a_conflict(side, path, content)):
                 self._order(side, path, content)
+                continue
+            if None not in (content, before) and gave_way.get(content) == before:
+                # Somebody wrote it just before it was replaced: it is put back at once.
+                del gave_way[content]
+                self._at[side, path] = self._latest(path, content)
                 continue
             if content is not None and self._is_founded(path, content):
                 self._founded.add((path, content))
             if before is not None:
-                self._gave_way[side, path][before] = content
+                gave_way[before] = content
             if before is not None:
                 self._see_again(side, path, before, content)
             if content is not None:

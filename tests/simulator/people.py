@@ -118,7 +118,7 @@ def _act_on_folder(world: World, client: Client, act: Act, above: Inode, name: s
         disk.put(above, name, None)
         disk.as_one(2)
     else:
-        disk.put(above, name, None)
+        disk.remove(above, name)
     for path, new in moved:
         content = world.judge.shown[client.name][path]
         if new:

@@ -37,6 +37,7 @@ from tests.simulator.steps import (
     Crash,
     Fail,
     Run,
+    Step,
     Wait,
 )
 from tests.simulator.store import PERSONALITIES
@@ -351,6 +352,83 @@ def test_scrub_leaves_what_changed_since_the_last_run_alone(place: Path) -> None
             play(History(1, 1, personality, (*steps, Run(0, what=what))), place)
 
 
+def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path) -> None:
+    lies = (Fail(1, 7, kind="lie"),)
+    steps = (
+        Act("write", STORE, "d/x", 4),
+        Run(0, lies, what="mv", path="d/x", target="c.txt"),
+    )
+    world = play(History(1, 1, "s3 ignores-conditions", steps), place)
+    assert set(world.judge.shown["store"]) == {"d/x"}
+
+
+@pytest.mark.parametrize("personality", ["whole", "folder", "s3 plain"])
+def test_a_dry_run_foresees_a_file_where_a_folder_is_needed(place: Path, personality: str) -> None:
+    """Also where another step clears the way, or nothing but empty folders is in it."""
+    ends: tuple[Step, ...] = (Run(0, what="dry run"), Run(0))
+    for side, other in ((0, STORE), (STORE, 0)):
+        both_new = (Run(0), Act("write", side, "d", 1), Act("write", other, "d/x", 2))
+        below = (Act("write", 0, "d", 1), Run(0), Act("put over", side, "d/x", 2))
+        above = (Act("write", 0, "d/x", 1), Run(0), Act("put over", side, "d", 2))
+        edited = (*below, Act("write", other, "d", 3))
+        empty = (Run(0), Act("remove", 0, "e/f/z"), Act("write", side, "e", 7))
+        for steps in (both_new, below, above, edited, empty):
+            play(History(1, 1, personality, (*steps, *ends)), place)
+
+
+def test_what_contents_alone_tell_is_not_foreseen(place: Path) -> None:
+    """A new object as old and as large as one that is gone, and a version that was put back."""
+    moved = (
+        Act("write", STORE, "a", 1, "old time"),
+        Run(0, mode="pull"),
+        Act("remove", STORE, "a"),
+        Act("write", STORE, "d/x", 2, "old time"),
+    )
+    put_back = (
+        Act("write", 0, "a", 1),
+        Run(0),
+        Act("write", STORE, "a", 1),
+        Act("write", 0, "a", 2),
+    )
+    for personality in ("times only", "s3 plain"):
+        for steps in (moved, put_back):
+            play(History(1, 1, personality, (*steps, Run(0, what="dry run"))), place)
+
+
+def test_conflict_whose_file_became_a_folder_waits_for_a_person(place: Path) -> None:
+    steps = (
+        Act("write", STORE, "d", 1),
+        Act("write", 0, "d", 2),
+        Run(0),
+        Act("put over", 0, "d/y", 3),
+        Run(0, what="keep remote"),
+    )
+    play(History(1, 1, "whole", steps), place)
+
+
+def test_download_into_a_folder_that_is_removed_is_put_nowhere(place: Path) -> None:
+    for at in range(12, 24, 3):
+        steps = (
+            Act("write", 0, "e/f/z", 1),
+            Run(0),
+            Act("write", STORE, "e/f/z", 2),
+            Run(0, (Act("remove all", 0, "e/f", at=at),)),
+            Act("write", 0, "e/f/z", 3),
+        )
+        play(History(at, 1, "whole", steps), place)
+
+
+def test_a_purge_meets_a_listing_that_is_cut_short(place: Path) -> None:
+    for first in range(1, 6):
+        steps = (
+            Act("write", 0, "a", 1),
+            Act("write", STORE, "a", 2),
+            Run(0),
+            Run(0, (Fail(first, kind="truncated"),), what="purge"),
+        )
+        play(History(1, 1, "s3 no-etags", steps), place)
+
+
 def test_simulated_power_cut_loses_only_unflushed_database_pages(
     tmp_path: Path,
 ) -> None:
@@ -417,6 +495,18 @@ def test_judge_does_not_count_a_power_cut_rollback_as_an_edit() -> None:
     judge.machine("folder", {"a": b"1"})
     judge.craftsync("store", {"a": b"1"})
     assert "without a rule: b'2' at a of store was replaced" in found(judge)
+
+
+def test_the_judge_does_not_count_an_edit_that_is_put_back_at_once() -> None:
+    judge = Judge()
+    judge.person("folder", "a", b"1")
+    judge.craftsync("store", {"a": b"1"})
+    assert found(judge) == ""
+    judge.person("store", "a", b"2")
+    judge.person("folder", "a", b"3")
+    judge.craftsync("folder", {"a": b"2"})
+    judge.craftsync("folder", {"a": b"3"})
+    assert found(judge) == ""
 
 
 def test_the_judge_allows_no_torn_content() -> None:

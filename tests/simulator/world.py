@@ -567,6 +567,15 @@ class World:
                 raise Wrong(f"torn: {side} shows {content!r} at {path}")
             self.person(side, path, content)
 
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Let the judge ask the store: nothing fails meanwhile, and nobody does anything."""
+        fails, self._fails, running, self._running = self._fails, [], self._running, None
+        try:
+            yield
+        finally:
+            self._fails, self._running = fails, running
+
     def refresh(self) -> None:
         """Take what there is now for what there was."""
         self._looked_at = (None, None)

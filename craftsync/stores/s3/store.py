@@ -14,11 +14,9 @@ from functools import partial
 
 from craftsync.clock import Clock, SystemClock
 from craftsync.core.model import Absent, RemoteObject, Skipped, Subfolder
-from craftsync.core.paths import folders_above
 from craftsync.errors import (
     ObjectNotFound,
     PathError,
-    PathObstructed,
     PreconditionFailed,
     StoreDenied,
     StoreUnavailable,
@@ -57,7 +55,7 @@ from craftsync.stores.s3.probe import gives_md5_etags, probe
 from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours
 from craftsync.stores.s3.requests import Calls
 from craftsync.stores.s3.wire import Wire
-from craftsync.stores.sources import Beside
+from craftsync.stores.sources import Beside, check_room
 
 _PUTS = 3
 """Attempts to store a small object that the server damages."""
@@ -235,7 +233,7 @@ class S3Store:
         except StoreUnavailable:
             # Only the first failure says whether the write may have been carried out.
             with suppress(StoreUnavailable):
-                self._refuse_if_obstructed(path)
+                check_room(self, path)
             raise
         if not stored.version:
             return self._verified_without_etag(new, body)
@@ -394,14 +392,6 @@ class S3Store:
     def _key(self, path: str) -> str:
         return key_of(self.root, path)
 
-    def _refuse_if_obstructed(self, path: str) -> None:
-        """Raise `PathObstructed` if that is why a store made of folders failed, which it does not report."""
-        if not self.features.folders:
-            return
-        in_the_way = any(self.stat(folder) for folder in folders_above(path))
-        if in_the_way or any(True for _ in self.list(path + "/")):
-            raise PathObstructed(f"{path} cannot be stored: a file and a folder share its path.")
-
     def _prepared(
         self,
         path: str,
@@ -414,7 +404,7 @@ class S3Store:
         """Do what comes before a write; `replaced` is what a stat just before showed."""
         if self.facts.hides_below and not isinstance(expect, RemoteObject):
             # Once written, one of the two would be in no listing: it would look deleted.
-            self._refuse_if_obstructed(path)
+            check_room(self, path)
         kept = None if self.features.keeps_versions else trash_stamp
         seen = replaced.at if replaced and replaced.is_known else self.stat
         return self._preconditions.prepared(path, expect, kept, checks, seen, may_list=may_list)
