@@ -363,7 +363,7 @@ def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path) -> None:
 
 
 @pytest.mark.parametrize("personality", ["whole", "folder", "s3 plain"])
-def test_a_dry_run_foresees_a_file_where_a_folder_is_needed(place: Path, personality: str) -> None:
+def test_dry_run_foresees_a_file_where_a_folder_is_needed(place: Path, personality: str) -> None:
     """Also where another step clears the way, or nothing but empty folders is in it."""
     ends: tuple[Step, ...] = (Run(0, what="dry run"), Run(0))
     for side, other in ((0, STORE), (STORE, 0)):
@@ -395,7 +395,7 @@ def test_what_contents_alone_tell_is_not_foreseen(place: Path) -> None:
             play(History(1, 1, personality, (*steps, Run(0, what="dry run"))), place)
 
 
-def test_conflict_whose_file_became_a_folder_waits_for_a_person(place: Path) -> None:
+def test_conflict_at_a_folder_waits_for_a_person(place: Path) -> None:
     steps = (
         Act("write", STORE, "d", 1),
         Act("write", 0, "d", 2),
@@ -406,7 +406,7 @@ def test_conflict_whose_file_became_a_folder_waits_for_a_person(place: Path) -> 
     play(History(1, 1, "whole", steps), place)
 
 
-def test_download_into_a_folder_that_is_removed_is_put_nowhere(place: Path) -> None:
+def test_download_into_a_removed_folder_is_put_nowhere(place: Path) -> None:
     for at in range(12, 24, 3):
         steps = (
             Act("write", 0, "e/f/z", 1),
@@ -497,7 +497,7 @@ def test_judge_does_not_count_a_power_cut_rollback_as_an_edit() -> None:
     assert "without a rule: b'2' at a of store was replaced" in found(judge)
 
 
-def test_the_judge_does_not_count_an_edit_that_is_put_back_at_once() -> None:
+def test_judge_does_not_count_an_edit_put_back_at_once() -> None:
     judge = Judge()
     judge.person("folder", "a", b"1")
     judge.craftsync("store", {"a": b"1"})
