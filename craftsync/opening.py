@@ -196,12 +196,8 @@ def all_known(asked: PairOptions) -> list[Pair]:
 def every_known(asked: PairOptions) -> list[Pair]:
     """Return the folders of the configuration, and those with a state database, wherever this is called."""
     found = pairs.of_configuration(asked)
-    addresses = {(pair.root, places.address_of(pair.location)) for pair in found}
-    return found + [
-        pair
-        for pair in _all_remembered(asked)
-        if (pair.root, places.address_of(pair.location)) not in addresses
-    ]
+    configured = {pair.addresses for pair in found}
+    return found + [pair for pair in _all_remembered(asked) if pair.addresses not in configured]
 
 
 def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
@@ -284,10 +280,7 @@ def read_state(pair: Pair, state_dir: Path) -> Iterator[PairState]:
     """Open the state of a pair for reading, without accessing its root or its store."""
     from craftsync.state import PairState
 
-    address = places.address_of(pair.location)
-    with closing(
-        PairState.open(state_dir, str(pair.root), address, new_id=str, reading=True)
-    ) as state:
+    with closing(PairState.open(state_dir, *pair.addresses, new_id=str, reading=True)) as state:
         yield state
 
 
@@ -300,7 +293,7 @@ def standing(pair: Pair, state_dir: Path, live: dict[str, Any] | None) -> dict[s
     from craftsync.engine.review.retention import holdings
 
     with read_state(pair, state_dir) as state:
-        facts = live or of_state(str(pair.root), places.address_of(pair.location), state)
+        facts = live or of_state(*pair.addresses, state)
         if live:
             # A daemon counts those of its last runs; a copy that nobody settled is one still.
             facts["conflicts"] = max(facts["conflicts"], state.baseline.conflict_copies())
@@ -317,8 +310,7 @@ def unknown_standing(pair: Pair, error: CraftsyncError) -> dict[str, Any]:
         **dict.fromkeys(("mode", "pending", "conflicts", "held", "problems", "left_out")),
         "state": "unknown" if is_silent else "stopped",
         "reason": f"{error} {error.remedy}".rstrip(),
-        "root": str(pair.root),
-        "store": places.address_of(pair.location),
+        **dict(zip(("root", "store"), pair.addresses, strict=True)),
         "pid": error.process if isinstance(error, NoAnswer) else None,
         "watch": {"healthy": False, "reason": None if is_silent else "unknown"},
         "version": __version__,
@@ -440,7 +432,7 @@ def _one_of(found: list[Pair]) -> Pair:
 
 
 def _is_known(pair: Pair, state_dir: Path) -> bool:
-    return (str(pair.root), places.address_of(pair.location)) in _known_pairs(state_dir)
+    return pair.addresses in _known_pairs(state_dir)
 
 
 def remembered_stores(asked: PairOptions) -> list[str]:

@@ -21,7 +21,7 @@ from craftsync.config.options import (
     refuse_unknown,
 )
 from craftsync.config.pairs import Pair, state_dir_of
-from craftsync.config.parsers import RateByTime, Rates, choice_of, parse_age, parse_size
+from craftsync.config.parsers import RateByTime, Rates, choice_of, parse_age, parse_size, user_path
 from craftsync.core.filters import Filter, Listed
 from craftsync.core.model import Compare, Mode, Policy
 from craftsync.core.paths import malformed
@@ -227,7 +227,7 @@ def _content(file: Any, called: str) -> bytes:
         if file == "-":
             stream: IO[bytes] = sys.stdin.buffer
             return stream.read()
-        return Path(os.fspath(file)).expanduser().read_bytes()
+        return user_path(file).read_bytes()
     except (OSError, TypeError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(

@@ -22,6 +22,7 @@ from craftsync.config import edit, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config, Folder
 from craftsync.config.options import Option, PairOptions
+from craftsync.config.parsers import user_path
 from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Access
 from craftsync.core.model import Mode
 from craftsync.errors import CraftsyncError, UsageError, nearest
@@ -112,7 +113,7 @@ def _losing_no_answer(accepted: Mapping[str, str]) -> Iterator[None]:
 
 def _configuration(asked: PairOptions) -> tuple[Path, str, Config]:
     """Return the configuration file, its text and its content, both empty if it does not exist."""
-    file = Path(asked.get("config") or configuration.default_file()).expanduser()
+    file = user_path(asked.get("config") or configuration.default_file())
     if not file.exists():
         return file, "", Config()
     return file, file.read_text("utf-8"), configuration.load(file)
@@ -126,14 +127,14 @@ def _ask(words: tuple[str, ...], questions: _Questions) -> None:
     name = words[0] if len(words) == 3 else None
     root, store = (*words[-2:], None, None)[:2]
     if not on_terminal:
-        root = edit.absolute(root or "")
+        root = str(places.absolute(root or ""))
         name = name or edit.name_of(root)
         # What needs no connection goes first.
         questions.refuse_folder_name(name)
     accepted = questions.accepted
     here = shown(os.getcwd())
     question = f"Folder to keep in sync (a relative path starts at {here})"
-    root = edit.absolute(_answer(question, root, questions.refuse_root))
+    root = str(places.absolute(_answer(question, root, questions.refuse_root)))
     accepted["root"] = root
     accepted["store"] = _answer(
         "Store (s3://bucket/prefix, craft-ai://, ./folder, /folder or an environment)",
@@ -198,7 +199,7 @@ class _Questions:
 
     def refuse_root(self, word: str) -> None:
         edit.refuse_root(word, self.known)
-        _refuse_unwanted(Path(edit.absolute(word)))
+        _refuse_unwanted(places.absolute(word))
 
     def refuse_store(self, word: str, root: str | None = None) -> None:
         """Raise `CraftsyncError` for what is not a store, for one that overlaps with the folder, or fails its test."""

@@ -12,7 +12,6 @@ from craftsync.cli import log, terminal
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json, which
 from craftsync.clock import Clock, SystemClock
-from craftsync.config import places
 from craftsync.config.pairs import Pair
 from craftsync.engine.report import Event, OnEvent, ProgressEvent
 from craftsync.progress import Bars
@@ -159,7 +158,7 @@ class WatchView:
         if self._on_terminal and root not in self._names:
             say(which(pair), to_stderr=True)
         self._names[root] = pair.folder or root
-        words = [pair.folder] if pair.folder else [root, places.address_of(pair.location)]
+        words = [pair.folder] if pair.folder else pair.addresses
         to_log = log.listener(root, naming=common.naming(words))
 
         def listen(event: Event) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from craftsync.cli import terminal
 from craftsync.cli.terminal import shown
+from craftsync.config.parsers import user_path
 from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
 from craftsync.errors import UsageError
 from craftsync.wording import size_shown
@@ -105,7 +106,7 @@ def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | Non
         yield None
         return
     try:
-        handler = _appending_to(Path(file).expanduser())
+        handler = _appending_to(user_path(file))
     except OSError as error:
         raise UsageError(
             f"--log-file: {file} cannot be written: {error.strerror}.",

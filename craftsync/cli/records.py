@@ -18,7 +18,7 @@ from craftsync.cli.output import outcomes, say, say_json, say_which, which
 from craftsync.cli.terminal import addressed, shown
 from craftsync.clock import iso
 from craftsync.config import file as configuration
-from craftsync.config import pairs, places
+from craftsync.config import pairs
 from craftsync.config.options import PairOptions, RunOptions
 from craftsync.core.model import OWN_FOLDER, BaselineRow, Kind, LocalFile, RemoteObject
 from craftsync.engine.report import STEP_WORDS
@@ -204,8 +204,7 @@ def _nobody_at_work(
     from craftsync.local.folder import Folder
     from craftsync.state.pair import is_remembered, pair_folder
 
-    state_dir, root = pairs.state_dir_of(asked), str(pair.root)
-    place = (state_dir, root, places.address_of(pair.location))
+    place = (pairs.state_dir_of(asked), *pair.addresses)
     if not is_remembered(*place):
         raise UsageError(
             f"Nothing is remembered of {shown(which(pair))}.",
@@ -216,11 +215,12 @@ def _nobody_at_work(
         return
     if tell(pair, asked, "status") is not None:
         raise LockedError(
-            f"A daemon keeps {shown(root)} in sync.", remedy="End it first: craftsync stop."
+            f"A daemon keeps {shown(str(pair.root))} in sync.",
+            remedy="End it first: craftsync stop.",
         )
     with ExitStack() as stack:
         if (pair.root / OWN_FOLDER).is_dir():
-            folder = stack.enter_context(Folder.open(root))
+            folder = stack.enter_context(Folder.open(str(pair.root)))
             folder.lock(pair_folder(*place) / "root.lock")
         yield place
 

@@ -166,10 +166,9 @@ def reload(**flags: Any) -> None:
 
 def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:
     """Return the folder of the control socket of a pair, whether or not its daemon runs."""
-    from craftsync.daemon.control import folder_of as below
+    from craftsync.daemon import control
 
-    root, store = str(pair.root), places.address_of(pair.location)
-    return below(pairs.state_dir_of(asked), root, store)
+    return control.folder_of(pairs.state_dir_of(asked), *pair.addresses)
 
 
 def tell(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -> Any:

@@ -154,7 +154,7 @@ Entries = dict[str, tuple[str, dict[str, str]]]
 
 def refuse_root(word: str, known: Config) -> None:
     """Raise `UsageError` for a path that cannot be a folder, or overlaps with a configured one."""
-    root = Path(absolute(word))
+    root = places.absolute(word)
     for name, folder in known.folders.items():
         if relation := places.relation(root, folder.root):
             raise UsageError(
@@ -290,8 +290,3 @@ def _free(name: str, known: Config) -> str:
 def name_of(root: str) -> str:
     """Return the default name of a folder."""
     return _NOT_A_NAME.sub("-", os.path.basename(root)).strip("-") or "folder"
-
-
-def absolute(word: str) -> str:
-    """Return the absolute path of an argument."""
-    return os.path.abspath(os.path.expanduser(word))

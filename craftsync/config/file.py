@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from craftsync.config import options
 from craftsync.config.options import Option, Transport
-from craftsync.config.parsers import BadWord
+from craftsync.config.parsers import BadWord, user_path
 from craftsync.config.secrets import TOKEN_ENV
 from craftsync.core.retention import Reserve, Retention
 from craftsync.errors import ConfigError, nearest
@@ -108,7 +108,7 @@ def default_file() -> Path:
     """Return the default path of the configuration file."""
     named = os.environ.get("CRAFTSYNC_CONFIG")
     if named:
-        return Path(named).expanduser()
+        return user_path(named)
     from platformdirs import user_config_path
 
     return user_config_path("craftsync") / "config.yaml"
@@ -118,7 +118,7 @@ def default_state_dir() -> Path:
     """Return the default folder of the state databases."""
     named = os.environ.get("CRAFTSYNC_STATE_DIR")
     if named:
-        return Path(named).expanduser()
+        return user_path(named)
     from platformdirs import user_state_path
 
     return user_state_path("craftsync")
@@ -130,7 +130,7 @@ def load(file: str | os.PathLike[str] | None = None) -> Config:
     A file given here or by `CRAFTSYNC_CONFIG` must exist. Raises `ConfigError`.
     """
     named = file is not None or bool(os.environ.get("CRAFTSYNC_CONFIG"))
-    path = default_file() if file is None else Path(file).expanduser()
+    path = default_file() if file is None else user_path(file)
     try:
         content = path.read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):

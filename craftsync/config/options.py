@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import IO, Any, NamedTuple, TypedDict, TypeVar
 
 from craftsync.config.parsers import (
@@ -39,6 +38,7 @@ from craftsync.config.parsers import (
     patterns,
     text,
     url,
+    user_path,
 )
 from craftsync.config.secrets import TOKEN_ENV
 from craftsync.core.guard import DeleteLimit
@@ -448,7 +448,7 @@ def _patterns_from(asked: Mapping[str, Any]) -> tuple[str, ...]:
     patterns: list[str] = []
     for file in files:
         try:
-            lines = Path(file).expanduser().read_text("utf-8").splitlines()
+            lines = user_path(file).read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise _refused(
                 "exclude_from", f"{str(file)!r} cannot be read ({error})", "Name a text file."

@@ -16,7 +16,12 @@ from craftsync.config import file as configuration
 from craftsync.config import places
 from craftsync.config.file import Config
 from craftsync.config.options import PairOptions, Settings, read
-from craftsync.config.parsers import parse_content_type, parse_sse, parse_storage_class
+from craftsync.config.parsers import (
+    parse_content_type,
+    parse_sse,
+    parse_storage_class,
+    user_path,
+)
 from craftsync.config.places import Location, S3Access
 from craftsync.core.retention import Reserve, Retention
 from craftsync.errors import UsageError, nearest
@@ -39,6 +44,11 @@ class Pair:
     """How long the trash keeps what this client replaced or deleted."""
     folder: str | None = None
     """Its name in the configuration, if it has one."""
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Root and store by the names they have in state databases and for daemons."""
+        return str(self.root), places.address_of(self.location)
 
     @property
     def settings(self) -> Settings:
@@ -96,7 +106,7 @@ def access_of(asked: PairOptions) -> S3Access:
 
 def state_dir_of(asked: PairOptions) -> Path:
     named = asked.get("state_dir")
-    return Path(named).expanduser() if named else configuration.default_state_dir()
+    return user_path(named) if named else configuration.default_state_dir()
 
 
 def _unnamed(root: Path, location: Location, config: Config) -> Pair:

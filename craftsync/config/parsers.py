@@ -5,6 +5,7 @@ The caller turns a `BadWord` into an error that also names the source of the val
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Reserve
 from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_window
+from craftsync.errors import UsageError
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -38,6 +40,9 @@ _MOST_SECONDS = 100 * 365 * 86_400
 """100 years: what a thread can wait for, and what a time in nanoseconds leaves room for."""
 _MOST_DIGITS = 18
 """Of a whole number; Python refuses to read very long ones."""
+
+
+_NO_HOME = "starts with the home folder of an unknown user", "Write the path in full."
 
 
 class BadWord(ValueError):
@@ -297,7 +302,18 @@ def boolean(value: Any) -> bool:
 
 
 def path(value: Any) -> Path:
-    return Path(text(value)).expanduser()
+    try:
+        return Path(text(value)).expanduser()
+    except RuntimeError as error:
+        raise BadWord(*_NO_HOME) from error
+
+
+def user_path(word: str | os.PathLike[str]) -> Path:
+    """Return the path that a person typed, with the home folder for `~`; raises `UsageError` for an unknown one."""
+    try:
+        return Path(word).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{word} {_NO_HOME[0]}.", remedy=_NO_HOME[1]) from error
 
 
 def patterns(value: Any) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from craftsync.config.file import (
     S3Environment,
 )
 from craftsync.config.options import Transport
+from craftsync.config.parsers import user_path
 from craftsync.config.secrets import TOKEN_ENV, find_token, in_dotenv, name_of_token
 from craftsync.core.retention import Reserve
 from craftsync.errors import ConfigError, UsageError, nearest
@@ -284,7 +285,7 @@ def _suggestion(word: str) -> str:
 
 
 def absolute(word: str) -> Path:
-    return Path(os.path.abspath(Path(word).expanduser()))
+    return Path(os.path.abspath(user_path(word)))
 
 
 def real(path: Path) -> Path:

@@ -22,7 +22,13 @@ from craftsync.config.options import (
     read,
     refuse_unknown,
 )
-from craftsync.config.parsers import BadWord, choice_of, parse_rates, parse_storage_class
+from craftsync.config.parsers import (
+    BadWord,
+    choice_of,
+    parse_rates,
+    parse_storage_class,
+    user_path,
+)
 from craftsync.core.model import READ_BACK, BaselineRow, Kind, Mode, RemoteObject
 from craftsync.engine.report import Options, Report
 from craftsync.errors import UsageError
@@ -132,7 +138,7 @@ def options_for(asked: MigrateOptions) -> MigrationOptions:
         no_overwrite=asked.get("no_overwrite", False),
         verify=verify,
         shard=read(asked, "shard", parse_shard),
-        manifest=Path(manifest).expanduser() if manifest else None,
+        manifest=user_path(manifest) if manifest else None,
         manifest_in_target=asked.get("manifest_in_target", False),
         server_side=not asked.get("stream", False),
         storage_class=storage_class,

@@ -19,6 +19,7 @@ from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions, RunOptions
 from craftsync.config.pairs import Pair
+from craftsync.config.parsers import user_path
 from craftsync.daemon import control
 from craftsync.datastore import DataStore
 from craftsync.engine.session import Session
@@ -68,7 +69,7 @@ class Workspace:
     @property
     def config_file(self) -> Path:
         named = self.where.get("config")
-        return Path(named).expanduser() if named else configuration.default_file()
+        return user_path(named) if named else configuration.default_file()
 
     async def in_thread(self, call: Callable[..., T], *words: Any) -> T:
         """Return the result of a blocking call, without blocking the server.
@@ -129,12 +130,7 @@ class Workspace:
 
     def ask(self, pair: Pair, verb: str, **arguments: Any) -> Any:
         """Send a request to the daemon of a linked folder; return its response, `None` if none runs."""
-        return control.ask(self.control_folder(pair), verb, **arguments)
-
-    def control_folder(self, pair: Pair) -> Path:
-        """Return the folder of the control socket of a linked folder, whether or not its daemon runs."""
-        root, store = str(pair.root), places.address_of(pair.location)
-        return control.folder_of(self.state_dir, root, store)
+        return control.ask(control.folder_of(self.state_dir, *pair.addresses), verb, **arguments)
 
     def facts(self, pair: Pair) -> Mapping[str, Any]:
         """Return the status of a linked folder: the fields of `status --json`. Never raises a `CraftsyncError`."""
@@ -154,7 +150,7 @@ class Workspace:
 
 def key_of(pair: Pair) -> str:
     """Return the key of a linked folder in the address of a page."""
-    return pair.folder or f"{pair.root} {places.address_of(pair.location)}"
+    return pair.folder or " ".join(pair.addresses)
 
 
 def name_of(pair: Pair) -> str:

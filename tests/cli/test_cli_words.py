@@ -111,6 +111,8 @@ def test_version_and_help_load_no_yaml_rich_or_cloud_library(
         (["service", "install", "data"], "craftsync init"),
         (["push"], "No folder given, and none is configured"),
         (["push", "datasets"], "'datasets' is not a folder of the configuration"),
+        (["push", "~nobody-here/x", "./store"], "~nobody-here/x starts with the home folder of"),
+        (["push", "root", "./store", "--log-file", "~nobody-here/x"], "Write the path in full."),
         (["push", "root", "store"], "'store' is not an environment of the configuration"),
         (["push", "root", "./store", "more"], "Too many arguments"),
         (["push", "root", "gs://bucket"], "unknown kind of store gs"),

@@ -413,6 +413,6 @@ def _profiles() -> list[str]:
     ):
         parser = configparser.RawConfigParser()
         with suppress(configparser.Error, OSError, UnicodeDecodeError):
-            parser.read(Path(os.environ.get(variable, default)).expanduser())
+            parser.read(os.path.expanduser(os.environ.get(variable, default)))
         found |= {name.removeprefix("profile ").strip() for name in parser.sections()}
     return sorted(found)

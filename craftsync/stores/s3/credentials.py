@@ -271,7 +271,7 @@ def _addressing_style(profile: str, options: Mapping[str, str]) -> str:
 
 def _parsed(path: str) -> dict[str, dict[str, str]]:
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -160,11 +160,12 @@ class _Deletes:
 
     def _carried_out(self, verb: str, paths: Sequence[str] | None) -> str:
         """Send the decision to the daemon; if none runs, carry it out here."""
-        if control.send_decision(self._workspace.control_folder(self._pair), verb, paths):
+        state_dir = self._workspace.state_dir
+        if control.send_decision(control.folder_of(state_dir, *self._pair.addresses), verb, paths):
             return "Handed to the daemon"
         approval = Approval(verb == "approve", None if paths is None else tuple(paths))
         options = runs.options_for(self._pair, self._workspace.asked)
-        with opening.open_pair(self._pair, self._workspace.state_dir) as session:
+        with opening.open_pair(self._pair, state_dir) as session:
             report = session.resolve_held(approval, options)
         done = report.deleted_local + report.deleted_remote + report.uploaded + report.downloaded
         left = (

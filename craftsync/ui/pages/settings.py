@@ -186,7 +186,7 @@ class _Settings:
     def _checked(self, root: ui.input, store: ui.input) -> tuple[str, str]:
         if not root.value or not store.value:
             raise UsageError("A folder and a store are needed.")
-        return edit.absolute(root.value.strip()), store.value.strip()
+        return str(places.absolute(root.value.strip())), store.value.strip()
 
     def _added(self, root: str, store: str, name: str) -> str:
         """Put a folder and its store into the configuration; return its name."""
