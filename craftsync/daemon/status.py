@@ -41,7 +41,7 @@ class Waiting:
         self._found_busy: set[str] = set()
         self._has_new_held = False
         self._damaged: dict[str, IssueEvent] = {}
-        self._left_out: set[str] = set()
+        self._excluded: set[str] = set()
 
     @property
     def busy(self) -> int:
@@ -90,7 +90,7 @@ class Waiting:
             if not isinstance(event, IssueEvent):
                 return False
             if event.by_design:
-                return self._left_out_before(event.path)
+                return self._is_reported_exclusion(event.path)
             if event.issue is Issue.HELD:
                 return not self._is_new(event.path, event)
             return self._known.get(event.path) == event
@@ -98,11 +98,11 @@ class Waiting:
     def _is_busy(self, event: IssueEvent) -> bool:
         return not event.by_design and len(self._found_busy) < _MOST_PATHS
 
-    def _left_out_before(self, path: str) -> bool:
+    def _is_reported_exclusion(self, path: str) -> bool:
         """Return whether an excluded path was reported before; beyond a limit, all count as reported."""
-        if path in self._left_out or len(self._left_out) >= _MOST_PATHS:
+        if path in self._excluded or len(self._excluded) >= _MOST_PATHS:
             return True
-        self._left_out.add(path)
+        self._excluded.add(path)
         return False
 
     def run_ended(self, paths: Set[str] | None, *, skipped: int = 0) -> list[IssueEvent]:

@@ -157,7 +157,7 @@ class Planner:
                 self._hold(planned, whole=whole)
             self.state.plan.arrange()
         if paths is None:
-            planned.ignored_local = self.left.left_out
+            planned.ignored_local = self.left.ignored_count
             if sieve:
                 self._report_unmet(sieve, unknown, planned)
         planned.deletes = sum(map(self.state.plan.count, DELETES))

@@ -87,7 +87,7 @@ class Left(Protocol):
         ...
 
     @property
-    def left_out(self) -> int:
+    def ignored_count(self) -> int:
         """How many entries its scan met and patterns left out; a folder counts once."""
         ...
 
@@ -145,15 +145,15 @@ class FolderSide:
     def scan(self, boundaries: Sequence[str], known: int) -> Iterator[LocalFile | Skipped]:
         if worth_it(known):
             patterns = {"include": self.include, "exclude": self.exclude}
-            return scan_aside(self.root, **patterns, left_out=self.rules.left_out)
+            return scan_aside(self.root, **patterns, counter=self.rules.counter)
         return scan(self.root, self.rules)
 
     def look(self, paths: Sequence[str]) -> Iterator[LocalFile | Skipped]:
         return look(self.root, self.rules, paths)
 
     @property
-    def left_out(self) -> int:
-        return self.rules.left_out.count
+    def ignored_count(self) -> int:
+        return self.rules.counter.count
 
     def stat(self, path: str) -> LocalFile | None:
         try:

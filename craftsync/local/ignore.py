@@ -221,7 +221,7 @@ def any_of(expressions: list[str]) -> re.Pattern[str] | None:
 
 
 @dataclass(slots=True)
-class Ignored:
+class IgnoredCounter:
     """Counts what patterns leave out: each file, and each folder once. One thread counts."""
 
     count: int = 0
@@ -262,13 +262,15 @@ class CallRules:
         self._leave_out = bool(includes or self._exclude.lines)
         self._folder_ignored = lru_cache(maxsize=4096)(self._any_folder_ignored)
 
-    def of(self, entries: Iterable[_Entry], ignored: Ignored | None = None) -> Iterable[_Entry]:
+    def of(
+        self, entries: Iterable[_Entry], ignored: IgnoredCounter | None = None
+    ) -> Iterable[_Entry]:
         """Return the entries that take part, as they come; the others are counted in `ignored`."""
         if not self._leave_out:
             return entries
-        return self._taking_part(entries, ignored or Ignored())
+        return self._taking_part(entries, ignored or IgnoredCounter())
 
-    def _taking_part(self, entries: Iterable[_Entry], ignored: Ignored) -> Iterator[_Entry]:
+    def _taking_part(self, entries: Iterable[_Entry], ignored: IgnoredCounter) -> Iterator[_Entry]:
         for entry in entries:
             if self._takes_part(entry):
                 yield entry
@@ -397,7 +399,7 @@ class IgnoreRules:
         self._defaults = Patterns(DEFAULTS if defaults else (), "the defaults")
         included = tuple(include)
         self._included = of_call(included, "--include") if included else None
-        self.left_out = Ignored()
+        self.counter = IgnoredCounter()
         """What scans with these rules have met and left out."""
         self.inside = lru_cache(maxsize=4096)(self._inside)
         """Return the `FolderRules` of the folder at a path; "" is the root."""

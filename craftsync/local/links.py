@@ -30,7 +30,7 @@ MOST_FOLDERS = 3
 OUTSIDE = "a symbolic link that leads out of the folder"
 CIRCLE = "a symbolic link to a folder that it lies in"
 NOWHERE = "a symbolic link that leads nowhere"
-LEFT_OUT = "a symbolic link to what takes no part itself"
+TARGET_IGNORED = "a symbolic link to what takes no part itself"
 DEEP = f"more than {MOST_FOLDERS} symbolic links to folders, one in the other"
 
 
@@ -151,7 +151,7 @@ class Links:
         """Return the real path; raises `NotFollowed`, also for a target that is not synced."""
         real = self._tree.real(path)
         if real != path and (is_own(real) or self._is_ignored(real)):
-            raise NotFollowed(LEFT_OUT, path)
+            raise NotFollowed(TARGET_IGNORED, path)
         return real
 
     def entered(self, path: str) -> str:

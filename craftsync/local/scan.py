@@ -31,12 +31,12 @@ from craftsync.errors import (
 from craftsync.local import linux
 from craftsync.local.files import Entry, in_path_order, kind_of, local_file, printable
 from craftsync.local.folder import Folder
-from craftsync.local.ignore import FolderRules, Ignored, IgnoreRules
+from craftsync.local.ignore import FolderRules, IgnoredCounter, IgnoreRules
 from craftsync.local.links import (
     CIRCLE,
     DEEP,
-    LEFT_OUT,
     MOST_FOLDERS,
+    TARGET_IGNORED,
     FollowingTree,
     Links,
     NotFollowed,
@@ -57,7 +57,7 @@ class _Level(NamedTuple):
     prefix: str
     entries: Iterator[tuple[str, Entry]]
     rules: FolderRules | None
-    left_out: Ignored
+    counter: IgnoredCounter
     """Counts what the rules leave out."""
     real: str | None = None
     """Where links are followed, the folder's path through none of them."""
@@ -188,8 +188,8 @@ class _Walk:
                 raise RootError(f"{self._folder.path}: {error.strerror}.") from error
             return _unreadable(path, error)
         behind = self._rules.inside(real) if self._rules and real not in (None, path) else None
-        left_out = self._rules.left_out if self._rules else Ignored()
-        level = _Level(listing, prefix, entries, rules, left_out, real, links, behind, depth)
+        counter = self._rules.counter if self._rules else IgnoredCounter()
+        level = _Level(listing, prefix, entries, rules, counter, real, links, behind, depth)
         self._levels.append(level)
         return None
 
@@ -210,21 +210,21 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
 
     Runs once for every file there is: the ordinary case makes no calls but for the look.
     """
-    _, prefix, entries, rules, left_out, _, links, behind, _ = level
+    _, prefix, entries, rules, counter, _, links, behind, _ = level
     suspects, ignores = (rules.suspects, rules.ignores) if rules else (_never, _never)
     new = tuple.__new__  # Half the cost of LocalFile(...).
     safe = len(prefix) <= _SAFE_LENGTH and behind is None
     for key, entry in entries:
         if suspects(key) and ignores(key):
-            left_out.count += 1
+            counter.count += 1
             continue
         name = key.removesuffix("/")
         is_folder = name is not key
         path = prefix + name
         if name != entry.name:
             yield Skipped(path, "the name is not valid UTF-8", subtree=is_folder)
-        elif not safe and (reason := malformed(path) or _left_out(key, behind)):
-            yield Skipped(path, reason, subtree=is_folder, by_design=reason is LEFT_OUT)
+        elif not safe and (reason := malformed(path) or _ignored_behind_link(key, behind)):
+            yield Skipped(path, reason, subtree=is_folder, by_design=reason is TARGET_IGNORED)
         elif is_folder:
             if name == OWN_FOLDER and rules:
                 continue  # Also where a pattern such as `!.craftsync/` takes it in.
@@ -246,9 +246,9 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
     return None
 
 
-def _left_out(key: str, behind: FolderRules | None) -> str | None:
+def _ignored_behind_link(key: str, behind: FolderRules | None) -> str | None:
     """Return why a name behind a link takes no part, if the rules of the folder it leads to say so."""
-    return LEFT_OUT if behind is not None and behind.ignores(key) else None
+    return TARGET_IGNORED if behind is not None and behind.ignores(key) else None
 
 
 def _never(_key: str) -> bool:
@@ -349,9 +349,9 @@ def scan_aside(
     *,
     include: Iterable[str],
     exclude: Iterable[str],
-    left_out: Ignored | None = None,
+    counter: IgnoredCounter | None = None,
 ) -> Iterator[LocalFile | Skipped]:
-    """Yield what `scan` with these rules would yield; count in `left_out` what they leave out.
+    """Yield what `scan` with these rules would yield; count in `counter` what they leave out.
 
     Raises `RootError` for whatever ends the scan early, in this process or the
     other: then nothing that was yielded proves an absence.
@@ -373,8 +373,8 @@ def scan_aside(
         with suppress(BrokenPipeError), child.stdin as pipe:
             pipe.write(asked)
         ignored = yield from _received(child.stdout, folder.path)
-        if left_out is not None:
-            left_out.count += ignored
+        if counter is not None:
+            counter.count += ignored
     finally:
         child.kill()
         child.stdout.close()
@@ -414,7 +414,7 @@ def _serve(asked: IO[bytes], answer: IO[bytes]) -> None:
             entries = scan(folder, rules)
             while batch := [tuple(entry) for entry in islice(entries, _BATCH)]:
                 _send(batch, answer)
-            _send(rules.left_out.count, answer)
+            _send(rules.counter.count, answer)
         except (CraftsyncError, OSError) as error:
             _send(str(error), answer)
     answer.flush()

@@ -13,7 +13,7 @@ from craftsync.engine.identity import STORE_ID_FILE, read_id
 from craftsync.engine.planner import in_batches
 from craftsync.engine.sides import StoreSide, stat_all
 from craftsync.errors import PathError, UsageError
-from craftsync.local.ignore import CallRules, Ignored
+from craftsync.local.ignore import CallRules, IgnoredCounter
 from craftsync.migrate.shards import Span
 from craftsync.stores.base import Store, now_by
 
@@ -26,7 +26,7 @@ class SourceSide:
     rules: CallRules
     span: Span
     nesting: NestingDetector | None = None
-    _ignored: Ignored = field(default_factory=Ignored)
+    _ignored: IgnoredCounter = field(default_factory=IgnoredCounter)
 
     word = "source"
     stage = "listing the source"
@@ -47,7 +47,7 @@ class SourceSide:
             yield from map(_left, stat_all(self.store, names, listed=True))
 
     @property
-    def left_out(self) -> int:
+    def ignored_count(self) -> int:
         return self._ignored.count
 
     def stat(self, path: str) -> LocalFile | None:

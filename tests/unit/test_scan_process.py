@@ -11,7 +11,7 @@ import pytest
 from craftsync.errors import RootError
 from craftsync.local import scan as scan_process
 from craftsync.local.folder import Folder
-from craftsync.local.ignore import Ignored, IgnoreRules
+from craftsync.local.ignore import IgnoredCounter, IgnoreRules
 from craftsync.local.scan import scan, scan_aside
 
 
@@ -30,10 +30,10 @@ def root(tmp_path: Path) -> Path:
 def test_scan_in_child_process_yields_the_same(root: Path) -> None:
     with Folder.open(root) as folder:
         rules = IgnoreRules(folder, exclude=["*.tmp"])
-        aside = Ignored()
-        found = list(scan_aside(folder, include=(), exclude=["*.tmp"], left_out=aside))
+        aside = IgnoredCounter()
+        found = list(scan_aside(folder, include=(), exclude=["*.tmp"], counter=aside))
         assert found == list(scan(folder, rules))
-        assert aside == rules.left_out == Ignored(1)
+        assert aside == rules.counter == IgnoredCounter(1)
 
 
 def test_child_scan_raises_like_a_scan_when_the_root_vanishes(root: Path) -> None:

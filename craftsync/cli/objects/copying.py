@@ -16,7 +16,7 @@ import click
 
 from craftsync import objects
 from craftsync.cli import params as common
-from craftsync.cli.objects import words as shared
+from craftsync.cli.objects import shared
 from craftsync.cli.objects.transfers import (
     STANDARD_INPUT,
     STANDARD_OUTPUT,
@@ -93,7 +93,7 @@ def mv(words: tuple[str, ...], **flags: Any) -> int:
 def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> int:
     if len(words) < 2:
         raise click.UsageError("Missing argument: say from where, and where to.")
-    rules, left_out, moves = rules_of(flags), shared.LeftOut(), name == "mv"
+    rules, skipped_keys, moves = rules_of(flags), shared.SkippedKeys(), name == "mv"
     with shared.lookup_of(flags) as found:
         with shared.sources_first(found, words[:-1], recursive=flags["recursive"]):
             target = _place_or_file(found, words[-1], change=True)
@@ -102,7 +102,7 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
         for word in words[:-1]:
             place = _place_or_file(found, word, change=moves)
             if place is not None:
-                sources.append(Objects(place, flags["recursive"], rules, left_out))
+                sources.append(Objects(place, flags["recursive"], rules, skipped_keys))
             else:
                 sources.append(Files(word, flags["recursive"], rules))
         if name == "cp" and target is not None and _is_standard_input(words[:-1]):
@@ -115,14 +115,14 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
             )
         if name == "cp" and words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
             _to_standard_output(sources)
-            return left_out.exit_code()
+            return skipped_keys.exit_code()
         kind: Kind | str = "copy"
         if target is None or any(isinstance(source, Files) for source in sources):
             kind = Kind.DOWNLOAD if target is None else Kind.UPLOAD
         elif moves:
             kind = Kind.MOVE_REMOTE
         code = transfer(name, kind, sources, target, words[-1], flags)
-    return code or left_out.exit_code()
+    return code or skipped_keys.exit_code()
 
 
 def _place_or_file(found: Lookup, word: str, *, change: bool) -> Place | None:
@@ -194,15 +194,15 @@ def rm(words: tuple[str, ...], **flags: Any) -> int:
       craftsync rm -rn dev:tmp
       craftsync rm -r s3://bucket/logs --include '*.tmp' --store s3://bucket
     """
-    rules, left_out = rules_of(flags), shared.LeftOut()
+    rules, skipped_keys = rules_of(flags), shared.SkippedKeys()
     with shared.lookup_of(flags) as found:
         with shared.sources_first(found, words, recursive=flags["recursive"]):
             places = _sources_of(found, words, flags["recursive"], change=True)
         for place in places:
             _refuse_whole_store(place)
-        sources = [Objects(place, flags["recursive"], rules, left_out) for place in places]
+        sources = [Objects(place, flags["recursive"], rules, skipped_keys) for place in places]
         code = transfer("rm", Kind.DELETE_REMOTE, list(sources), None, "", flags)
-    return code or left_out.exit_code()
+    return code or skipped_keys.exit_code()
 
 
 def _refuse_whole_store(place: Place) -> None:
@@ -299,8 +299,9 @@ def _distinct(sources: Sequence[Source], target: Target | None) -> _Distinct:
     """Check all names before anything changes, so that a mistyped one changes nothing; only names are held in memory."""
     seen = _Distinct(target)
     for source in sources:
-        silent = source if isinstance(source, Files) else replace(source, left_out=shared.LeftOut())
-        deque(seen.checked(silent, silent.items(lambda path, reason: None)), maxlen=0)
+        if isinstance(source, Objects):  # Skipped keys are reported later, when the rest is copied.
+            source = replace(source, skipped_keys=shared.SkippedKeys())
+        deque(seen.checked(source, source.items(lambda path, reason: None)), maxlen=0)
     return seen
 
 
@@ -405,15 +406,15 @@ def get(words: tuple[str, ...], **flags: Any) -> int:
       craftsync get dev models/iris.joblib iris.joblib
     """
     _insist_on(words, "OBJECT and FILE")
-    left_out, rules = shared.LeftOut(), rules_of(flags)
+    skipped_keys, rules = shared.SkippedKeys(), rules_of(flags)
     with shared.lookup_of(flags) as found:
         places = _sources_of(found, words[:-1], flags["recursive"])
-        sources = [Objects(place, flags["recursive"], rules, left_out) for place in places]
+        sources = [Objects(place, flags["recursive"], rules, skipped_keys) for place in places]
         if words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
             _to_standard_output(sources)
-            return left_out.exit_code()
+            return skipped_keys.exit_code()
         code = transfer("get", Kind.DOWNLOAD, sources, None, words[-1], flags)
-    return code or left_out.exit_code()
+    return code or skipped_keys.exit_code()
 
 
 def _sources_of(

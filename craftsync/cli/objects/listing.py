@@ -10,7 +10,7 @@ import click
 
 from craftsync import lookup, objects
 from craftsync.cli import params as common
-from craftsync.cli.objects import words as shared
+from craftsync.cli.objects import shared
 from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown, told
 from craftsync.clock import SystemClock, iso
@@ -45,7 +45,7 @@ def ls(words: tuple[str, ...], **flags: Any) -> int:
       craftsync ls 'dev:datasets/*.csv'
       craftsync ls --json ./backup
     """
-    skipped = shared.LeftOut()
+    skipped = shared.SkippedKeys()
     with shared.lookup_of(flags) as found:
         for number, word in enumerate(words):
             if len(words) > 1 and not flags["json"]:
@@ -155,7 +155,7 @@ def tree(word: str, depth: int | None, **flags: Any) -> int:
       craftsync tree dev:models
       craftsync tree -d 1 --human s3://bucket
     """
-    skipped = shared.LeftOut()
+    skipped = shared.SkippedKeys()
     with shared.lookup_of(flags) as found:
         top = _tree_of(found.place(word), depth, skipped)
     say(shown(word))
@@ -212,7 +212,7 @@ def du(words: tuple[str, ...], depth: int, **flags: Any) -> int:
       craftsync du --human dev:
       craftsync du -d 2 s3://bucket/prefix
     """
-    skipped = shared.LeftOut()
+    skipped = shared.SkippedKeys()
     with shared.lookup_of(flags) as found:
         for word in words:
             top = _tree_of(found.place(word), depth, skipped)
@@ -279,7 +279,7 @@ def find(
       craftsync find dev: --name '*.csv' --min-size 10M
       craftsync find s3://bucket/models --max-age 7d --json
     """
-    skipped = shared.LeftOut()
+    skipped = shared.SkippedKeys()
     with shared.lookup_of(flags) as opened:
         place = opened.place(word)
         since = None

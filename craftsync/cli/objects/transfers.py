@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from craftsync import lookup
-from craftsync.cli.objects.words import LeftOut
+from craftsync.cli.objects.shared import SkippedKeys
 from craftsync.cli.output import Output, reporting
 from craftsync.config import places
 from craftsync.config.addresses import joined, within
@@ -86,7 +86,7 @@ class Objects:
     place: Place
     recursive: bool
     rules: CallRules
-    left_out: LeftOut
+    skipped_keys: SkippedKeys
 
     @property
     def several(self) -> bool:
@@ -103,7 +103,7 @@ class Objects:
             self.place,
             recursive=self.recursive,
             hint="Use -r for all of them.",
-            on_skipped=self.left_out,
+            on_skipped=self.skipped_keys,
         )
         for each, name in found:
             if not self.rules.ignored(name):

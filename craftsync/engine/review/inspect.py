@@ -263,7 +263,7 @@ class Checker:
                     self._report(triple, symbol, report, on_line)
                 compared += len(batch)
                 self.on_event(ProgressEvent("hashing", compared))
-        report.ignored_local = self.left.left_out
+        report.ignored_local = self.left.ignored_count
         if sieve:
             self._report_unmet(sieve, report, on_line)
 

@@ -74,7 +74,7 @@ def places_of(lookup: Lookup, words: Sequence[str], *, change: bool = False) -> 
     return [lookup.place(word, change=change) for word in words]
 
 
-class LeftOut:
+class SkippedKeys:
     """Collects the keys that no folder can hold; prints them at the end."""
 
     def __init__(self) -> None:
