@@ -33,9 +33,9 @@ from craftsync.errors import (
 )
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.state.pair import known_facts, known_places
-from craftsync.stores.base import Reader, Store, kept, server_and_location
+from craftsync.stores.base import Reader, Store, server_and_location
 from craftsync.stores.fileobjects import FileOrPath, source_of, write_to
-from craftsync.stores.sources import Counted, CountedReader, OnBytes
+from craftsync.stores.sources import Counted, CountedReader, OnBytes, kept
 
 ObjectPath = str | os.PathLike[str]
 

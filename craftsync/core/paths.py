@@ -15,10 +15,18 @@ MAX_PATH_BYTES = 1024
 MAX_NAME_BYTES = 255
 """NAME_MAX of every common Linux filesystem."""
 
+TRASH = f"{OWN_FOLDER}/trash/"
+"""Every path in the trash of a store starts with it; those in the trash of a folder are alike."""
+
 
 def is_own(path: str) -> bool:
     """Return whether a path or prefix lies in craftsync's own folder, of this store or of one nested in it."""
     return OWN_FOLDER in path and f"/{OWN_FOLDER}/" in f"/{path}/"
+
+
+def in_trash(stamp: str, path: str) -> str:
+    """Return where a store's trash keeps what was at a path; `stamp` names the run that replaced or deleted it."""
+    return f"{TRASH}{stamp}/{path}"
 
 
 def hidden_in(prefix: str, *, nested_own: bool = False) -> Callable[[str], bool]:

@@ -30,7 +30,8 @@ from craftsync.core.model import RemoteObject
 from craftsync.core.paths import is_own
 from craftsync.errors import PathBusy
 from craftsync.serve.errors import Refused
-from craftsync.stores.base import Source, Store, kept
+from craftsync.stores.base import Source, Store
+from craftsync.stores.sources import kept
 
 BLOCK = 1024 * 1024
 

@@ -14,11 +14,11 @@ objects between stores.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject, Skipped, Subfolder
+from craftsync.core.model import Absent, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import MAX_PATH_BYTES, level_of
 from craftsync.errors import CraftsyncError, PathRefused, StoreUnavailable
 from craftsync.net.pace import UNPACED, Pace
@@ -351,6 +351,13 @@ class Store(Protocol):
         """Delete an object; does nothing if it is absent. `expect` and `trash_stamp` as in `write`."""
         ...
 
+    def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
+        """Delete objects for good, whatever they are; return why some were not, by path.
+
+        An absent object counts as deleted. Raises what concerns the whole store.
+        """
+        ...
+
     def copy(
         self,
         source: RemoteObject,
@@ -444,6 +451,15 @@ class OnlyContent:
     def list_folder(self: Store, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
         return level_of(self.list(f"{folder}/" if folder else ""), folder)
 
+    def delete_each(self: Store, paths: Sequence[str]) -> dict[str, CraftsyncError]:
+        failed: dict[str, CraftsyncError] = {}
+        for path in paths:
+            try:
+                self.delete(path, expect=None)
+            except CraftsyncError as error:
+                failed[path] = error
+        return failed
+
     def copy_from(self, *_: object, **__: object) -> RemoteObject:
         raise self._lacking("cannot copy from other stores")
 
@@ -464,18 +480,6 @@ class OnlyContent:
 
     def _lacking(self, what: str) -> NotImplementedError:
         return NotImplementedError(f"{self.name} {what}: check its features first")
-
-
-def kept(store: Store, stamp: str, path: str) -> RemoteObject | None:
-    """Return the trash's copy of `path` under a stamp; `None` if there is none, or the stat fails.
-
-    Versions that a bucket keeps itself are not in the trash.
-    """
-    if store.features.keeps_versions:
-        return None
-    with suppress(CraftsyncError):
-        return store.stat(f"{OWN_FOLDER}/trash/{stamp}/{path}")
-    return None
 
 
 def key_of(root: str, path: str) -> str:

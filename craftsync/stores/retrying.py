@@ -21,7 +21,8 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from craftsync.clock import Clock
-from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
+from craftsync.core.model import RemoteObject, Skipped, Subfolder
+from craftsync.core.paths import in_trash
 from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.net.concurrency import Concurrency, concurrency, known_limit
 from craftsync.net.waiting import after_fork
@@ -40,7 +41,7 @@ from craftsync.stores.base import (
     now_by,
     renew,
 )
-from craftsync.stores.sources import Opening, StoreHealth
+from craftsync.stores.sources import Opening, StoreHealth, delete_singly
 
 T = TypeVar("T")
 
@@ -183,6 +184,14 @@ class RetryingStore:
             partial(self._remove_trash_copy, path, trash_stamp),
         )
 
+    def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
+        """Delete as the store does; what it could not do for now is tried again, each path by itself."""
+        failed = self._retried(lambda: self.store.delete_each(paths))
+        for_now = [path for path, error in failed.items() if isinstance(error, StoreUnavailable)]
+        for path in for_now:
+            del failed[path]
+        return failed | delete_singly(self, for_now)
+
     def copy(
         self,
         source: RemoteObject,
@@ -320,7 +329,7 @@ class RetryingStore:
         """
         if trash_stamp is None or self.features.keeps_versions:
             return
-        copy = f"{OWN_FOLDER}/trash/{trash_stamp}/{path}"
+        copy = in_trash(trash_stamp, path)
         if in_doubt:
             self._uncertain_copies.add(copy)
         if copy in self._uncertain_copies:

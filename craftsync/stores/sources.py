@@ -18,8 +18,16 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from craftsync.clock import Clock
-from craftsync.core.paths import folders_above
-from craftsync.errors import Interrupted, PathBusy, PathObstructed, StoreError, StoreUnavailable
+from craftsync.core.model import RemoteObject
+from craftsync.core.paths import folders_above, in_trash
+from craftsync.errors import (
+    CraftsyncError,
+    Interrupted,
+    PathBusy,
+    PathObstructed,
+    StoreError,
+    StoreUnavailable,
+)
 from craftsync.hashing import update_in_place
 from craftsync.net.pace import PIECE, UNPACED, Pace
 from craftsync.net.waiting import after_fork
@@ -204,13 +212,15 @@ def workers(count: int, name: str, *stores: object) -> Iterator[ThreadPoolExecut
 Given = TypeVar("Given")
 AT_ONCE = 16
 """Objects under way at the same time."""
+SMALL_AT_ONCE = 64
+"""As `AT_ONCE`, of requests without content, which take no memory and little time."""
 BREAKS = (Exception, KeyboardInterrupt)
 
 
 def at_once(
-    given: Iterable[Given], act: Callable[[Given], Result], *stores: object
+    given: Iterable[Given], act: Callable[[Given], Result], *stores: object, most: int = AT_ONCE
 ) -> Iterator[Result]:
-    """Yield what `act` returns for each, in their order, with a few of them under way; a stop cancels the stores.
+    """Yield what `act` returns for each, in their order, with up to `most` of them under way; a stop cancels the stores.
 
     What raises ends it, once all that was done nevertheless has been yielded.
     """
@@ -222,11 +232,11 @@ def at_once(
         return
     waiting = deque[Future[Result]]()
     try:
-        with workers(AT_ONCE, "objects", *stores) as pool:
+        with workers(most, "objects", *stores) as pool:
             try:
                 for each in chain(first, rest):
                     waiting.append(pool.submit(act, each))
-                    if len(waiting) > 2 * AT_ONCE:
+                    if len(waiting) > 2 * most:
                         yield _ended_first(waiting)
                 while waiting:
                     yield _ended_first(waiting)
@@ -242,6 +252,40 @@ def at_once(
             if left.done() and not left.cancelled() and left.exception() is None:
                 yield left.result()
         raise
+
+
+def kept(store: Store, stamp: str, path: str) -> RemoteObject | None:
+    """Return the trash's copy of `path` under a stamp; `None` if there is none, or the stat fails.
+
+    Versions that a bucket keeps itself are not in the trash.
+    """
+    if store.features.keeps_versions:
+        return None
+    with suppress(CraftsyncError):
+        return store.stat(in_trash(stamp, path))
+    return None
+
+
+def delete_singly(store: Store, paths: Iterable[str]) -> dict[str, CraftsyncError]:
+    """Do what `Store.delete_each` does with a request for each path, many at once.
+
+    Once the store is unavailable, no more are tried, and all the rest fails with its error.
+    """
+    unavailable: list[CraftsyncError] = []
+
+    def delete(path: str) -> tuple[str, CraftsyncError | None]:
+        if unavailable:
+            return path, unavailable[0]
+        try:
+            store.delete(path, expect=None)
+        except CraftsyncError as error:
+            if isinstance(error, StoreUnavailable):
+                unavailable.append(error)
+            return path, error
+        return path, None
+
+    ended = at_once(paths, delete, store, most=SMALL_AT_ONCE)
+    return {path: error for path, error in ended if error is not None}
 
 
 class PartPool:

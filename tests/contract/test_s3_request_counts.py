@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import ABSENT, RemoteObject
-from craftsync.errors import PreconditionFailed, StoreUnavailable
+from craftsync.errors import PreconditionFailed, RequestDenied, StoreUnavailable
+from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store
 from craftsync.stores.s3.objects import Digests
 from craftsync.stores.s3.preconditions import Limits
 from tests.contract.conftest import BUCKET, OpenS3
+from tests.support.clock import FakeClock
+from tests.support.fake_s3 import Answer, error
 from tests.support.s3 import PERSONALITIES, fake_s3
 from tests.support.s3.fake import FakeS3
 from tests.support.servers import S3Server
@@ -63,6 +66,64 @@ def test_another_programs_change_survives_a_shared_stat(
         store.calls.put(store.root + "object", b"theirs", {}, None)
         with pytest.raises(PreconditionFailed):
             store.write("object", Bytes(b"two"), expect=first, operation="op-2", trash_stamp="k")
+
+
+MANY = [f"trash/{number}" for number in range(2_500)]
+
+
+def test_deletes_of_many_take_a_request_for_a_thousand(open_s3: OpenS3) -> None:
+    with fake_s3("plain", BUCKET) as (server, fake):
+        store = RetryingStore(open_s3(server, facts=LOOKING), clock=FakeClock())
+        assert store.delete_each(MANY) == {}
+        assert requests_of(fake) == {"POST": 3}
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 405, 501])
+def test_deletes_of_many_go_singly_where_the_server_knows_no_others(
+    open_s3: OpenS3, status: int
+) -> None:
+    with fake_s3("plain", BUCKET) as (server, fake):
+        no = error(status, "AccessDenied" if status == 403 else "MethodNotAllowed")
+        fake.script = lambda request: no if request.method == "POST" else None
+        inner = open_s3(server, facts=LOOKING)
+        store = RetryingStore(inner, clock=FakeClock())
+        for path in "abc":
+            inner.calls.put(inner.root + path, b"", {}, None)
+        requests_of(fake)
+        assert store.delete_each(["a", "b"]) == {}
+        assert requests_of(fake) == {"POST": 1, "DELETE": 2}
+        assert store.delete_each(["c"]) == {}
+        assert requests_of(fake) == {"DELETE": 1}
+        assert list(store.list()) == []
+
+
+def test_each_refused_delete_of_many_is_reported(open_s3: OpenS3) -> None:
+    with fake_s3("plain", BUCKET) as (server, fake):
+        inner = open_s3(server, facts=LOOKING)
+        store = RetryingStore(inner, clock=FakeClock())
+        for path in "abcd":
+            inner.calls.put(inner.root + path, b"", {}, None)
+        fake.denied = {inner.root + "b", inner.root + "c"}
+        failed = store.delete_each(list("abcd"))
+        assert failed.keys() == {"b", "c"}
+        assert all(isinstance(error, RequestDenied) for error in failed.values())
+        assert sorted(found.path for found in store.list()) == ["b", "c"]
+
+
+def test_delete_of_many_that_fails_for_now_is_tried_again(open_s3: OpenS3) -> None:
+    """An error within a success is of one object; an object that the answer leaves out may still be there."""
+    answer = "<DeleteResult><Deleted><Key>{}a</Key></Deleted><Error><Key>{}b</Key><Code>InternalError</Code></Error></DeleteResult>"
+    with fake_s3("plain", BUCKET) as (server, fake):
+        inner = open_s3(server, facts=LOOKING)
+        store = RetryingStore(inner, clock=FakeClock())
+        for path in "bc":
+            inner.calls.put(inner.root + path, b"", {}, None)
+        told = Answer(200, answer.format(inner.root, inner.root).encode())
+        fake.script = lambda request: told if request.method == "POST" else None
+        requests_of(fake)
+        assert store.delete_each(list("abc")) == {}
+        assert requests_of(fake) == {"POST": 1, "DELETE": 2}
+        assert list(store.list()) == []
 
 
 @contextmanager

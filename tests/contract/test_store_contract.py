@@ -238,6 +238,16 @@ def test_deleting_twice_succeeds(store: Store) -> None:
     assert paths(store) == []
 
 
+def test_deletes_of_many_leave_the_others_and_keep_nothing(store: Store) -> None:
+    several = ["a b&<c>.txt", "d/é ü", "tab\tname", "x"]
+    for path in [*several, "left"]:
+        put(store, path)
+    assert store.delete_each([*several, "not there"]) == {}
+    assert store.delete_each([]) == {}
+    assert paths(store) == ["left"]
+    assert paths(store, f"{OWN_FOLDER}/") == []
+
+
 def test_object_below_an_object_is_stored_or_rejected(store: Store) -> None:
     put(store, "a", b"above")
     if not store.features.folders:

@@ -14,7 +14,7 @@ from craftsync.engine.report import Options
 from craftsync.engine.review.deletes import Approval
 from craftsync.engine.review.retention import suspended
 from craftsync.engine.review.versions import Wanted
-from craftsync.errors import StoreError
+from craftsync.errors import PathRefused, StoreError
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes, World
@@ -478,3 +478,23 @@ def test_trash_store_option_chooses_what_is_kept(world: World, word: str, kept: 
     world.run()
     assert world.kept() == kept
     assert {path for _, path, _ in recorded(world)} == in_trash(world)
+
+
+def test_purge_names_each_version_that_cannot_be_removed(aging: World) -> None:
+    class Refusing(MemoryStore):
+        def delete(self, path: str, **words: object) -> None:
+            raise PathRefused(f"no, not {path[-1]}", remedy="Ask.")
+
+    for path in "ab":
+        aging.write(path, "old")
+    aging.run()
+    for path in "ab":
+        aging.write(path, "newer")
+    aging.run()
+    aging.store.__class__ = Refusing
+    with aging.open() as session, pytest.raises(StoreError) as raised:
+        session.trash.purge(-1)
+    assert "a: no, not a" in str(raised.value)
+    assert "b: no, not b" in str(raised.value)
+    assert raised.value.remedy == "Ask."
+    assert {("store", "a", 3), ("store", "b", 3)} <= recorded(aging)

@@ -11,7 +11,7 @@ from typing import Any
 
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
-from craftsync.errors import StoreUnavailable
+from craftsync.errors import CraftsyncError, StoreUnavailable
 from craftsync.stores.base import Expect, Source, Store, UploadJournal
 from craftsync.stores.directory import DirectoryStore
 from tests.simulator.disk import Disk, Inode
@@ -259,6 +259,15 @@ class Connection:
     def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
         with self._asked("delete", path):
             self._store.delete(path, expect=expect, trash_stamp=trash_stamp)
+
+    def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
+        failed: dict[str, CraftsyncError] = {}
+        for path in paths:
+            try:
+                self.delete(path, expect=None)
+            except StoreUnavailable as error:
+                failed[path] = error
+        return failed
 
     def copy(
         self,

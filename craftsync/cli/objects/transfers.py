@@ -18,6 +18,7 @@ from craftsync.cli.output import Output, reporting
 from craftsync.config import places
 from craftsync.config.addresses import joined, within
 from craftsync.core.model import OWN_FOLDER, Kind, RemoteObject
+from craftsync.core.paths import in_trash
 from craftsync.engine.report import ActionEvent, Issue, IssueEvent, ProgressEvent
 from craftsync.errors import ObjectNotFound, PathError, StoreMissing, UsageError
 from craftsync.local.ignore import CallRules
@@ -242,7 +243,7 @@ class InTrash(NamedTuple):
 
     def way_back(self) -> list[str]:
         """Return the command that restores it."""
-        kept = joined(f"{OWN_FOLDER}/trash/{self.stamp}", self.path)
+        kept = in_trash(self.stamp, self.path).rstrip("/")
         to = [self.place.named(kept), self.place.named(self.path)]
         root = self.place.named("")
         # An environment names its root itself.

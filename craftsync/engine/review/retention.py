@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from craftsync.clock import Clock, boot_id
 from craftsync.core.conflict_names import conflict_original
-from craftsync.core.model import Skipped
 from craftsync.core.retention import Retention
 from craftsync.engine.report import sentence
 from craftsync.engine.review.versions import (
-    PREFIX,
     TrashEntry,
     entries,
     in_root,
     in_store,
     place_of,
 )
-from craftsync.errors import PathError, StoreError
+from craftsync.errors import CraftsyncError, PathError, StoreError
 from craftsync.local import trash as local_trash
 from craftsync.local.folder import Folder
 from craftsync.state.database import Database
@@ -36,10 +35,14 @@ from craftsync.state.history import KeptVersion
 from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 
-_AT_ONCE = 100
+_AT_ONCE = 500
 """Versions removed between two records."""
 _AT_MOST = 1000
 """Versions that one run removes, so that it ends soon; the next one removes the rest."""
+BATCH = 1000
+"""Versions that a store is asked to remove at once."""
+_REASONS = 20
+"""So many failures are shown."""
 _HOUR = 3600
 _SUSPENDED = "retention_suspended"
 _CLOCK = "retention_clock"
@@ -160,16 +163,31 @@ class Purging:
         for version in batch:
             self.tick()
             try:
-                _remove_version(self.root, self.store, version)
+                if version.side == "root":
+                    local_trash.remove(self.root, version.stamp, version.path)
+                    removed.append(version)
             except PathError as error:
-                self.state.kept.spare_also([version.path])
-                reason = sentence(error)
-            except StoreError as error:
-                self.reachable = False
-                return sentence(error)
+                reason = self._spare(version, error)
+        return (
+            self._remove_from_store([one for one in batch if one.side != "root"], removed) or reason
+        )
+
+    def _remove_from_store(
+        self, batch: Sequence[KeptVersion], removed: list[KeptVersion]
+    ) -> str | None:
+        reason = None
+        for version, error in removed_from_store(self.store, batch, removed).items():
+            if isinstance(error, PathError):
+                reason = self._spare(version, error)
             else:
-                removed.append(version)
+                self.reachable = False
+                reason = sentence(error)
         return reason
+
+    def _spare(self, version: KeptVersion, error: CraftsyncError) -> str:
+        """Leave a version that cannot be removed to a later run, and return why."""
+        self.state.kept.spare_also([version.path])
+        return sentence(error)
 
     def _due(self) -> Iterator[KeptVersion]:
         """Yield the next versions to delete, oldest first.
@@ -186,12 +204,40 @@ class Purging:
             yield version
 
 
-def _remove_version(root: Folder, store: Store, version: KeptVersion) -> None:
-    """Delete one version permanently; a missing one is a success."""
-    if version.side == "root":
-        local_trash.remove(root, version.stamp, version.path)
-    else:
-        store.delete(place_of(version), expect=None)
+Kept = TypeVar("Kept", TrashEntry, KeptVersion)
+
+
+def removed_from_store(
+    store: Store, versions: Iterable[Kept], removed: list[Kept]
+) -> dict[Kept, CraftsyncError]:
+    """Delete versions from a store's trash permanently, and add them to `removed`; return why others were not.
+
+    A missing one counts as removed. Raises what concerns the whole store.
+    """
+    rest, failed = iter(versions), dict[Kept, CraftsyncError]()
+    while batch := {place_of(version): version for version in islice(rest, BATCH)}:
+        errors = store.delete_each(list(batch))
+        removed += [version for place, version in batch.items() if place not in errors]
+        failed |= {batch[place]: error for place, error in errors.items()}
+        if any(not isinstance(error, PathError) for error in errors.values()):
+            break
+    return failed
+
+
+def raise_unremoved(failed: Mapping[Kept, CraftsyncError]) -> None:
+    """Raise one error that names all versions that could not be removed, and why."""
+    if not failed:
+        return
+    first = next(iter(failed.values()))
+    if len(failed) == 1:
+        raise first
+    reasons = [f"{version.path}: {sentence(error)}" for version, error in failed.items()]
+    shown = "\n".join(reasons[:_REASONS])
+    more = f"\nand {len(reasons) - _REASONS:,} more" if len(reasons) > _REASONS else ""
+    raise StoreError(
+        f"{len(failed):,} versions in the trash of the store could not be removed:\n{shown}{more}",
+        remedy=first.remedy,
+    ) from first
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,16 +360,17 @@ def _purge_root(root: Folder, before: str, is_spared: Callable[[str], bool]) -> 
 
 
 def _purge_store(store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
-    gone, stays = 0, 0
-    for found in store.list(PREFIX):
-        if isinstance(found, Skipped):
-            continue
-        stamp, _, path = found.path.removeprefix(PREFIX).partition("/")
-        if stamp >= before:
-            continue
-        if is_spared(path):
-            stays += 1
-            continue
-        store.delete(found.path, expect=None)
-        gone += 1
-    return Purged(gone, stays)
+    stays = 0
+
+    def unneeded() -> Iterator[TrashEntry]:
+        nonlocal stays
+        for entry in in_store(store):
+            if entry.stamp < before:
+                if not is_spared(entry.path):
+                    yield entry
+                else:
+                    stays += 1
+
+    removed: list[TrashEntry] = []
+    raise_unremoved(removed_from_store(store, unneeded(), removed))
+    return Purged(len(removed), stays)

@@ -478,15 +478,14 @@ class TrashOfStore:
 
     def purge(self, older_than_days: float) -> retention.Purged:
         """Remove for good what is `purgeable`; others' versions of that age stay."""
-        noted, removed = set(self.records.noted()), list[KeptVersion]()
+        noted, removed = set(self.records.noted()), list[TrashEntry]()
         older = self._older(older_than_days)
+        wanted = [entry for entry in older if entry.kept in noted]
         try:
-            for entry in older:
-                if entry.kept in noted:
-                    self.store.delete(place_of(entry), expect=None)
-                    removed.append(entry.kept)
+            failed = retention.removed_from_store(self.store, wanted, removed)
         finally:
-            self.records.forget_kept(removed)
+            self.records.forget_kept([entry.kept for entry in removed])
+        retention.raise_unremoved(failed)
         return retention.Purged(len(removed), len(older) - len(removed))
 
     def _older(self, days: float) -> list[TrashEntry]:

@@ -16,7 +16,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from craftsync.clock import iso, stamp_of
-from craftsync.core.model import OWN_FOLDER, Skipped, mtime_of
+from craftsync.core.model import Skipped, mtime_of
+from craftsync.core.paths import TRASH, in_trash
 from craftsync.engine.review.selection import Selection, is_day, moment, moment_ns
 from craftsync.errors import ObjectNotFound, UsageError
 from craftsync.local import linux
@@ -26,8 +27,6 @@ from craftsync.local.temporary import Temporary, copy_content
 from craftsync.state.history import KeptVersion
 from craftsync.stores.base import Reader, Store
 
-PREFIX = f"{OWN_FOLDER}/trash/"
-"""Every path in the trash of a store starts with it."""
 _BEGINNING = re.compile(r"\d{8}T\d*Z?")
 """The beginning of a stamp."""
 _STAMP = re.compile(r"(\d{8}T\d{12}Z)(?:-(\d+))?")
@@ -118,9 +117,9 @@ def in_root(root: Folder) -> Iterator[TrashEntry]:
 
 def in_store(store: Store) -> Iterator[TrashEntry]:
     """Yield what the store's trash holds, in no order."""
-    for found in store.list(PREFIX):
+    for found in store.list(TRASH):
         if not isinstance(found, Skipped):
-            stamp, _, path = found.path.removeprefix(PREFIX).partition("/")
+            stamp, _, path = found.path.removeprefix(TRASH).partition("/")
             yield TrashEntry("store", stamp, path, found.size)
 
 
@@ -289,4 +288,4 @@ def opened(store: Store, entry: TrashEntry) -> AbstractContextManager[Reader]:
 
 def place_of(entry: TrashEntry | KeptVersion) -> str:
     """Return the path of a version in the trash of a store."""
-    return f"{PREFIX}{entry.stamp}/{entry.path}"
+    return in_trash(entry.stamp, entry.path)

@@ -20,9 +20,10 @@ from hashlib import md5, sha256
 from typing import Any, NamedTuple
 
 from craftsync.clock import Clock, SystemClock, stamp
-from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject, Skipped
-from craftsync.core.paths import is_own
+from craftsync.core.model import Absent, RemoteObject, Skipped
+from craftsync.core.paths import in_trash, is_own
 from craftsync.errors import (
+    CraftsyncError,
     NotKept,
     ObjectArchived,
     ObjectNotFound,
@@ -52,7 +53,7 @@ from craftsync.stores.craftai.platform import Access
 from craftsync.stores.craftai.reading import Incoming, Reading, StoredSource, Transport
 from craftsync.stores.craftai.signed import Receipt, Storage
 from craftsync.stores.retrying import RetryBudget
-from craftsync.stores.sources import dated
+from craftsync.stores.sources import dated, delete_singly
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ class Writing:
 
     def _set_aside(self, found: RemoteObject) -> None:
         """Move an object to the trash: it may be damaged, or another client's that came in between."""
-        kept = f"{OWN_FOLDER}/trash/{stamp(self._clock)}/{found.path}"
+        kept = in_trash(stamp(self._clock), found.path)
         self.write(kept, StoredSource(self._reading, found), kept, before=lambda: None)
         self._transport.delete(self._key(found.path))
 
@@ -348,6 +349,9 @@ class CraftAiStore(OnlyContent):
         if self._before_delete(path, expect, trash_stamp):
             self._stats.touched(path)
             self._transport.delete(key)
+
+    def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
+        return delete_singly(self, paths)
 
     def copy(
         self,
@@ -478,7 +482,7 @@ class CraftAiStore(OnlyContent):
 
     def _keep(self, current: RemoteObject, trash_stamp: str) -> bool:
         """Copy an object into the trash; False when it is not there any more."""
-        target = f"{OWN_FOLDER}/trash/{trash_stamp}/{current.path}"
+        target = in_trash(trash_stamp, current.path)
         try:
             self._copied(current, target, operation=trash_stamp)
         except ObjectNotFound:

@@ -7,6 +7,7 @@ Error codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ssl import SSLError
 from typing import NamedTuple
 
@@ -54,6 +55,10 @@ _NOT_DONE = {429, 503}
 
 _CODE = re.compile(r"<Code>\s*([^<]*?)\s*</Code>")
 _MESSAGE = re.compile(r"<Message>\s*([^<]*?)\s*</Message>")
+_KEY = re.compile(r"<Key>([^<]*)</Key>")
+_OF_SEVERAL = re.compile(r"<(Deleted|Error)>(.*?)</\1>", re.DOTALL)
+_STATUSES = {"AccessDenied": 403, "SlowDown": 503, "PreconditionFailed": 412}
+"""One object of several is refused without a status; with any other it may have been deleted."""
 _REGION = re.compile(r"<Region>\s*([^<]*?)\s*</Region>")
 
 
@@ -189,6 +194,26 @@ def _elsewhere(answer: Refusal, where: str) -> StoreError:
     region = answer.region or "REGION"
     remedy = f"Give --region {region}, or set region in the environment or the AWS profile."
     return StoreError(f"{where}: the bucket belongs to another region or endpoint.", remedy=remedy)
+
+
+def not_deleted(text: str, keys: Iterable[str], location: str) -> dict[str, CraftsyncError]:
+    """Return why some of several objects were not deleted, by key, from the answer to that request.
+
+    A key that the answer does not name is `Unconfirmed`.
+    """
+    from html import unescape  # Its table of names takes a millisecond to load.
+
+    failed: dict[str, CraftsyncError] = {
+        key: unconfirmed(location, key, "deleting it") for key in keys
+    }
+    for kind, row in _OF_SEVERAL.findall(text):
+        named, code = _KEY.search(row), _found(_CODE, row)
+        key = unescape(named[1]) if named else ""
+        if kind == "Deleted" or code == "NoSuchKey":
+            failed.pop(key, None)
+        elif key in failed:
+            failed[key] = refused(answer_of(_STATUSES.get(code, 500), row), location, key)
+    return failed
 
 
 def unreachable(location: str, why: object, address: str, *, sent: bool) -> StoreUnavailable:

@@ -5,24 +5,28 @@ before is the only protection."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
+from craftsync.core.model import Absent, RemoteObject
+from craftsync.core.paths import in_trash
 from craftsync.errors import (
+    CraftsyncError,
     NotKept,
     ObjectArchived,
     ObjectNotFound,
     PreconditionFailed,
     RequestDenied,
+    StoreDenied,
     StoreError,
+    StoreMissing,
     StoreUnavailable,
 )
 from craftsync.net.waiting import both
-from craftsync.stores.base import Expect, Properties
-from craftsync.stores.s3.errors import NotSupported, unconfirmed
+from craftsync.stores.base import Expect, Properties, Store
+from craftsync.stores.s3.errors import NotSupported, Unconfirmed, unconfirmed
 from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.listing import FreshListing
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
@@ -41,6 +45,7 @@ from craftsync.stores.s3.objects import (
     sent_with,
 )
 from craftsync.stores.s3.requests import Calls
+from craftsync.stores.sources import delete_singly
 
 Seen = TypeVar("Seen")
 
@@ -91,6 +96,9 @@ class Replaced(NamedTuple):
 
 
 UNSEEN = Replaced()
+
+_MOST_DELETED = 1000
+"""Objects that one request deletes (AWS S3 API reference, "DeleteObjects")."""
 
 
 class Preconditions:
@@ -212,7 +220,7 @@ class Preconditions:
     def copy_to_trash(self, current: RemoteObject, trash_stamp: str) -> None:
         """Copy an object to the trash; raises `ObjectNotFound` if it is gone, `NotKept` if it is archived."""
         try:
-            self.copied(current, self._key(f"{OWN_FOLDER}/trash/{trash_stamp}/{current.path}"))
+            self.copied(current, self._key(in_trash(trash_stamp, current.path)))
         except ObjectArchived as error:
             raise NotKept(current.path) from error
 
@@ -307,6 +315,47 @@ class Preconditions:
         tags = self._calls.tags_of(key, headers)
         own = kept({**headers, TAGS: tags} if tags else headers)
         return {**own, **chosen}, found.metadata
+
+
+class Deleting:
+    """Deletes several objects with one request, where the server knows that request; elsewhere each by itself."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._is_known = True
+
+    def deleted(self, store: Store, paths: Mapping[str, str]) -> dict[str, CraftsyncError]:
+        """Delete objects, given as their paths by key; return why some were not, by path."""
+        is_batch = self._is_known and len(paths) > 1
+        together = [key for key in paths if _fits_xml(key)] if is_batch else []
+        failed = dict.fromkeys(paths.keys() - set(together))
+        for start in range(0, len(together), _MOST_DELETED):
+            failed |= self._together(together[start : start + _MOST_DELETED])
+        singly = {key for key, error in failed.items() if error is None}
+        known = {paths[key]: error for key, error in failed.items() if error is not None}
+        return known | delete_singly(store, [path for key, path in paths.items() if key in singly])
+
+    def _together(self, keys: Sequence[str]) -> dict[str, CraftsyncError | None]:
+        """Return why some were not deleted, by key; `None` for one that has to be deleted by itself."""
+        try:
+            failed = self._calls.delete_many(keys)
+        except Unconfirmed:
+            pass
+        except (StoreUnavailable, StoreMissing):
+            raise
+        except StoreError as error:
+            if isinstance(error, StoreDenied) and not isinstance(error, RequestDenied):
+                raise
+            self._is_known = False
+        else:
+            unnamed = [key for key, error in failed.items() if isinstance(error, Unconfirmed)]
+            return {**failed, **dict.fromkeys(unnamed)}
+        return dict.fromkeys(keys)
+
+
+def _fits_xml(key: str) -> bool:
+    """Return whether a parser of XML reads a key as it was written, as it does not with control characters."""
+    return key.isprintable()
 
 
 class _ObjectSource:

@@ -34,8 +34,7 @@ from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED
 from craftsync.stores.s3.errors import BodyDamaged, Unconfirmed, broken, stored_otherwise
 from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.listing import BrokenPage, ascending, parse
-from craftsync.stores.s3.objects import CREATE, Condition, Digests, Form, notes
-from craftsync.stores.s3.requests import content_md5
+from craftsync.stores.s3.objects import CREATE, Condition, Digests, Form, content_md5, notes
 from craftsync.stores.sources import tidied, workers
 
 if TYPE_CHECKING:
@@ -468,11 +467,10 @@ class _Probe:
             key = self._folder + upload.name
             self._remove(partial(self._calls.abort_upload, key, upload.id))
         keys = [self._folder + name for name in _OBJECTS]
-        try:
-            self._calls.delete_many(keys)
-        except StoreError:
-            for key in keys:
-                self._remove(partial(self._calls.delete, key))
+        with suppress(StoreError):
+            keys = list(self._calls.delete_many(keys))
+        for key in keys:
+            self._remove(partial(self._calls.delete, key))
 
     def _remove(self, act: Callable[[], object]) -> None:
         """Remove one thing, with retries: no caller would try again."""

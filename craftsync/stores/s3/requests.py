@@ -7,14 +7,19 @@ bucket. Nothing is retried here.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import md5
 from http import HTTPStatus
 from urllib.parse import unquote_plus, urlencode
 
-from craftsync.errors import ObjectNotFound, ObjectRefused, PreconditionFailed, StoreError
+from craftsync.errors import (
+    CraftsyncError,
+    ObjectNotFound,
+    ObjectRefused,
+    PreconditionFailed,
+    StoreError,
+)
 from craftsync.hashing import update_in_place
 from craftsync.net.http import Buffer, Response
 from craftsync.net.pace import UNPACED, Attempt, Pace
@@ -25,6 +30,7 @@ from craftsync.stores.s3.errors import (
     PartsNotCopied,
     UploadGone,
     answer_of,
+    not_deleted,
     not_encrypted,
     refused,
     unconfirmed,
@@ -42,10 +48,13 @@ from craftsync.stores.s3.objects import (
     Opened,
     Original,
     Stored,
+    content_md5,
+    deletion_of,
     found_in,
     kept,
     md5_of,
     meta_headers,
+    text_of,
     version_of,
 )
 from craftsync.stores.s3.wire import Wire
@@ -89,7 +98,7 @@ class Calls:
     def versioning(self) -> bool:
         """Return whether the bucket keeps old versions."""
         body = self._wire.call("GET", query=[("versioning", "")]).body.decode(errors="replace")
-        return _text(body, "Status") == "Enabled"
+        return text_of(body, "Status") == "Enabled"
 
     def put(
         self,
@@ -182,7 +191,7 @@ class Calls:
         if "<TagSet" not in text:
             raise unconfirmed(self._location, key, "a set of tags")
         tags = re.findall(r"<Tag>(.*?)</Tag>", text, re.DOTALL)
-        return urlencode([(_text(tag, "Key"), _text(tag, "Value")) for tag in tags])
+        return urlencode([(text_of(tag, "Key"), text_of(tag, "Value")) for tag in tags])
 
     def delete(self, key: str, condition: Condition = None) -> None:
         """Remove an object; one that is not there is a success.
@@ -199,16 +208,18 @@ class Calls:
         if answer.status != HTTPStatus.NO_CONTENT:
             raise unconfirmed(self._location, key, "status 204")
 
-    def delete_many(self, keys: Sequence[str]) -> None:
-        """Remove up to a thousand objects, whatever they are."""
-        from html import escape
+    def delete_many(self, keys: Sequence[str]) -> dict[str, CraftsyncError]:
+        """Remove up to a thousand objects, whatever they are, and return why some were not, by key.
 
-        rows = "".join(f"<Object><Key>{escape(key, quote=False)}</Key></Object>" for key in keys)
-        body = f"<Delete><Quiet>true</Quiet>{rows}</Delete>".encode()
+        A key that the answer does not name as removed is `Unconfirmed`.
+        """
+        body = deletion_of(keys)
         headers = content_md5(md5(body, usedforsecurity=False).digest())
         answer = self._wire.call("POST", query=[("delete", "")], headers=headers, body=body)
-        if "<DeleteResult" not in self._checked(answer.body, ",".join(keys)):
-            raise unconfirmed(self._location, ",".join(keys), "a DeleteResult")
+        text = answer.body.decode(errors="replace")
+        if "<DeleteResult" not in text:
+            raise unconfirmed(self._location, f"{len(keys)} objects", "a DeleteResult")
+        return not_deleted(text, keys, self._location)
 
     def copy(
         self,
@@ -235,7 +246,7 @@ class Calls:
             headers |= {"x-amz-metadata-directive": "REPLACE", **kept(replace[0])}
             headers |= meta_headers(replace[1])
         answer = self._wire.call("PUT", target, headers=headers)
-        return self._confirmed(_text(self._checked(answer.body, target), "ETag"), target)
+        return self._confirmed(text_of(self._checked(answer.body, target), "ETag"), target)
 
     def begin_upload(
         self, key: str, metadata: Mapping[str, str], headers: Mapping[str, str]
@@ -244,7 +255,7 @@ class Calls:
         sent = {**headers, **meta_headers(metadata), **self.encryption}
         answer = self._wire.call("POST", key, query=[("uploads", "")], headers=sent)
         self._confirm_encrypted(answer.headers)
-        upload = _text(self._checked(answer.body, key), "UploadId")
+        upload = text_of(self._checked(answer.body, key), "UploadId")
         if not upload:
             raise unconfirmed(self._location, key, "an upload id")
         return upload
@@ -318,7 +329,7 @@ class Calls:
         version = None
         with suppress(NotSupported):
             answer = self._wire.call("PUT", key, query=_part(upload, number), headers=headers)
-            version = version_of(_text(self._checked(answer.body, key), "ETag"))
+            version = version_of(text_of(self._checked(answer.body, key), "ETag"))
         if version is None:
             raise PartsNotCopied(
                 f"{self._location} does not copy parts of objects.",
@@ -337,10 +348,10 @@ class Calls:
             except ObjectNotFound as error:  # What Ceph 16 answers.
                 raise UploadGone(f"The upload of {key} is gone.", ambiguous=True) from error
             for part in re.findall(r"<Part>(.*?)</Part>", text, re.DOTALL):
-                version = version_of(_text(part, "ETag")) or ""
-                parts[int(_text(part, "PartNumber"))] = version, int(_text(part, "Size"))
-            following = _text(text, "NextPartNumberMarker")
-            if _text(text, "IsTruncated") != "true" or following in ("", marker):
+                version = version_of(text_of(part, "ETag")) or ""
+                parts[int(text_of(part, "PartNumber"))] = version, int(text_of(part, "Size"))
+            following = text_of(text, "NextPartNumberMarker")
+            if text_of(text, "IsTruncated") != "true" or following in ("", marker):
                 return parts
             marker = following
 
@@ -362,7 +373,9 @@ class Calls:
             raise self._unmet(key) from error
         text = self._checked(answer.body, key)
         return (
-            "" if re.search(_COMPLETED_UNNAMED, text) else self._confirmed(_text(text, "ETag"), key)
+            ""
+            if re.search(_COMPLETED_UNNAMED, text)
+            else self._confirmed(text_of(text, "ETag"), key)
         )
 
     def list_uploads(self, prefix: str) -> Iterator[tuple[str, str, str]]:
@@ -374,12 +387,16 @@ class Calls:
             text = self._checked(self._wire.call("GET", query=query).body, prefix)
             if "<ListMultipartUploadsResult" not in text:
                 raise unconfirmed(self._location, prefix, "a list of uploads")
-            plain = unquote_plus if _text(text, "EncodingType") == "url" else str
+            plain = unquote_plus if text_of(text, "EncodingType") == "url" else str
             for row in re.findall(r"<Upload>(.*?)</Upload>", text, re.DOTALL):
-                yield plain(_text(row, "Key")), _text(row, "UploadId"), _text(row, "Initiated")
+                yield (
+                    plain(text_of(row, "Key")),
+                    text_of(row, "UploadId"),
+                    text_of(row, "Initiated"),
+                )
             before = key, upload
-            key, upload = plain(_text(text, "NextKeyMarker")), _text(text, "NextUploadIdMarker")
-            if _text(text, "IsTruncated") != "true" or (key, upload) in (before, ("", "")):
+            key, upload = plain(text_of(text, "NextKeyMarker")), text_of(text, "NextUploadIdMarker")
+            if text_of(text, "IsTruncated") != "true" or (key, upload) in (before, ("", "")):
                 return
 
     def list_versions(self, prefix: str) -> Iterator[list[ListedVersion]]:
@@ -393,20 +410,20 @@ class Calls:
             text = self._checked(self._wire.call("GET", query=query).body, prefix)
             if "<ListVersionsResult" not in text:
                 raise unconfirmed(self._location, prefix, "a list of versions")
-            plain = unquote_plus if _text(text, "EncodingType") == "url" else str
+            plain = unquote_plus if text_of(text, "EncodingType") == "url" else str
             names = ("VersionId", "IsLatest", "ETag", "Size", "LastModified")
             yield [
                 ListedVersion(
-                    plain(_text(row, "Key")),
+                    plain(text_of(row, "Key")),
                     kind == "DeleteMarker",
-                    *(_text(row, name) for name in names),
+                    *(text_of(row, name) for name in names),
                 )
                 for kind, row in re.findall(_VERSION, text)
             ]
-            before, key = marker, plain(_text(text, "NextKeyMarker"))
+            before, key = marker, plain(text_of(text, "NextKeyMarker"))
             marker = [("key-marker", key)]
-            marker += [("version-id-marker", _text(text, "NextVersionIdMarker"))]
-            if _text(text, "IsTruncated") != "true" or marker == before or not key:
+            marker += [("version-id-marker", text_of(text, "NextVersionIdMarker"))]
+            if text_of(text, "IsTruncated") != "true" or marker == before or not key:
                 return
 
     def abort_upload(self, key: str, upload: str) -> None:
@@ -480,21 +497,3 @@ def _demand(condition: Condition) -> dict[str, str]:
 
 def _part(upload: str, number: int) -> list[tuple[str, str]]:
     return [("partNumber", str(number)), ("uploadId", upload)]
-
-
-def _text(document: str, element: str) -> str:
-    """Return the text of the first element of this name; empty where there is none, or it holds elements."""
-    text, closed, _ = document.partition(f"<{element}>")[2].partition(f"</{element}>")
-    if not closed or "<" in text:
-        return ""
-    text = text.strip().replace("&quot;", '"').replace("&#34;", '"')  # Those of an ETag.
-    if "&" not in text:
-        return text
-    from html import unescape  # Its table of names takes a millisecond to load.
-
-    return unescape(text)
-
-
-def content_md5(digest: bytes) -> dict[str, str]:
-    """Have the server compare a body; a bucket with object lock takes no other (AWS S3 API reference, "PutObject")."""
-    return {"content-md5": b64encode(digest).decode()}

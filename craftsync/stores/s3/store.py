@@ -15,10 +15,9 @@ from functools import partial
 from craftsync.clock import Clock, SystemClock
 from craftsync.core.model import Absent, RemoteObject, Skipped, Subfolder
 from craftsync.errors import (
+    CraftsyncError,
     ObjectNotFound,
     PathError,
-    PreconditionFailed,
-    StoreDenied,
     StoreUnavailable,
 )
 from craftsync.stores.base import (
@@ -50,9 +49,16 @@ from craftsync.stores.s3.objects import (
     notes,
     old_versions,
 )
-from craftsync.stores.s3.preconditions import UNSEEN, Limits, Preconditions, Replaced, check
+from craftsync.stores.s3.preconditions import (
+    UNSEEN,
+    Deleting,
+    Limits,
+    Preconditions,
+    Replaced,
+    check,
+)
 from craftsync.stores.s3.probe import gives_md5_etags, probe
-from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours
+from craftsync.stores.s3.reader import ObjectReader, Reading, holds, is_ours
 from craftsync.stores.s3.requests import Calls
 from craftsync.stores.s3.wire import Wire
 from craftsync.stores.sources import Beside, check_room
@@ -118,6 +124,7 @@ class S3Store:
         self.learn(facts or ProbedFacts())
 
     def _open_for_writing(self, session_of: Callable[[str], Session]) -> None:
+        self._deleting = Deleting(self.calls)
         self._uploads = Uploads(self.calls, self._limits.smallest_part, self._wire.host)
         self._bucket_copy = BucketCopy(
             self.calls,
@@ -293,6 +300,9 @@ class S3Store:
                 ) from error
         self.calls.delete(self._key(path), checks.matching(version))
 
+    def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
+        return self._deleting.deleted(self, {self._key(path): path for path in paths})
+
     def copy(
         self,
         source: RemoteObject,
@@ -463,22 +473,12 @@ class S3Store:
             if not stored.disagrees:
                 return stored
             with written_already():
-                is_intact = self._holds(key, stored.version, body)
+                is_intact = holds(self.calls, key, self.facts.read_form.of(stored.version), body)
             if is_intact:
                 self.learn(replace(self.facts, md5_versions=False))
                 return Stored(stored.version)
             condition = self._put_checks.matching(stored.version)
         raise stored_otherwise(self.location, key)
-
-    def _holds(self, key: str, version: str, body: bytes) -> bool:
-        """Read back an object just written whose ETag is not the MD5 of what was sent."""
-        match = self.facts.read_form.of(version)
-        try:
-            with self.calls.get(key, match, 0, None) as opened:
-                return b"".join(opened.chunks) == body
-        except (PreconditionFailed, ObjectNotFound, StoreDenied):
-            # Replaced since, or not to be read: nothing speaks against it but the ETag.
-            return True
 
     def _md5_is_reliable(self) -> bool:
         """Return whether ETags are MD5s: probed again because one did not match, but only until confirmed once."""

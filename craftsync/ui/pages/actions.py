@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nicegui import ui
 
 from craftsync import objects
-from craftsync.core.model import OWN_FOLDER
+from craftsync.core.paths import in_trash
 from craftsync.datastore import DataStore, moment
 from craftsync.engine.review.trash import TrashOfStore
 from craftsync.errors import CraftsyncError, UsageError
@@ -20,7 +20,6 @@ from craftsync.ui.listing import below
 from craftsync.ui.workspace import Workspace
 from craftsync.wording import counted, size_shown
 
-_TRASH = f"{OWN_FOLDER}/trash"
 _MOST_FAILURES = 20
 
 
@@ -142,7 +141,7 @@ class Work:
         def restored() -> Iterator[Outcome]:
             if self._store.opened().features.keeps_versions:
                 return _brought_back(self._store, undo.deleted)
-            pairs = [(f"{_TRASH}/{one.stamp}/{one.path}", one.path) for one in undo.deleted]
+            pairs = [(in_trash(one.stamp, one.path), one.path) for one in undo.deleted]
             return objects.copy_each(self._store, self._store, pairs, overwrite=False)
 
         await _carried_out(self._workspace, "Undo delete", restored)

@@ -227,11 +227,16 @@ class FakeS3:
 
     def _delete_many(self, bucket: Bucket, call: Call) -> Answer:
         self._check_digests(call, required=True)
-        text = call.body.decode()
+        text, answers = call.body.decode(), []
         for row in re.findall(r"<Object>(.*?)</Object>", text, re.DOTALL):
             key = unescape(_text(row, "Key"))
+            named = f"<Key>{escape(key, quote=False)}</Key>"
+            if key in self.denied:
+                answers.append(f"<Error>{named}<Code>AccessDenied</Code></Error>")
+                continue
             bucket.delete(self.personality, key, _text(row, "VersionId") or None)
-        return _xml("<DeleteResult></DeleteResult>")
+            answers.append(f"<Deleted>{named}</Deleted>")
+        return _xml(f"<DeleteResult>{''.join(answers)}</DeleteResult>")
 
     def _of_key(self, call: Call) -> Answer:
         bucket = self._existing(call)
