@@ -162,8 +162,8 @@ MUTATIONS = (
     Mutation(
         "an archived object is replaced without a copy",
         66,
-        'trash/{trash_stamp}/{current.path}"))\n        except ObjectArchived as error:\n            raise NotKept(current.path) from error\n',
-        'trash/{trash_stamp}/{current.path}"))\n        except ObjectArchived:\n            return\n',
+        "in_trash(trash_stamp, current.path)))\n        except ObjectArchived as error:\n            raise NotKept(current.path) from error\n",
+        "in_trash(trash_stamp, current.path)))\n        except ObjectArchived:\n            return\n",
         ("test_archived_object_is_replaced_only_in_a_versioned_bucket",),
     ),
     Mutation(
