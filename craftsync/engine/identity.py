@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -67,14 +68,16 @@ def _ignored_by_git(root: Folder) -> None:
             root.write_own_file(_GITIGNORE, b"*\n")
 
 
-def refuse_lost_root(root: Folder, known: str | None) -> None:
+def refuse_lost_root(root: Folder, known: Callable[[], str | None]) -> None:
     """Raise `RootError` when a root that is known has no identity file, before anything is made in it.
 
     It may be the mount point of a disk that is away, which is to stay empty.
-    `known` is what the database says it should be.
+    `known` reads from the database what the identity should be.
     """
-    has_file = known is not None and not known.startswith("fs:")
-    if has_file and root.read_own_file(ROOT_ID_FILE) is None:
+    if root.read_own_file(ROOT_ID_FILE) is not None:
+        return
+    identity = known()
+    if identity is not None and not identity.startswith("fs:"):
         raise _another_root(root, "has no identity file")
 
 

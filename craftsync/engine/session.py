@@ -101,7 +101,7 @@ class Session:
         folder = Folder.open(path)
         try:
             if not read_only:
-                identity.refuse_lost_root(folder, known_root(*names))
+                identity.refuse_lost_root(folder, partial(known_root, *names))
                 folder.lock(pair_folder(*names) / "root.lock")
             at = server_and_location(store)
             state = PairState.open(*names, at, new_id=_new_id, scratch=read_only, reading=reading)

@@ -12,9 +12,9 @@ import shutil
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -165,9 +165,10 @@ class Database:
         real one. Raises `StateError` if `copy_of` is unreadable or damaged; only
         a run sets it aside.
         """
-        connection = _connect("")
+        has_original = copy_of is not None and copy_of.exists()
+        connection = _new_connection("") if has_original else _connect("")
         connection.is_scratch = True
-        if copy_of is not None and copy_of.exists():
+        if copy_of is not None and has_original:
             connection.place = str(copy_of)
             try:
                 with contextlib.closing(_open_to_copy(copy_of)) as original:
@@ -245,10 +246,8 @@ class Database:
     def second_connection(self) -> SecondConnection:
         """Return a second connection, whose commits do not wait for the disk; for a scratch database the same one."""
         if not isinstance(self.connection, _Connection) or self.connection.is_scratch:
-            return SecondConnection(self.connection, shared=True)
-        second_connection = _new_connection(str(self.path))
-        second_connection.execute("PRAGMA synchronous = NORMAL")
-        return SecondConnection(second_connection, shared=False)
+            return SecondConnection(lambda: self.connection, shared=True)
+        return SecondConnection(partial(_connect_beside, str(self.path)), shared=False)
 
     def close(self) -> None:
         self.connection.close()
@@ -261,30 +260,30 @@ class SecondConnection:
     next commit of the first connection.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, shared: bool) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], sqlite3.Connection], *, shared: bool) -> None:
+        """`connect` is called once, when the connection is needed first."""
+        self._connection = cache(connect)
         self.is_shared = shared
         self._lock = threading.Lock()
 
     def execute(self, sql: str, values: tuple[Any, ...]) -> None:
         with self._lock:
-            self._connection.execute(sql, values)
+            self._connection().execute(sql, values)
 
     def executemany(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Execute for all rows in one transaction."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._connection.executemany(sql, rows)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._lock, Database(self._connection()).transaction() as connection:
+            connection.executemany(sql, rows)
 
     def close(self) -> None:
-        if not self.is_shared:
-            self._connection.close()
+        if self._connection.cache_info().currsize and not self.is_shared:
+            self._connection().close()
+
+
+def _connect_beside(name: str) -> _Connection:
+    connection = _new_connection(name)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
 
 
 def _connect(name: str) -> _Connection:

@@ -202,6 +202,8 @@ class Plan:
         table in pages, so that outcomes can be recorded between them.
         """
         self._last = self._db.execute("SELECT coalesce(max(id), 0) FROM plan").fetchone()[0]
+        if not self._last:
+            return
         yield from self._pages(0, "DESC")
         small, large = self._pages(1, "ASC", _SMALL), self._pages(1, "ASC", f"NOT {_SMALL}")
         yield from _by_turns(small, large, may_begin_large)

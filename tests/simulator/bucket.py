@@ -88,6 +88,11 @@ class SimulatedBucket:
         checked = {"put", "delete", "complete"} <= mine.conditions
         return checked and mine.knows_conditions and mine.etags != "none"
 
+    @property
+    def throttles(self) -> bool:
+        """Whether requests are turned away now and then, which nobody foresees."""
+        return self._server.personality.slow_down > 0
+
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Have every S3 store made from now on reach this server."""

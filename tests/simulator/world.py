@@ -170,6 +170,11 @@ class World:
         """Whether listings show what was there some seconds ago."""
         return isinstance(self.store, SimulatedBucket) and self.store.lags
 
+    @property
+    def throttles(self) -> bool:
+        """Whether the store turns requests away."""
+        return isinstance(self.store, SimulatedBucket) and self.store.throttles
+
     def _client(self, number: int, template: Path, keep: float | None) -> Client:
         disk = Disk(number + 1, self.clock.now_ns, is_shown)
         client = Client(number, disk, self._folder / str(number), template, keep)

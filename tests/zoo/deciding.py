@@ -153,7 +153,7 @@ MUTATIONS = (
     Mutation(
         "something is made in the empty mount point of a folder that is away",
         31,
-        "if has_file and root.read_own_file(ROOT_ID_FILE) is None:",
+        'if identity is not None and not identity.startswith("fs:"):',
         "if False:",
         ("test_nothing_is_created_in_an_unmounted_folders_mount_point",),
     ),
