@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import shlex
+import socket
 import threading
 import webbrowser
 from secrets import token_urlsafe
@@ -19,7 +21,6 @@ from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.errors import UsageError
 from craftsync.installing import install_command
-from craftsync.net.listening import address_of, is_loopback, listen
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.stores.base import server_and_location
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from craftsync.ui.server import Tls
 
 
+_BACKLOG = 512
 _seconds = common.Number(0, 100 * 365 * 86_400, min_open=True)
 
 
@@ -262,3 +264,41 @@ def _check_host(flags: dict[str, Any], tls: Tls | None) -> None:
         "Give --tls-certificate and --tls-key, or put a proxy that speaks TLS in front of it.",
         to_stderr=True,
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is a loopback address, which only this machine can reach."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free port. Raises `UsageError` when it cannot listen."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        # Without the protocol asyncio would leave Nagle's algorithm on, which costs 40 ms an answer.
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise UsageError(
+            f"Cannot listen on port {port} of {host} ({error.strerror}).",
+            remedy="Choose another port with --port, or --port 0 for any free one.",
+        ) from error
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the URL of a listening socket; for a wildcard address, the loopback URL."""
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

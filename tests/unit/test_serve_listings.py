@@ -9,8 +9,8 @@ import pytest
 
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import ListingBroken
+from craftsync.serve.api import IDLE_SECONDS, MOST_OPEN, Listings
 from craftsync.serve.errors import Refused
-from craftsync.serve.listings import IDLE_SECONDS, MOST_OPEN, Listings
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
 
