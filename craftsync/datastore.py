@@ -183,7 +183,7 @@ class DataStore:
         with source_of(file) as source:
             if on_bytes is not None:
                 source.pace = Counted(on_bytes)
-            store, keep = self.opened_to_change(create=True), moment()
+            store, keep = self.opened_to_change(create=True), stamp_now()
             store.write(path, source, expect=None, operation=token_hex(16), trash_stamp=keep)
             self.note_kept(store, keep, path)
             return source.size
@@ -227,7 +227,7 @@ class DataStore:
         path = _named(object_path_in_datastore)
         if is_own(path):
             raise PathRefused(f"{path} cannot be removed: it is craftsync's own.")
-        store, keep = self.opened_to_change(), moment()
+        store, keep = self.opened_to_change(), stamp_now()
         store.delete(path, expect=None, trash_stamp=keep)
         self.note_kept(store, keep, path)
         store.barrier()
@@ -304,7 +304,7 @@ def _iso(time_ns: int | None) -> str | None:
     return None if time_ns is None else iso(time_ns)
 
 
-def moment() -> str:
+def stamp_now() -> str:
     """Return the name under which the store keeps what this moment displaces."""
     return stamp(SystemClock())
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from craftsync import objects, opening
 from craftsync.config import addresses, pairs, places
 from craftsync.config import file as configuration
-from craftsync.config.addresses import Address, address_of, joined, within
+from craftsync.config.addresses import Address, joined, object_address, within
 from craftsync.config.options import PairOptions
 from craftsync.config.places import DirectoryLocation
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
@@ -55,7 +55,6 @@ class Pattern:
         """How many names a path has that matches; `None` for any number."""
 
     def matches(self, path: str) -> bool:
-        """Return whether a whole path matches."""
         return len(self._parts) in self._after(path.split("/"))
 
     def matched(self, path: str) -> str | None:
@@ -153,7 +152,7 @@ class Lookup:
         """Return whether a word is a bare path of this machine that lies in no store that is known."""
         if not places.is_path(word):
             return False
-        return self._root_of(address_of(word, self._config, self._access), change=True) is None
+        return self._root_of(object_address(word, self._config, self._access), change=True) is None
 
     def store(self, word: str, path: str) -> Place:
         """Return the place that two words name, the first being the root of the store."""
@@ -169,7 +168,7 @@ class Lookup:
         Raises `UsageError` where something is to change and no store is known
         to be there, and `StoreMissing` where there is no such folder to read.
         """
-        address = address_of(word, self._config, self._access)
+        address = object_address(word, self._config, self._access)
         root = self._root_of(address, change=change)
         if root is None and change:
             _refuse_linked(address)
@@ -212,7 +211,7 @@ class Lookup:
 
     def _given_in(self, address: Address) -> Iterator[str]:
         for word in self._given:
-            given = address_of(word, self._config, self._access)
+            given = object_address(word, self._config, self._access)
             if addresses.is_same(given.whole, address.whole):
                 yield given.path
 

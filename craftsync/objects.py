@@ -22,7 +22,7 @@ from craftsync.clock import SystemClock
 from craftsync.config.addresses import joined, split
 from craftsync.core.model import ABSENT, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import is_own, refusal
-from craftsync.datastore import DataStore, ObjectInformation, information_of, moment
+from craftsync.datastore import DataStore, ObjectInformation, information_of, stamp_now
 from craftsync.errors import (
     CraftsyncError,
     Interrupted,
@@ -369,7 +369,7 @@ class _Copying:
         self.target = self.source
         if target.location != source.location:
             self.target = target.opened_to_change(create=True)
-        self.keep = moment()
+        self.keep = stamp_now()
         self._overwrite = overwrite
         self._on_bytes = on_bytes or (lambda size: None)
         self._pace = Counted(self._on_bytes)

@@ -234,7 +234,7 @@ def _around_object(word: str, words: Sequence[str], asked: PairOptions) -> tuple
     is_in_folder = not places.is_path(word) or _around(_real_place(word), asked)
     if (is_path and is_in_folder) or (colon and os.path.lexists(word)):
         return None
-    address = addresses.address_of(word, config, pairs.access_of(asked))
+    address = addresses.object_address(word, config, pairs.access_of(asked))
     known = [pairs.named(words, asked)] if words else every_known(asked)
     found = [
         (pair, addresses.within(root, address.path) or ".", len(root))

@@ -20,7 +20,7 @@ from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown
 from craftsync.config import edit, options, pairs, places
 from craftsync.config import file as configuration
-from craftsync.config.file import Config, Folder
+from craftsync.config.file import Config, LinkedFolder
 from craftsync.config.options import Option, PairOptions
 from craftsync.config.parsers import user_path
 from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Access
@@ -446,5 +446,5 @@ def _sections_with(name: str, file: Path, known: Config) -> list[str]:
     return sections
 
 
-def _environment_of(folder: Folder) -> str:
+def _environment_of(folder: LinkedFolder) -> str:
     return folder.environment.partition(":")[0]

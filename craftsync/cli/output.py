@@ -23,9 +23,9 @@ from craftsync.clock import SystemClock, iso
 from craftsync.config.options import read
 from craftsync.config.pairs import Pair
 from craftsync.config.parsers import parse_seconds
-from craftsync.core.model import Kind
 from craftsync.core.paths import is_utf8
 from craftsync.engine.report import (
+    COUNTERS,
     ActionEvent,
     Event,
     HeldEvent,
@@ -37,15 +37,7 @@ from craftsync.engine.report import (
 from craftsync.progress import Bars, Display
 from craftsync.wording import counted, left_out_words, size_shown
 
-_ACTION_FIELDS: Mapping[str, str] = {
-    Kind.UPLOAD: "uploaded",
-    Kind.DOWNLOAD: "downloaded",
-    Kind.DELETE_REMOTE: "deleted_remote",
-    Kind.DELETE_LOCAL: "deleted_local",
-    Kind.MOVE_REMOTE: "moved",
-    Kind.MOVE_LOCAL: "moved",
-    "copy": "copied",
-}
+_ACTION_FIELDS: Mapping[str, str] = {**COUNTERS, "copy": "copied"}
 _WITH_BYTES = {
     field for field in _ACTION_FIELDS.values() if f"bytes_{field}" in Report.__annotations__
 }
@@ -197,14 +189,14 @@ class TextLines:
 
     def summary(self, report: Report, exit_code: int) -> None:
         if not self._quiet:
-            say(sentence(report))
+            say(summary_line(report))
         if report.in_conflict and report.command in _REMEMBERED and not report.dry_run:
             say(f"See craftsync conflicts list{self.naming}", to_stderr=True)
 
     def failure(self, report: Report, error: BaseException) -> None:
         """Print what was done before a stop; other errors are printed by the caller."""
         if isinstance(error, KeyboardInterrupt) and not self._quiet:
-            say(sentence(report, stopped=True))
+            say(summary_line(report, stopped=True))
 
 
 class Output:
@@ -276,7 +268,7 @@ class Output:
             self._bars.stop()
         self._lines.summary(report, report.exit_code)
         if self._file:
-            self._file.info(sentence(report))
+            self._file.info(summary_line(report))
         return report.exit_code
 
 
@@ -311,7 +303,7 @@ def _ended(output: Output, bars: Display | None, *, quiet: bool) -> Iterator[Out
             bars.stop()
 
 
-class Outcomes:
+class OutcomePrinter:
     """Prints the outcome of a command for each of its paths: a line for people, or a JSON object."""
 
     def __init__(self, command: str, flags: Mapping[str, Any]) -> None:
@@ -354,9 +346,9 @@ class Outcomes:
 
 
 @contextmanager
-def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[Outcomes]:
+def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[OutcomePrinter]:
     """Yield what prints the outcomes of a command; with --json the summary comes last, also after an error."""
-    output = Outcomes(command, flags)
+    output = OutcomePrinter(command, flags)
     if not flags["json"]:
         yield output
         return
@@ -365,7 +357,7 @@ def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[Outcomes]:
         say_json({**output.report.as_json(), **output.more})
 
 
-def sentence(report: Report, *, stopped: bool = False) -> str:
+def summary_line(report: Report, *, stopped: bool = False) -> str:
     """Return the outcome of a run in one line for people; if `stopped`, what it did until then."""
     other_side = "target" if report.command == "migrate" else "store"
     changes = [

@@ -22,8 +22,8 @@ from craftsync.cli.output import (
     say_issue,
     say_json,
     say_which,
-    sentence,
     sizes_shown,
+    summary_line,
 )
 from craftsync.cli.review import meant_by
 from craftsync.cli.terminal import shown
@@ -207,7 +207,7 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
         opening.open_pair(resolved, state_dir, read_only=True, create_store=True) as session,
     ):
         report = session.write_plan(options, lines, say_issue)
-    say(sentence(report), to_stderr=True)
+    say(summary_line(report), to_stderr=True)
     return report.exit_code
 
 

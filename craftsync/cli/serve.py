@@ -25,7 +25,7 @@ from craftsync.state.history import KeptVersion, Outside
 from craftsync.stores.base import server_and_location
 
 if TYPE_CHECKING:
-    from craftsync.serve.content import NoteKept
+    from craftsync.serve.content import OnKept
     from craftsync.serve.server import Settings
     from craftsync.ui.server import Tls
 
@@ -94,7 +94,7 @@ def _serve(
         if made:
             say(f"Made the folder {shown(str(location))}.", to_stderr=True)
         with listen(flags["host"], flags["port"]) as listener:
-            _say_variables(address_of(listener), settings.sdk_token, given=flags["token"])
+            _say_variables(url_of(listener), settings.sdk_token, given=flags["token"])
             server.serve(
                 store,
                 listener,
@@ -105,7 +105,7 @@ def _serve(
             )
 
 
-def _noting(store: str, flags: dict[str, Any]) -> NoteKept:
+def _noting(store: str, flags: dict[str, Any]) -> OnKept:
     """Return a function that notes versions moved to the store's trash, so that the retention of a linked folder applies to them."""
     place, clock = Outside(pairs.state_dir_of(common.place_of(flags)), store), SystemClock()
 
@@ -211,7 +211,7 @@ def _serve_page(flags: dict[str, Any], tls: Tls | None) -> None:
         ) from error
     access = Access(flags["token"])
     with listen(flags["host"], flags["port"]) as listener, listen(flags["host"], 0) as beside:
-        address = address_of(listener).replace("http:", "http:" if tls is None else "https:")
+        address = url_of(listener).replace("http:", "http:" if tls is None else "https:")
         link = f"{address}/?token={access.mint()}"
 
         def started() -> None:
@@ -296,7 +296,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
     """Return the URL of a listening socket; for a wildcard address, the loopback URL."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:

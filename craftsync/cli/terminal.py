@@ -57,7 +57,6 @@ def put_lines(text: str, *, to_stderr: bool = False) -> None:
 
 
 def put_json(line: str) -> None:
-    """Print one line of JSON."""
     _emit(shown_json(line), to_stderr=False)
 
 
@@ -130,7 +129,6 @@ def told() -> Iterator[None]:
 
 
 def code_of(error: BaseException | None) -> int:
-    """Return the exit code for an exception."""
     match error:
         case CraftsyncError():
             return error.exit_code

@@ -58,7 +58,7 @@ def joined(folder: str, path: str) -> str:
     return f"{folder}/{path}" if folder and path else folder or path
 
 
-def address_of(word: str, config: Config, access: S3Access) -> Address:
+def object_address(word: str, config: Config, access: S3Access) -> Address:
     """Parse an OBJECT argument; raises `UsageError` for an unknown store."""
     is_folder = word.endswith("/")
     if word.startswith("file://"):

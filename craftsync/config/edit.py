@@ -231,7 +231,6 @@ def is_environment(store: str, known: Config) -> bool:
 
 
 def environment_entry(name: str, location: Location) -> Entries:
-    """Return the entry to add for an environment."""
     return {"environments": (name, _keys_of(location))}
 
 

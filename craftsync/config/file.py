@@ -66,7 +66,7 @@ Environment = DirectoryEnvironment | S3Environment | CraftAiEnvironment
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class LinkedFolder:
     """A linked folder of the configuration. `environment` may end in ":folder"."""
 
     root: Path
@@ -80,7 +80,7 @@ class Config:
     """The content of the file; empty when there is no file."""
 
     environments: Mapping[str, Environment] = field(default_factory=dict)
-    folders: Mapping[str, Folder] = field(default_factory=dict)
+    folders: Mapping[str, LinkedFolder] = field(default_factory=dict)
     reserve: Reserve = field(default_factory=Reserve)
     """Free space to leave on a disk."""
     retention: Retention = field(default_factory=Retention)
@@ -105,7 +105,6 @@ _SECRET = r"(?i)token|secret|password|access_?key|credential"
 
 
 def default_file() -> Path:
-    """Return the default path of the configuration file."""
     named = os.environ.get("CRAFTSYNC_CONFIG")
     if named:
         return user_path(named)
@@ -184,7 +183,9 @@ def _environment(file: Path, key: str, content: Any) -> Environment:
     return STORES[kind](**Section(file, key, content, options.keys(kind), ("store",)).values())
 
 
-def _folder(file: Path, key: str, content: Any, environments: Mapping[str, Environment]) -> Folder:
+def _folder(
+    file: Path, key: str, content: Any, environments: Mapping[str, Environment]
+) -> LinkedFolder:
     section = Section(file, key, content, options.keys("folder"))
     given = section.values()
     root, environment = given.pop("root"), given.pop("environment")
@@ -196,7 +197,7 @@ def _folder(file: Path, key: str, content: Any, environments: Mapping[str, Envir
             "is not an environment of this file",
             f"{nearest(name, environments)}Known environments: {known}.",
         )
-    return Folder(root, environment, given)
+    return LinkedFolder(root, environment, given)
 
 
 class Section:

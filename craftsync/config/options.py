@@ -284,12 +284,10 @@ OPTIONS: tuple[Option, ...] = (
 
 
 def keys(section: str) -> tuple[Option, ...]:
-    """Return the options of a section of the file."""
     return tuple(option for option in OPTIONS if option.section == section)
 
 
 def flags(group: str) -> tuple[Option, ...]:
-    """Return the options of a group of flags."""
     return tuple(option for option in OPTIONS if option.group == group)
 
 

@@ -358,7 +358,6 @@ class FolderLoop:
         self._update_state(report, paths)
 
     def _update_state(self, report: Report, paths: set[str] | None) -> None:
-        """Update the state from the report of a run."""
         new = self.waiting.run_ended(paths, skipped=report.skipped)
         if paths is None:
             due = self._schedule.scan_at

@@ -37,7 +37,7 @@ _NETWORK = {
 }
 
 
-def kind_of(folder: Path) -> str:
+def filesystem_type(folder: Path) -> str:
     """Return the filesystem type of a folder, such as "ext4" or "nfs4"."""
     place = os.path.realpath(folder)
     kind, depth = "unknown", -1
@@ -85,7 +85,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
 
 
 def _filesystem(folder: Path) -> Iterator[Finding]:
-    kind = kind_of(folder)
+    kind = filesystem_type(folder)
     if is_network(kind):
         yield warning(
             "filesystem",
@@ -299,7 +299,7 @@ def _state_folder(machine: Machine) -> Iterator[Finding]:
             f"{folder} cannot be written",
             remedy="Change its owner, or name another with --state-dir or CRAFTSYNC_STATE_DIR.",
         )
-    kind = kind_of(there)
+    kind = filesystem_type(there)
     if is_network(kind):
         yield warning(
             "state folder",

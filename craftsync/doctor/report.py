@@ -61,7 +61,6 @@ def warning(name: str, detail: str, remedy: str) -> Finding:
 
 
 def failed(name: str, error: Exception) -> Finding:
-    """Return the finding for an exception."""
     if isinstance(error, CraftsyncError):
         return Finding(name, Level.ERROR, str(error), error.remedy, error.exit_code)
     if isinstance(error, OSError):

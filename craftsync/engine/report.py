@@ -159,8 +159,6 @@ def ignore_events(event: Event) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one run."""
-
     policy: Policy = field(default_factory=Policy)
     dry_run: bool = False
     delete_limit: DeleteLimit = field(default_factory=DeleteLimit)
@@ -179,7 +177,7 @@ class Options:
 
 COPIES = (Kind.UPLOAD, Kind.DOWNLOAD)
 """Steps that move the bytes of a file."""
-COUNTERS = {
+COUNTERS: Mapping[str, str] = {
     Kind.UPLOAD: "uploaded",
     Kind.DOWNLOAD: "downloaded",
     Kind.DELETE_REMOTE: "deleted_remote",

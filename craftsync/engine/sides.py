@@ -117,7 +117,6 @@ class Left(Protocol):
 def in_order_left(
     side: Left, database: Database, entries: Iterable[LocalFile]
 ) -> Iterable[LocalFile]:
-    """Return the entries of a left side in order of path."""
     if side.is_sorted:
         return entries
     return map(as_left, in_order(database, map(as_object, entries), name="left"))
@@ -179,8 +178,6 @@ class FolderSide:
 
 @dataclass(frozen=True, slots=True)
 class StoreSide:
-    """A store on the right side."""
-
     store: Store
     confirmed: Callable[[], None] = field(default=do_nothing, kw_only=True)
     """Raises unless the store is still the same one; checked while the first response arrives."""
@@ -212,7 +209,6 @@ class StoreSide:
     def in_order(
         self, database: Database, entries: Iterable[RemoteObject]
     ) -> Iterable[RemoteObject]:
-        """Return its entries in order of path."""
         return entries if self.store.features.sorted_listing else in_order(database, entries)
 
     def is_reported(self, skipped: Skipped) -> bool:

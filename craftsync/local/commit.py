@@ -298,7 +298,6 @@ def _is_folder(tree: Tree, path: str) -> bool:
 
 
 def _no_trash(path: str) -> PathError:
-    """Return the error for a trash that is not a folder."""
     return PathError(
         f"Cannot replace {path}: {TRASH} is not a folder.",
         remedy=f"Put a folder in the place of {TRASH}; a link to one is not followed.",

@@ -127,7 +127,7 @@ def options_for(asked: MigrateOptions) -> MigrationOptions:
     refuse_filter(run)
     verify = read(asked, "verify", choice_of(Verify, "way to verify")) or Verify.CHECKSUM
     storage_class = read(asked, "storage_class", parse_copied_class)
-    if storage_class in UNREADABLE and verify is Verify.FULL:
+    if storage_class in ARCHIVED_CLASSES and verify is Verify.FULL:
         raise UsageError(
             f"--verify full: an object of the class {storage_class} cannot be read back.",
             remedy="Verify by checksum, or give --storage-class another class.",
@@ -172,7 +172,7 @@ def parse_bandwidth(word: str) -> float:
 
 SOURCE = "source"
 """As a storage class: keep that of each object."""
-UNREADABLE = {"GLACIER", "DEEP_ARCHIVE"}
+ARCHIVED_CLASSES = {"GLACIER", "DEEP_ARCHIVE"}
 """Classes whose objects must be restored before they can be read (AWS S3 user guide, "Storage classes")."""
 
 

@@ -25,7 +25,7 @@ from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import malformed
 from craftsync.errors import ListingBroken, ObjectNotFound, PathRefused
 from craftsync.serve.auth import Signer, Tokens
-from craftsync.serve.content import Changes, in_thread
+from craftsync.serve.content import StoreWriter, in_thread
 from craftsync.serve.errors import Refused
 from craftsync.serve.multipart import MOST_PARTS, ListedPart, Uploads
 from craftsync.serve.objects import STORE
@@ -147,7 +147,7 @@ class Api:
     def __init__(
         self,
         store: Store,
-        changes: Changes,
+        writer: StoreWriter,
         tokens: Tokens,
         signer: Signer,
         uploads: Uploads,
@@ -155,7 +155,7 @@ class Api:
         clock: Clock,
     ) -> None:
         self._store = store
-        self._changes = changes
+        self._writer = writer
         self._tokens = tokens
         self._signer = signer
         self._uploads = uploads
@@ -230,7 +230,7 @@ class Api:
         """Delete an object; as in S3, succeeds if it is absent."""
         self._check(request)
         path = _path_of(await _form(request))
-        await in_thread(self._changes.delete, path)
+        await in_thread(self._writer.delete, path)
         return JSONResponse({"path": path})
 
     async def multipart_begin(self, request: Request) -> Response:
@@ -274,7 +274,7 @@ class Api:
         """Write the parts as one object; if that fails the upload stays open."""
         with self._uploads.find(upload_id, path).ending:
             content = self._uploads.find(upload_id, path).content(parts)
-            self._changes.write(path, content)
+            self._writer.write(path, content)
             self._uploads.drop(upload_id)
 
 

@@ -133,7 +133,7 @@ class Content:
             offset, length, index = offset + count, length - count, index + 1
 
 
-NoteKept = Callable[[str, str, int], None]
+OnKept = Callable[[str, str, int], None]
 """Called with (stamp, path, size in bytes) of a version moved to the store's trash, from any thread."""
 
 
@@ -142,15 +142,14 @@ def note_nothing(stamp: str, path: str, size: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class StoreWriter:
     """Writes and deletes in one store. Thread-safe."""
 
     store: Store
     clock: Clock
-    note: NoteKept = note_nothing
+    note: OnKept = note_nothing
 
     def write(self, path: str, content: Source) -> RemoteObject:
-        """Write content to a path and return the new object."""
         keep = self._keep(path)
         written = self.store.write(
             path, content, expect=None, operation=token_hex(16), trash_stamp=keep

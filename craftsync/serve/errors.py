@@ -75,7 +75,6 @@ API = "/api/v1"
 
 
 def refusal_of(error: Exception) -> Refused:
-    """Return the error response for an exception."""
     match error:
         case Refused():
             return error

@@ -60,11 +60,11 @@ class Upload:
         self._parts: dict[int, Part] = {}
 
     @contextmanager
-    def receiving(self, number: int, length: int) -> Iterator[Arrival]:
-        """Yield an `Arrival` for a part, which counts only once it is complete."""
+    def receiving(self, number: int, length: int) -> Iterator[IncomingPart]:
+        """Yield an `IncomingPart` for a part, which counts only once it is complete."""
         with self._lock:
             extent = self._room_for(length)
-        arrival = Arrival(self.scratch, extent)
+        arrival = IncomingPart(self.scratch, extent)
         unused: Extent | None = extent
         try:
             yield arrival
@@ -113,7 +113,7 @@ class Upload:
         return Extent(self._end - length, length)
 
 
-class Arrival:
+class IncomingPart:
     """A part being received; its bytes arrive in order, from one thread at a time."""
 
     def __init__(self, scratch: Scratch, extent: Extent) -> None:

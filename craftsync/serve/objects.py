@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from craftsync.core.model import RemoteObject
 from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.serve.auth import Signer
-from craftsync.serve.content import BLOCK, Changes, Form, SmallScratch, in_thread
+from craftsync.serve.content import BLOCK, Form, SmallScratch, StoreWriter, in_thread
 from craftsync.serve.errors import Refused
 from craftsync.serve.multipart import LARGEST_PART, Uploads
 from craftsync.stores.base import Store
@@ -167,14 +167,14 @@ class Objects:
     def __init__(
         self,
         store: Store,
-        changes: Changes,
+        writer: StoreWriter,
         signer: Signer,
         uploads: Uploads,
         *,
         log: Callable[[str], None],
     ) -> None:
         self._store = store
-        self._changes = changes
+        self._writer = writer
         self._signer = signer
         self._uploads = uploads
         self._log = log
@@ -211,7 +211,7 @@ class Objects:
     def _store_form(self, form: Form, last: Sequence[bytes]) -> RemoteObject:
         form.feed(last)
         content = form.content()
-        return self._changes.write(form.fields["key"], content)
+        return self._writer.write(form.fields["key"], content)
 
     def _opened(self, path: str, wanted: str | None, match: str | None) -> Download:
         expect = part = None

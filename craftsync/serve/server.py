@@ -31,7 +31,7 @@ from craftsync.clock import Clock
 from craftsync.errors import CraftsyncError
 from craftsync.serve.api import Api
 from craftsync.serve.auth import Signer, Tokens
-from craftsync.serve.content import Changes, NoteKept, in_thread, note_nothing
+from craftsync.serve.content import OnKept, StoreWriter, in_thread, note_nothing
 from craftsync.serve.errors import API, Refused, error_answer
 from craftsync.serve.multipart import Uploads
 from craftsync.serve.objects import STORE, Objects
@@ -201,7 +201,7 @@ def serve(
     *,
     clock: Clock,
     log: Callable[[str], None],
-    note: NoteKept = note_nothing,
+    note: OnKept = note_nothing,
 ) -> None:
     """Serve requests until SIGTERM or SIGINT, which is raised at the end as `KeyboardInterrupt`.
 
@@ -210,9 +210,9 @@ def serve(
     tokens = Tokens(settings.sdk_token, clock=clock, lifetime_seconds=settings.access_token_seconds)
     signer = Signer(clock=clock, lifetime_seconds=settings.signed_url_seconds)
     uploads = Uploads(clock)
-    changes = Changes(store, clock, note)
-    api = Api(store, changes, tokens, signer, uploads, clock=clock)
-    objects = Objects(store, changes, signer, uploads, log=log)
+    writer = StoreWriter(store, clock, note)
+    api = Api(store, writer, tokens, signer, uploads, clock=clock)
+    objects = Objects(store, writer, signer, uploads, log=log)
     app = application(api, objects)
 
     async def tidy() -> None:

@@ -162,13 +162,13 @@ def moto_store(moto_server: S3Server, open_s3: OpenS3) -> S3Store:
 
 
 SERVE_MEMORY = """
-from craftsync.cli.serve import address_of, listen
+from craftsync.cli.serve import listen, url_of
 from craftsync.clock import SystemClock
 from craftsync.serve import server
 from tests.support.memory_store import MemoryStore
 
 with listen("127.0.0.1", 0) as listener:
-    print(address_of(listener), flush=True)
+    print(url_of(listener), flush=True)
     settings = server.Settings(sdk_token="the token")
     server.serve(MemoryStore(), listener, settings, clock=SystemClock(), log=print)
 """

@@ -23,7 +23,7 @@ from craftsync.ui.guard import Access
 from craftsync.ui.jobs import Job, Stopped
 from craftsync.ui.listing import Entries, Level, Order, sizes
 from craftsync.ui.pages.conflicts import table_difference
-from craftsync.ui.pages.preview import histogram, kind_of
+from craftsync.ui.pages.preview import column_type, histogram
 from craftsync.ui.tree import Node
 from craftsync.ui.workspace import Workspace
 from tests.support.pages import Answer, Ui
@@ -180,10 +180,10 @@ def test_an_entry_of_a_level_takes_little_memory() -> None:
 
 
 def test_columns_have_a_type_and_a_histogram() -> None:
-    assert kind_of(["1", "", "-3"]) == "integer"
-    assert kind_of(["1.5", "2"]) == "number"
-    assert kind_of(["2026-11-29", "2026-11-30T10:00"]) == "date"
-    assert kind_of(["1", "x"]) == "text"
+    assert column_type(["1", "", "-3"]) == "integer"
+    assert column_type(["1.5", "2"]) == "number"
+    assert column_type(["2026-11-29", "2026-11-30T10:00"]) == "date"
+    assert column_type(["1", "x"]) == "text"
     names, counts = histogram([str(number) for number in range(100)])
     assert len(names) == 20 and sum(counts) == 100
     assert histogram(["a", "b", "a", ""]) == (["a", "b", "(empty)"], [2, 1, 1])

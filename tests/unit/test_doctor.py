@@ -162,8 +162,12 @@ def test_doctor_reports_every_store_feature() -> None:
 
 
 def test_filesystem_of_a_folder_is_its_innermost_mount(tmp_path: Path) -> None:
-    assert checks.kind_of(Path("/proc/self")) == "proc"
-    assert checks.kind_of(tmp_path / "not there") == checks.kind_of(tmp_path) != "unknown"
+    assert checks.filesystem_type(Path("/proc/self")) == "proc"
+    assert (
+        checks.filesystem_type(tmp_path / "not there")
+        == checks.filesystem_type(tmp_path)
+        != "unknown"
+    )
     assert checks.is_network("nfs4")
     assert not checks.is_network("ext4")
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from craftsync.cli.output import JsonLines, Output, sentence
+from craftsync.cli.output import JsonLines, Output, summary_line
 from craftsync.cli.terminal import shown
 from craftsync.core.model import Kind
 from craftsync.engine.report import ActionEvent, Issue, IssueEvent, Report
@@ -44,8 +44,8 @@ def test_sizes_are_printed_in_the_largest_fitting_unit(size: int, words: str) ->
 
 def test_summary_line_names_only_what_happened() -> None:
     report = Report("sync", uploaded=2, bytes_uploaded=2048, conflicts=1, seconds=1.25)
-    assert sentence(report) == "sync: 2 uploaded (2.0 KiB), 1 in conflict; 1.2 s"
-    assert sentence(Report("push")) == "push: nothing to do; 0.0 s"
+    assert summary_line(report) == "sync: 2 uploaded (2.0 KiB), 1 in conflict; 1.2 s"
+    assert summary_line(Report("push")) == "push: nothing to do; 0.0 s"
 
 
 def test_summary_of_an_aborted_run_counts_what_was_done(

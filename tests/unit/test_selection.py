@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from craftsync.engine.review.selection import Selection, in_utc, moment_ns
+from craftsync.engine.review.selection import Selection, in_utc, parse_time_ns
 from craftsync.errors import UsageError
 
 NOW = datetime(2026, 11, 29, 14, 30, tzinfo=UTC)
@@ -70,10 +70,10 @@ def test_prefixes_of_words_do_not_overlap() -> None:
 )
 def test_dates_times_and_ages_are_moments_in_utc(when: str, moment: str) -> None:
     expected = datetime.fromisoformat(moment) - datetime(1970, 1, 1, tzinfo=UTC)
-    assert moment_ns(in_utc(when, NOW_NS)) == expected.total_seconds() * 10**9
+    assert parse_time_ns(in_utc(when, NOW_NS)) == expected.total_seconds() * 10**9
 
 
 @pytest.mark.parametrize("when", ["soon", "2h30", "-2h", "2026-13-01", ""])
 def test_what_is_not_a_date_or_time_is_refused(when: str) -> None:
     with pytest.raises(UsageError, match="is not a date or time"):
-        moment_ns(in_utc(when, NOW_NS))
+        parse_time_ns(in_utc(when, NOW_NS))

@@ -175,14 +175,14 @@ _OF_A_STATE: dict[str, Callable[[PairState], Iterable[str]]] = {
 }
 """The commands whose paths no longer exist in the folder, and where their names come from."""
 
-Kind = Callable[[_Typing], Iterable[Item]]
+Completer = Callable[[_Typing], Iterable[Item]]
 
 
-def _words(*words: str) -> Kind:
+def _words(*words: str) -> Completer:
     return lambda typing: typing.of(*words)
 
 
-_ARGUMENTS: dict[str, Kind] = {
+_ARGUMENTS: dict[str, Completer] = {
     "pair": _Typing.pair,
     "store": _Typing.store,
     "source": _Typing.stores,
@@ -199,7 +199,7 @@ _ARGUMENTS: dict[str, Kind] = {
 }
 """The completions of an argument, by its name; any other is an object or a store."""
 
-_OPTIONS: dict[str, Kind] = {
+_OPTIONS: dict[str, Completer] = {
     **dict.fromkeys(("config", "exclude_from", "files_from", "manifest", "output"), _Typing.files),
     **dict.fromkeys(("log_file", "token_file"), _Typing.files),
     **dict.fromkeys(("profile", "source_profile"), _Typing.profiles),

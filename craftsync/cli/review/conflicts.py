@@ -12,13 +12,13 @@ import click
 
 from craftsync.cli import Group
 from craftsync.cli import params as common
-from craftsync.cli.output import Outcomes, outcomes, say, say_json
+from craftsync.cli.output import OutcomePrinter, outcomes, say, say_json
 from craftsync.cli.review import meant_by
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import pairs
 from craftsync.core.model import LocalFile
-from craftsync.engine.review.selection import Selection, moment_ns
+from craftsync.engine.review.selection import Selection, parse_time_ns
 from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -69,7 +69,7 @@ def list_(paths: tuple[str, ...], since: str | None, **flags: Any) -> int:
 
     found = False
     with _opened(paths, flags) as place:
-        since_ns = moment_ns(since) if since else None
+        since_ns = parse_time_ns(since) if since else None
         for conflict in find(place.root, place.rules, place.wanted, since_ns):
             found = True
             if flags["json"]:
@@ -154,8 +154,8 @@ def resolve(
     clock = SystemClock()
     with outcomes("resolve", flags) as output, _opened(paths, flags) as place:
 
-        def note(version: KeptVersion) -> None:
-            place.kept.note([version], clock.now_ns())
+        def note(versions: list[KeptVersion]) -> None:
+            place.kept.note(versions, clock.now_ns())
 
         files = by_file(_found(place, since))
         resolving = Resolving(place.root, Keep(keep), stamp(clock), note, flags["dry_run"])
@@ -176,7 +176,7 @@ _VERSION = {
 }
 
 
-def _say_resolved(output: Outcomes, one: Resolved, keep: str) -> None:
+def _say_resolved(output: OutcomePrinter, one: Resolved, keep: str) -> None:
     if one.status in {"problem", "skipped"}:
         output.left(one.status, one.path, f"not resolved: {shown(one.path)}", one.reason)
         return
@@ -214,7 +214,7 @@ def _found(place: _Place, since: str | None = None) -> list[Conflict]:
     """Return the selected conflicts; raises `UsageError` for a word that selects none."""
     from craftsync.engine.review.conflicts import find_exactly
 
-    since_ns = moment_ns(since) if since else None
+    since_ns = parse_time_ns(since) if since else None
     found = find_exactly(place.root, place.rules, place.wanted, since_ns)
     for word in place.wanted.words:
         if word != "." and not any(conflict.is_meant(word) for conflict in found):

@@ -19,7 +19,7 @@ from craftsync.config import pairs
 from craftsync.config.options import RunOptions
 from craftsync.core.model import Kind
 from craftsync.engine.report import Report
-from craftsync.engine.review.selection import Selection, moment_ns
+from craftsync.engine.review.selection import Selection, parse_time_ns
 from craftsync.errors import UsageError
 from craftsync.wording import counted, size_shown
 
@@ -176,7 +176,7 @@ def _chosen(
     session: Session, wanted: Selection, since: str | None
 ) -> tuple[Iterator[HeldDelete], Iterator[Deleted]]:
     """Return the selected held deletes, and the selected deletes that the same event had carried out."""
-    since_ns = moment_ns(since) if since else 0
+    since_ns = parse_time_ns(since) if since else 0
     held, deleted = session.state.held, session.state.events
     paths = ((one.path for one in held.rows()), (one.path for one in deleted.deleted()))
     wanted = wanted.by_name(chain(*paths))

@@ -12,11 +12,11 @@ import click
 from craftsync import opening
 from craftsync.cli import Group
 from craftsync.cli import params as common
-from craftsync.cli.output import Outcomes, holdings_shown, outcomes, say, say_json
+from craftsync.cli.output import OutcomePrinter, holdings_shown, outcomes, say, say_json
 from craftsync.cli.review import meant_by
 from craftsync.cli.terminal import addressed, shown
 from craftsync.config import pairs
-from craftsync.datastore import moment
+from craftsync.datastore import stamp_now
 from craftsync.lookup import Lookup
 from craftsync.wording import counted, size_shown
 
@@ -179,7 +179,7 @@ def _none_of(run: int | None, since: str | None) -> str:
     return f"Nothing is kept since {since}." if since else "Nothing is kept."
 
 
-def _say_restored(output: Outcomes, one: Restored) -> None:
+def _say_restored(output: OutcomePrinter, one: Restored) -> None:
     entry, path = one.entry, shown(one.entry.path)
     if one.status in {"problem", "skipped"}:
         output.left(one.status, entry.path, f"not restored: {path}", one.reason)
@@ -295,4 +295,4 @@ def _opened_store(
             for path in paths
         )
         store = place.store
-        yield TrashOfStore(store.opened_to_change(), moment(), store), inside
+        yield TrashOfStore(store.opened_to_change(), stamp_now(), store), inside

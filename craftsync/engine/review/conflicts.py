@@ -9,7 +9,7 @@ the next run finds ordinary changes and carries them to the store.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +20,7 @@ from craftsync.core.conflict_names import conflict_original, may_be_shortened, s
 from craftsync.core.model import LocalFile, Skipped
 from craftsync.engine.report import sentence
 from craftsync.engine.review.selection import Selection, matches
+from craftsync.engine.review.versions import NoteKept
 from craftsync.errors import PathBusy, PathError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -87,7 +88,6 @@ def find_exactly(
 
 
 def by_file(conflicts: Iterable[Conflict]) -> dict[str, list[Conflict]]:
-    """Group the conflicts by file."""
     files: dict[str, list[Conflict]] = {}
     for conflict in conflicts:
         files.setdefault(conflict.path, []).append(conflict)
@@ -117,10 +117,6 @@ def _longer(root: Folder, rules: IgnoreRules, path: str) -> LocalFile | None:
         and conflict_original(file.path) is None
     ]
     return found[0] if len(found) == 1 else None
-
-
-NoteKept = Callable[[KeptVersion], None]
-"""Called with each version moved to the folder's trash."""
 
 
 class Resolved(NamedTuple):
@@ -238,7 +234,7 @@ class Resolving:
         except PathError as error:
             return _failed(chosen.path, error)
         if local is not None:
-            self.note(KeptVersion("root", stamp, chosen.path, local.size))
+            self.note([KeptVersion("root", stamp, chosen.path, local.size)])
         return chosen
 
     def _ended(self, chosen: _Chosen | Resolved) -> Resolved:
@@ -269,7 +265,7 @@ class Resolving:
             self.root.move(copy.path, settled_name(copy.path), copy)
         else:
             self.root.displace(copy.path, copy, self.trash_stamp)
-            self.note(KeptVersion("root", self.trash_stamp, copy.path, copy.size))
+            self.note([KeptVersion("root", self.trash_stamp, copy.path, copy.size)])
 
 
 def _failed(path: str, error: PathError) -> Resolved:

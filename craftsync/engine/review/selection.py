@@ -32,7 +32,6 @@ class Selection(NamedTuple):
     """Words that are no globs, although they look like one; see `by_name`."""
 
     def has(self, path: str) -> bool:
-        """Return whether a path is selected."""
         return not self.words or any(
             _is_at(path, word) if word in self.names else matches(path, word) for word in self.words
         )
@@ -105,7 +104,7 @@ def _before(now: datetime, age: timedelta) -> datetime:
         return datetime.min.replace(tzinfo=UTC)
 
 
-def moment(when: str) -> datetime:
+def parse_time(when: str) -> datetime:
     """Return a date or time in ISO 8601, UTC where it names no zone, or the beginning of a stamp of the trash.
 
     Raises `UsageError` for any other word.
@@ -127,8 +126,9 @@ def is_day(when: str) -> bool:
     return len(when) <= _DAY
 
 
-def moment_ns(when: str) -> int:
-    """Return WHEN, see `moment`, as nanoseconds since the epoch."""
+def parse_time_ns(when: str) -> int:
+    """Return WHEN, see `parse_time`, as nanoseconds since the epoch."""
     return (
-        round((moment(when) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)) * 1000
+        round((parse_time(when) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
+        * 1000
     )

@@ -22,6 +22,7 @@ from craftsync.engine.review import retention
 from craftsync.engine.review.versions import (
     NOT_KEPT,
     Attributes,
+    NoteKept,
     TrashEntry,
     Wanted,
     bucket_versions,
@@ -56,9 +57,6 @@ from craftsync.stores.sources import FileSource
 _ALL = Wanted()
 _NEVER_NS = 2**63 - 1
 _AT_ONCE = 128  # Open files that share one `syncfs`.
-
-NoteKept = Callable[[list[KeptVersion]], None]
-"""Called with the versions that restoring has moved to the trash."""
 
 
 class Restored(NamedTuple):

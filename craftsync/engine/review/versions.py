@@ -18,7 +18,7 @@ from typing import NamedTuple
 from craftsync.clock import iso, stamp_of
 from craftsync.core.model import Skipped, mtime_of
 from craftsync.core.paths import TRASH, in_trash
-from craftsync.engine.review.selection import Selection, is_day, moment, moment_ns
+from craftsync.engine.review.selection import Selection, is_day, parse_time, parse_time_ns
 from craftsync.errors import ObjectNotFound, UsageError
 from craftsync.local import linux
 from craftsync.local import trash as local_trash
@@ -36,6 +36,9 @@ _SEE_LIST = "`craftsync trash list` shows what can be restored."
 
 NOT_KEPT = "nowhere"
 """The side of a version that nothing keeps."""
+
+NoteKept = Callable[[list[KeptVersion]], None]
+"""Called with versions that were moved to the trash."""
 
 
 class TrashEntry(NamedTuple):
@@ -216,14 +219,14 @@ def _stamp_of(at: str) -> str:
         return at
     if _BEGINNING.fullmatch(at):
         return at.rstrip("Z")
-    utc = moment(at)
+    utc = parse_time(at)
     return utc.strftime("%Y%m%d" if is_day(at) else "%Y%m%dT%H%M%S")
 
 
 def time_of(stamp: str) -> str | None:
     """Return the time of a stamp in ISO 8601; `None` for the name of a folder that is not a stamp."""
     try:
-        return iso(moment_ns(stamp))
+        return iso(parse_time_ns(stamp))
     except UsageError:
         # Anyone can put a folder into the trash.
         return None

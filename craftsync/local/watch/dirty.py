@@ -84,7 +84,6 @@ class DirtyPaths:
         self._mark(path)
 
     def delete(self, path: str) -> None:
-        """Record a delete."""
         self._mark(path, gone=True)
 
     def depart(self, path: str) -> None:

@@ -27,7 +27,7 @@ _PROBE = f"{OWN_FOLDER}/probe"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ContractFinding:
     """One thing that was checked. `ok` is `None` for what could not be found out, and for what is only worth knowing."""
 
     name: str
@@ -36,46 +36,52 @@ class Finding:
     remedy: str = ""
 
 
-def check_contract(access: Access, *, clock: Clock | None = None) -> Iterator[Finding]:
+def check_contract(access: Access, *, clock: Clock | None = None) -> Iterator[ContractFinding]:
     """Yield what a few requests find, until something fails for good. Raises `UsageError` without a token."""
     with closing(Platform(access, access.location, clock or SystemClock())) as platform:
         seconds = _tried("token", platform.token.lifetime)
-        if isinstance(seconds, Finding):
+        if isinstance(seconds, ContractFinding):
             yield seconds
             return
-        yield Finding("token", True, f"exchanged; good for {seconds:.0f} s")
+        yield ContractFinding("token", True, f"exchanged; good for {seconds:.0f} s")
         page = _tried("listing", lambda: page_of(platform.list_page(None, None)))
-        if isinstance(page, Finding):
+        if isinstance(page, ContractFinding):
             yield page
             return
         objects = page.objects
-        yield Finding("listing", True, f"{len(objects)} objects on the first page, exact sizes")
+        yield ContractFinding(
+            "listing", True, f"{len(objects)} objects on the first page, exact sizes"
+        )
         if objects:
             yield _description(platform, objects[0])
             yield _url("download", lambda: platform.download_url(objects[0].path))
         else:
-            yield Finding("description", None, "there is no object to describe")
+            yield ContractFinding("description", None, "there is no object to describe")
         yield _url("upload", lambda: platform.upload_url(_PROBE))
 
 
-def _description(platform: Platform, listed: RemoteObject) -> Finding:
+def _description(platform: Platform, listed: RemoteObject) -> ContractFinding:
     """Check that a stat and the listing describe an object alike."""
     found = _tried("description", lambda: platform.stat(listed.path))
-    if isinstance(found, Finding):
+    if isinstance(found, ContractFinding):
         return found
     if isinstance(found, RemoteObject) and not is_same(found, listed):
-        return Finding(
+        return ContractFinding(
             "description",
             None,
             "a listing and a stat give different times or sizes",
             "The object may just have been written: run this again.",
         )
-    return Finding("description", True, "as in the listing")
+    return ContractFinding("description", True, "as in the listing")
 
 
-def _url(name: str, ask: Callable[[], object]) -> Finding:
+def _url(name: str, ask: Callable[[], object]) -> ContractFinding:
     found = _tried(name, ask)
-    return found if isinstance(found, Finding) else Finding(name, True, "a signed URL is given out")
+    return (
+        found
+        if isinstance(found, ContractFinding)
+        else ContractFinding(name, True, "a signed URL is given out")
+    )
 
 
 def _tried(name: str, act: Callable[[], Any]) -> Any:
@@ -83,10 +89,10 @@ def _tried(name: str, act: Callable[[], Any]) -> Any:
     try:
         return act()
     except (InvalidDescription, InvalidResponse) as error:
-        return Finding(name, False, f"an answer in another form: {error}", _REMEDY)
+        return ContractFinding(name, False, f"an answer in another form: {error}", _REMEDY)
     except StoreUnavailable as error:
-        return Finding(name, None, str(error), error.remedy)
+        return ContractFinding(name, None, str(error), error.remedy)
     except UsageError:
         raise
     except CraftsyncError as error:
-        return Finding(name, None, str(error), error.remedy)
+        return ContractFinding(name, None, str(error), error.remedy)

@@ -10,7 +10,6 @@ from craftsync.ui.workspace import Workspace
 
 
 def register(app: FastAPI, workspace: Workspace) -> None:
-    """Register all pages."""
     browser.register(workspace)
     conflicts.register(workspace)
     overview.register(workspace)

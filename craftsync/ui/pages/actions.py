@@ -11,7 +11,7 @@ from nicegui import ui
 
 from craftsync import objects
 from craftsync.core.paths import in_trash
-from craftsync.datastore import DataStore, moment
+from craftsync.datastore import DataStore, stamp_now
 from craftsync.engine.review.trash import TrashOfStore
 from craftsync.errors import CraftsyncError, UsageError
 from craftsync.objects import Entry, Outcome
@@ -149,7 +149,7 @@ class Work:
 
 def _brought_back(store: DataStore, deleted: Iterable[Outcome]) -> Iterator[Outcome]:
     """Write the newest version of each deleted object again."""
-    trash = TrashOfStore(store.opened_to_change(), moment(), store)
+    trash = TrashOfStore(store.opened_to_change(), stamp_now(), store)
     for path in (one.path for one in deleted):
         try:
             yield Outcome(path, path, trash.bring_back(path))
@@ -246,7 +246,6 @@ class _Target(NamedTuple):
 async def _target(
     workspace: Workspace, what: str, at: str, folder: str, entries: list[Entry]
 ) -> _Target | None:
-    """Ask for the target of entries."""
     stores = {at: at, **page.stores(workspace)}
     with ui.dialog() as box, ui.card():
         box.props["aria-label"] = what

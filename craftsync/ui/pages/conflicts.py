@@ -139,8 +139,8 @@ class _Conflicts:
         with self._opened() as (root, rules):
             kept = Outside(self._workspace.state_dir, os.path.realpath(root.path))
 
-            def note(version: KeptVersion) -> None:
-                kept.note([version], clock.now_ns())
+            def note(versions: list[KeptVersion]) -> None:
+                kept.note(versions, clock.now_ns())
 
             files = by_file(find_exactly(root, rules, Selection(tuple(paths))))
             meant = [found for path, found in files.items() if path in set(paths)]

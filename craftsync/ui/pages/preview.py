@@ -218,7 +218,7 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[object]], summary: st
     """Show a table with types, and below it the values of the chosen column."""
     shown = [[_cut(value) for value in row[:_MOST_COLUMNS]] for row in rows]
     kinds = [
-        kind_of([row[at] for row in shown if at < len(row)])
+        column_type([row[at] for row in shown if at < len(row)])
         for at in range(len(titles[:_MOST_COLUMNS]))
     ]
     page.text(
@@ -249,7 +249,7 @@ def _cut(value: object) -> str:
     return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
 
 
-def kind_of(values: Sequence[str]) -> str:
+def column_type(values: Sequence[str]) -> str:
     """Return the type of all values of a column except empty ones: integer, number, date or text."""
     given = [value for value in values if value.strip()]
     for kind, parse in (("integer", int), ("number", float), ("date", datetime.fromisoformat)):
@@ -284,7 +284,7 @@ def _histogram(place: ui.element, values: Sequence[str]) -> None:
 def histogram(values: Sequence[str]) -> tuple[list[str], list[int]]:
     """Return names and counts: ranges of numbers, or the most frequent values."""
     given = [value for value in values if value.strip()]
-    if given and kind_of(given) in {"integer", "number"}:
+    if given and column_type(given) in {"integer", "number"}:
         numbers = [float(value) for value in given]
         low, high = min(numbers), max(numbers)
         step = (high - low) / _BINS
