@@ -1,8 +1,7 @@
 """What people do with objects, on any store and between any two: list, find, copy, move, remove.
 
-Used by the command line, the web page and the fsspec filesystem. A store is a `DataStore`, a path
-that of an object in it. What is replaced or removed goes to the trash of its store, or stays there
-as a version. A server copies by itself where it can; else the bytes pass through this machine.
+Used by the command line, the web page and the fsspec filesystem. What is replaced or removed goes to the
+trash of its store, or stays there as a version. A server copies by itself where it can; else the bytes pass here.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from craftsync.migrate.stream import LARGE_SHARE, WHOLE, MemoryBudget, Stream, r
 from craftsync.net.pace import Limiter
 from craftsync.state.history import KeptVersion
 from craftsync.stores.base import Expect, Store
-from craftsync.stores.sources import BREAKS, Counted, OnBytes
+from craftsync.stores.sources import AT_ONCE, BREAKS, SMALL_AT_ONCE, Counted, OnBytes
 from craftsync.stores.sources import at_once as at_once
 
 OnSkipped = Callable[[Skipped], object]
@@ -342,10 +341,9 @@ def _transferred(act: Callable[[Any, str], int], pair: tuple[Any, str]) -> Outco
 
 @builtin_kinds()
 def signed_url(store: DataStore, path: str, seconds: int | None = None) -> str:
-    """Return a URL by which anybody can read an object for a while: an hour, or so many seconds.
+    """Return a URL by which anybody can read an object for so many seconds, by default an hour; the platform has its own.
 
-    How long one of the platform's lasts, the platform decides. Raises
-    `ObjectNotFound`, and `UsageError` where the store has no such URLs.
+    Raises `ObjectNotFound`, and `UsageError` where the store has no such URLs.
     """
     opened = store.opened()
     if not opened.features.signed_urls:
@@ -383,7 +381,9 @@ class _Copying:
         act: Callable[[RemoteObject, str], None],
     ) -> Iterator[Outcome]:
         """Do the same to each object, a few at once, and tell in their order what became of them."""
-        return at_once(pairs, partial(self._outcome, act), self.source, self.target)
+        copies = self.source.features.server_side_copy and _are_near(self.source, self.target)
+        most = SMALL_AT_ONCE if copies else AT_ONCE
+        return at_once(pairs, partial(self._outcome, act), self.source, self.target, most=most)
 
     def _outcome(
         self, act: Callable[[RemoteObject, str], None], pair: tuple[str | RemoteObject, str]

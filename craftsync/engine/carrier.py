@@ -272,32 +272,36 @@ class FolderCarrier(Carrier):
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
     def _move_remote(self, action: Action, task: Task) -> Outcome:
-        """Copy within the store, then delete; the file is hashed first, because inodes are reused."""
+        """Rename in the store, or copy and then delete; the file is hashed first, because inodes are reused."""
         row, source = _moved(action)
         assert action.local is not None
         with self.root.open_file(action.path) as file:
             renamed = row.digest is not None and self._digest_of(file) == row.digest
             file.verify()
         old = RemoteObject(source, row.size, row.modified_ns, row.version)
-        found = self._copied_there(old, action, task, row) if renamed else None
+        found = self._placed_there(old, action, task, row) if renamed else None
         if found is None:
             new, size = self._send(action.path, action.local, None, task, trash_stamp=None)
         else:
             new, size = self.settler.baseline_row(action.local, found, row.digest), 0
-        self.store.delete(source, expect=old, trash_stamp=None if renamed else self.store_stamp)
+        if found is None or not self.store.features.renames:
+            self.store.delete(source, expect=old, trash_stamp=None if renamed else self.store_stamp)
         kept = self.kept_in_store(None if renamed else old)
         return Outcome(
             action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size, kept=kept
         )
 
-    def _copied_there(
+    def _placed_there(
         self, old: RemoteObject, action: Action, task: Task, row: BaselineRow
     ) -> RemoteObject | None:
-        """Copy a renamed object within the store; `None` if the store cannot, or not this object."""
+        """Rename or copy an object within the store; `None` if the store cannot, or not this object."""
         assert action.local is not None
-        if not self.store.features.server_side_copy:
+        features = self.store.features
+        if not (features.renames or features.server_side_copy):
             return None
         self._begin(task, action.local, row.digest)
+        if features.renames:
+            return self.store.move(old, action.path, operation=task.operation)
         try:
             return self.store.copy(old, action.path, expect=ABSENT, operation=task.operation)
         except ObjectArchived:

@@ -45,7 +45,8 @@ from craftsync.state.database import Database
 from craftsync.state.history import KeptVersion
 from craftsync.state.plan import Totals, in_order
 from craftsync.state.transfers import Intent
-from craftsync.stores.base import Store, UploadJournal, now_by
+from craftsync.stores.base import Store, UploadJournal
+from craftsync.stores.retrying import now_by
 from craftsync.stores.sources import workers
 
 _STATS_AT_ONCE = 16

@@ -15,7 +15,8 @@ from craftsync.engine.sides import StoreSide, stat_all
 from craftsync.errors import PathError, UsageError
 from craftsync.local.ignore import CallRules, IgnoredCounter
 from craftsync.migrate.shards import Span
-from craftsync.stores.base import Store, now_by
+from craftsync.stores.base import Store
+from craftsync.stores.retrying import now_by
 
 
 @dataclass(frozen=True, slots=True)

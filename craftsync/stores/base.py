@@ -72,6 +72,8 @@ class Features:
     """A version of 32 hex digits is the MD5 of the content."""
     server_side_copy: bool = False
     """`copy` transfers no bytes through this machine."""
+    renames: bool = False
+    """`move` works: one step in place of a copy and a delete."""
     conditional_source: bool = False
     """A copy from another store fails if the source has another version; without it, a stat precedes each copy."""
     ranges: bool = True
@@ -204,20 +206,6 @@ def cancel(part: object) -> None:
 def renew(part: object) -> None:
     if isinstance(part, Cancellable):
         part.renew()
-
-
-@runtime_checkable
-class HasClock(Protocol):
-    """A store with a clock of its own."""
-
-    def now_ns(self) -> int:
-        """Return the store's time in ns since the epoch; raises `StoreError` if it does not report one."""
-        ...
-
-
-def now_by(store: Store, here_ns: int) -> int:
-    """Return what time it is by the clock that a store's times are from; `here_ns` is this machine's."""
-    return store.now_ns() if isinstance(store, HasClock) else here_ns
 
 
 class Properties(NamedTuple):
@@ -374,6 +362,13 @@ class Store(Protocol):
         """
         ...
 
+    def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
+        """Rename an object (`Features.renames`) and return it under its new path, where nothing may be.
+
+        Raises `PreconditionFailed` when `source` has changed or is gone, or something is at the target.
+        """
+        ...
+
     def copy_from(
         self,
         origin: Origin,
@@ -459,6 +454,9 @@ class OnlyContent:
             except CraftsyncError as error:
                 failed[path] = error
         return failed
+
+    def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
+        raise self._lacking("cannot rename")
 
     def copy_from(self, *_: object, **__: object) -> RemoteObject:
         raise self._lacking("cannot copy from other stores")

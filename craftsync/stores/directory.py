@@ -121,6 +121,7 @@ class DirectoryStore(OnlyContent):
         conditional_replace=True,
         conditional_delete=True,
         server_side_copy=True,
+        renames=True,
         folders=True,
     )
 
@@ -279,6 +280,14 @@ class DirectoryStore(OnlyContent):
             if reader.opened.has_changed():
                 raise _changed(source.path)
             return self._commit(temporary, target, expect, reader.opened.file.mtime_ns, trash_stamp)
+
+    def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
+        self._check(target, None)  # The rename itself replaces nothing.
+        with translated(self.name), self._folder.exclusive():
+            current = self._expected(source.path, source)
+            assert current is not None  # Another object than the expected one raises.
+            with translated(self.name, _below(target)), _preconditions(source.path):
+                return _described(self._folder.move(source.path, target, current))
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Do nothing: a folder has no unfinished uploads."""

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from hashlib import sha256
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject, Skipped, Subfolder
@@ -38,7 +38,6 @@ from craftsync.stores.base import (
     UnfinishedUpload,
     UploadJournal,
     cancel,
-    now_by,
     renew,
 )
 from craftsync.stores.sources import Opening, StoreHealth, delete_singly
@@ -212,6 +211,15 @@ class RetryingStore:
             partial(self._remove_trash_copy, target, trash_stamp),
         )
 
+    def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
+        return self._made_once(
+            lambda: self.store.move(source, target, operation=operation),
+            lambda: self._object_we_wrote(
+                target, source.size, source.digest, source.mtime_ns, operation
+            ),
+            lambda _: None,
+        )
+
     def copy_from(
         self,
         origin: Origin,
@@ -370,6 +378,20 @@ class RetryingStore:
         except (ObjectNotFound, PreconditionFailed):
             return None
         return content.digest()
+
+
+@runtime_checkable
+class HasClock(Protocol):
+    """A store with a clock of its own."""
+
+    def now_ns(self) -> int:
+        """Return the store's time in ns since the epoch; raises `StoreError` if it does not report one."""
+        ...
+
+
+def now_by(store: Store, here_ns: int) -> int:
+    """Return what time it is by the clock that a store's times are from; `here_ns` is this machine's."""
+    return store.now_ns() if isinstance(store, HasClock) else here_ns
 
 
 class RetryBudget:

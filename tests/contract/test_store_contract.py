@@ -396,6 +396,29 @@ def test_copy_replaces_only_the_expected_target(store: Store) -> None:
     assert content_of(store, "b") == b"new"
 
 
+def test_rename_moves_only_the_expected_object_to_a_free_path(store: Store) -> None:
+    if not store.features.renames:
+        with pytest.raises(NotImplementedError):
+            store.move(put(store, "a"), "b", operation="op")
+        return
+    first = put(store, "d/a", b"first")
+    put(store, "taken")
+    moved = store.move(first, "e/é\tb", operation="op")
+    assert (moved.path, moved.size, moved.mtime_ns) == ("e/é\tb", 5, first.mtime_ns)
+    assert moved.version == store.stat("e/é\tb").version  # type: ignore[union-attr]
+    assert content_of(store, "e/é\tb") == b"first"
+    assert paths(store) == ["e/é\tb", "taken"]
+    with pytest.raises(PreconditionFailed):
+        store.move(moved, "taken", operation="op")
+    for gone in (first, moved._replace(version="another")):
+        with pytest.raises(PreconditionFailed):
+            store.move(gone, "free", operation="op")
+    with pytest.raises(PathRefused):
+        store.move(moved, "../outside", operation="op")
+    assert paths(store) == ["e/é\tb", "taken"]
+    assert paths(store, f"{OWN_FOLDER}/") == []
+
+
 def test_listing_of_valid_files_skips_nothing(store: Store) -> None:
     put(store, "a")
     store.barrier()

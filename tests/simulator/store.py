@@ -283,6 +283,10 @@ class Connection:
                 source, target, expect=expect, operation=operation, trash_stamp=trash_stamp
             )
 
+    def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
+        with self._asked("copy", target):
+            return self._store.move(source, target, operation=operation)
+
     def barrier(self) -> Mapping[str, RemoteObject]:
         with self._asked("barrier", ""):
             return self._store.barrier()

@@ -19,7 +19,7 @@ from craftsync.config.parsers import parse_age, parse_seconds, parse_size
 from craftsync.core.model import RemoteObject
 from craftsync.lookup import Place
 from craftsync.objects import Entry, ObjectFilter, OnSkipped
-from craftsync.stores.base import now_by
+from craftsync.stores.retrying import now_by
 from craftsync.wording import counted, size_shown
 
 

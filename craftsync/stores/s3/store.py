@@ -326,6 +326,9 @@ class S3Store:
         copied = found._replace(version=version or None, metadata=metadata, modified_ns=None)
         return copied.at(target) if version else self._looked_at(copied.at(target))
 
+    def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
+        raise NotImplementedError(f"{self.name} cannot rename: check its features first")
+
     def copy_from(
         self,
         origin: Origin,
