@@ -57,6 +57,12 @@ class Crashing:
             raise Crash
         return copied
 
+    def move(self, *words: Any, **options: Any) -> RemoteObject:
+        moved = self._inner.move(*words, **options)
+        if self.end_copies:
+            raise Crash
+        return moved
+
     def list(self, prefix: str = "", **options: Any) -> Iterator[Any]:
         """List as a server whose listing ends too early without saying so."""
         for entry in self._inner.list(prefix, **options):

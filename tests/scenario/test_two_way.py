@@ -258,6 +258,20 @@ def test_run_over_given_paths_leaves_others_alone(world: World) -> None:
     assert world.there() == {"d/a": "1"}
 
 
+def test_renamed_file_is_renamed_in_a_directory_store(tmp_path: Path) -> None:
+    world, place = World(tmp_path, DirectoryStore.create(tmp_path / "store")), tmp_path / "store"
+    world.write("old/a", "1")
+    world.run()
+    before = (place / "old" / "a").stat()
+    (world.root / "old").rename(world.root / "new")
+    assert world.run().moved == 1
+    after = (place / "new" / "a").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert not (place / "old").exists()
+    report = world.run()
+    assert (report.moved, report.uploaded, report.downloaded) == (0, 0, 0)
+
+
 def test_given_path_with_failed_stat_is_reported_and_others_continue(
     tmp_path: Path,
 ) -> None:
