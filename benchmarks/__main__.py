@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import craft_ai, fleet, migrate, report, scenarios, stopping
+from benchmarks import aims, craft_ai, fleet, migrate, report, scenarios, stopping
 from benchmarks.scenarios import Scenario, measure
+from benchmarks.servers import Unavailable
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
@@ -21,7 +22,9 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 def main() -> None:
     options = _parser().parse_args()
     with _alone():
-        _measure_all(options)
+        missing = _measure_all(options)
+    if missing:
+        raise SystemExit("\n".join(missing))
 
 
 @contextmanager
@@ -36,19 +39,27 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _measure_all(options: argparse.Namespace) -> None:
+def _measure_all(options: argparse.Namespace) -> list[str]:
+    """Return what could not be measured here, and why."""
+    missing = []
     for scenario in _all_scenarios(quick=options.quick):
         if scenario.name not in (options.only or [scenario.name]):
             continue
         tools = [tool for tool in scenario.tools() if tool.name in (options.tool or [tool.name])]
         print(f"{scenario.name} …", flush=True)
         load = os.getloadavg()[0]
-        samples = measure(scenario, tools, options.runs, WORK / scenario.name)
+        try:
+            samples = measure(scenario, tools, options.runs, WORK / scenario.name)
+        except Unavailable as error:
+            missing.append(f"{scenario.name} was not measured. {error}")
+            continue
         result = report.record(scenario, tools, samples, load)
         print(report.table(result), end="\n\n", flush=True)
         if not options.quick:
             report.save(result, RESULTS)
             report.publish(result, PAGE)
+            aims.publish(PAGE)
+    return missing
 
 
 def _all_scenarios(*, quick: bool) -> list[Scenario]:

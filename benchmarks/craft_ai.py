@@ -21,8 +21,8 @@ from benchmarks.scenarios import (
     Shape,
     counted,
     own_folder,
-    served_folder,
 )
+from benchmarks.stores import served_folder
 from benchmarks.tools import BIN, Command, Tool
 
 _LOOP = Path(__file__).with_name("sdk_loop.py")

@@ -16,7 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import report, servers, workloads
-from benchmarks.scenarios import Bench, at_distance, served_folder
+from benchmarks.scenarios import Bench
+from benchmarks.stores import at_distance, served_folder
 from benchmarks.tools import BIN
 
 DELAYS = (0, 10, 30, 80)

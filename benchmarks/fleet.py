@@ -18,7 +18,8 @@ from pathlib import Path
 
 from benchmarks import servers, workloads
 from benchmarks.measure import Sample
-from benchmarks.scenarios import Bench, Round, Scenario, Shape, counted, served_folder
+from benchmarks.scenarios import Bench, Round, Scenario, Shape, counted
+from benchmarks.stores import served_folder
 from benchmarks.tools import Tool, all_tools
 
 _DELAY = 0.03

@@ -51,13 +51,21 @@ def record(
 def table(result: Mapping[str, Any]) -> str:
     """Return one scenario's table in markdown, and under what conditions it was made."""
     lines = _growth(result) if result.get("alone") else _contest(result)
-    runs = max((len(tool["samples"]) for tool in result["tools"]), default=0)
     versions = "; ".join(f"{tool['name']}: {tool['version']}" for tool in result["tools"])
     conditions = (
-        f"{result['date']}, {runs} runs each, {result['machine']}, "
+        f"{result['date']}, {_runs(result)}, {result['machine']}, "
         f"load average before it {result['load']:.1f}. {versions}."
     )
     return "\n".join([*lines, "", conditions])
+
+
+def _runs(result: Mapping[str, Any]) -> str:
+    """Return how often each tool was run."""
+    counts = {tool["name"]: len(tool["samples"]) for tool in result["tools"] if _valid(tool)}
+    most = max(counts.values(), default=0)
+    fewer = [f"{name}: {count}" for name, count in counts.items() if count < most]
+    each = f"{most} {'run' if most == 1 else 'runs'} each"
+    return f"{each} ({', '.join(fewer)})" if fewer else each
 
 
 def _contest(result: Mapping[str, Any]) -> list[str]:
@@ -105,12 +113,21 @@ def publish(result: Mapping[str, Any], page: Path) -> None:
 
 def put(name: str, text: str, page: Path) -> None:
     """Put text into the page, between the two marks of a name."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before = page.read_text()
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if not pattern.search(before):
+    if not _place(name).search(before):
         raise SystemExit(f"{page} has no place for {name}")
-    page.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", before))
+    page.write_text(_place(name).sub(lambda found: f"{found[1]}\n{text}\n{found[3]}", before))
+
+
+def placed(name: str, page: str) -> str:
+    """Return the text between the two marks of a name, empty where there are none."""
+    found = _place(name).search(page)
+    return found[2] if found else ""
+
+
+def _place(name: str) -> re.Pattern[str]:
+    begin, end = (re.escape(f"<!-- {name}: {edge} -->") for edge in ("begin", "end"))
+    return re.compile(f"({begin})(.*?)({end})", re.DOTALL)
 
 
 def machine() -> str:

@@ -13,14 +13,25 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from benchmarks import servers, workloads
 from benchmarks.measure import Sample, run
+from benchmarks.stores import (
+    OpenStore,
+    at_distance,
+    lean_store,
+    rclone_store,
+    served_folder,
+    tls_store,
+)
 from benchmarks.tools import Command, Tool, all_tools, craftsync_alone, tools_at_distance
 
-_FAR_SECONDS, _FARTHER_SECONDS = 0.03, 0.08
+_CLOSE_SECONDS, _FAR_SECONDS, _FARTHER_SECONDS = 0.01, 0.03, 0.08
 """How much longer each request takes to a server behind a network."""
+_SECONDS = 300
+"""After so long a transfer has failed."""
+SLOW = 8.0
+"""A tool whose first run takes more seconds is run once only: that run counts."""
 PAGE = 1000
 """The most objects on one page of an S3 listing."""
 Round = Callable[[Tool], Sample | None]
@@ -61,11 +72,13 @@ class Bench:
 
     work: Path
     timeout: float
+    certificate: Path | None
+    """What the tools trust besides the usual."""
     _numbers: Iterator[int]
 
     @classmethod
-    def at(cls, work: Path, timeout: float) -> Bench:
-        return cls(work, timeout, itertools.count(100))
+    def at(cls, work: Path, timeout: float, certificate: Path | None = None) -> Bench:
+        return cls(work, timeout, certificate, itertools.count(100))
 
     def fresh(self, stem: str) -> str:
         return f"{stem}-{next(self._numbers)}"
@@ -77,7 +90,7 @@ class Bench:
         return folder
 
     def time(self, command: Command, endpoint: str, home: Path) -> Sample:
-        variables = servers.environment(endpoint, home)
+        variables = servers.environment(endpoint, home, self.certificate)
         # A tool that makes its downloads durable would write those of the one before it to disk, too.
         os.sync()
         return run(
@@ -88,7 +101,7 @@ class Bench:
 def measure(
     scenario: Scenario, tools: Iterable[Tool], runs: int, work: Path
 ) -> dict[str, list[Sample]]:
-    """Return the samples of each tool. One that fails is not run again."""
+    """Return the samples of each tool. One that fails is not run again, nor one that is slow."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     samples: dict[str, list[Sample]] = {}
@@ -97,59 +110,58 @@ def measure(
         for turn in range(min(runs, scenario.most_runs) + 1):
             for tool in contenders.copy():
                 sample = once(tool)
-                if sample is not None and (turn or sample.failure):
+                is_last = sample is None or sample.failure or (not turn and sample.wall > SLOW)
+                if sample is not None and (turn or is_last):
                     samples.setdefault(tool.name, []).append(sample)
-                if sample is None or sample.failure:
+                if is_last:
                     contenders.remove(tool)
             contenders.reverse()
     shutil.rmtree(work)
     return samples
 
 
-def upload(name: str, shape: Shape, timeout: float, delay: float = 0.0) -> Scenario:
+def upload(
+    name: str, shape: Shape, delay: float = 0.0, store: OpenStore = rclone_store
+) -> Scenario:
     """Bring files into a bucket that holds none of them; each request takes `delay` seconds longer to the server."""
 
     @contextmanager
     def opened(work: Path) -> Iterator[Round]:
-        bench = Bench.at(work, timeout)
         source, skeleton = _carried_files(work, shape)
-        with (
-            served_folder() as served,
-            servers.rclone_serve(served, work / "server.log") as endpoint,
-            at_distance(endpoint, delay, work) as far,
-        ):
+        with store(work, delay) as served:
+            bench = Bench.at(work, _SECONDS, served.certificate)
 
             def once(tool: Tool) -> Sample:
                 bucket, home = bench.fresh("bucket"), bench.home()
-                servers.make_folders(endpoint, home, skeleton, bucket)
+                served.prepare(bucket, skeleton, home)
                 with own_folder(source, home / "shelf"):
-                    sample = bench.time(tool.upload(source, bucket), far, home)
-                return counted(sample, source, served / bucket)
+                    sample = bench.time(tool.upload(source, bucket), served.address, home)
+                sample = counted(sample, source, served.content(bucket))
+                served.forget(bucket)
+                return sample
 
             yield once
 
     return Scenario(name, shape.folders * shape.files, "files", opened, tools=_tools_for(delay))
 
 
-def download(name: str, shape: Shape, timeout: float, delay: float = 0.0) -> Scenario:
+def download(
+    name: str, shape: Shape, delay: float = 0.0, store: OpenStore = rclone_store
+) -> Scenario:
     """Bring the objects of a bucket into an empty folder; each request takes `delay` seconds longer to the server."""
 
     @contextmanager
     def opened(work: Path) -> Iterator[Round]:
-        bench = Bench.at(work, timeout)
         source, _ = _carried_files(work, shape)
-        with (
-            served_folder() as served,
-            servers.rclone_serve(served, work / "server.log") as endpoint,
-            at_distance(endpoint, delay, work) as far,
-        ):
-            shutil.move(source, served / "bucket")
+        with store(work, delay) as served:
+            bench = Bench.at(work, _SECONDS, served.certificate)
+            served.fill("bucket", source, bench.home())
 
             def once(tool: Tool) -> Sample:
                 target = work / bench.fresh("target")
                 target.mkdir()
-                sample = bench.time(tool.download(target, "bucket"), far, bench.home())
-                return counted(sample, served / "bucket", target)
+                sample = bench.time(tool.download(target, "bucket"), served.address, bench.home())
+                return counted(sample, source, target)
 
             yield once
 
@@ -184,16 +196,6 @@ def renames(name: str, shape: Shape, timeout: float, delay: float) -> Scenario:
 
     amount = shape.folders * shape.files
     return Scenario(name, amount, "renames", opened, tools=craftsync_alone)
-
-
-@contextmanager
-def at_distance(endpoint: str, delay: float, work: Path) -> Iterator[str]:
-    """Yield the address of a server so many seconds away."""
-    if not delay:
-        yield endpoint
-        return
-    with servers.delayed(endpoint, delay, work / "delay.log") as address:
-        yield address
 
 
 def _tools_for(delay: float) -> Callable[[], list[Tool]]:
@@ -272,25 +274,47 @@ def all_scenarios(*, quick: bool) -> list[Scenario]:
     small = Shape(folders=5 if quick else 50, files=100, size=4 << 10)
     large = Shape(folders=1, files=4, size=(8 if quick else 128) << 20)
     far_small = replace(small, folders=5 if quick else 30)
-    far_large = replace(large, files=1, size=(16 if quick else 512) << 20)
+    one_large = replace(large, files=1, size=(16 if quick else 512) << 20)
     many, most = (2_000, 10_000) if quick else (200_000, 1_000_000)
     return [
-        upload("upload-small", small, 120),
-        download("download-small", small, 120),
-        upload("upload-large", large, 120),
-        download("download-large", large, 120),
+        upload("upload-small", small),
+        download("download-small", small),
+        upload("upload-large", large),
+        download("download-large", large),
         nothing_to_do("nothing-to-do", many, 300),
         nothing_to_do("million", most, 600, most_runs=1),
         start_up("start-up"),
         one_file("one-file"),
-        upload("upload-small-far", far_small, 300, _FAR_SECONDS),
-        download("download-small-far", far_small, 300, _FAR_SECONDS),
-        upload("upload-small-farther", far_small, 300, _FARTHER_SECONDS),
-        download("download-small-farther", far_small, 300, _FARTHER_SECONDS),
-        upload("upload-large-far", far_large, 300, _FAR_SECONDS),
-        download("download-large-far", far_large, 300, _FAR_SECONDS),
+        upload("upload-small-far", far_small, _FAR_SECONDS),
+        download("download-small-far", far_small, _FAR_SECONDS),
+        upload("upload-small-farther", far_small, _FARTHER_SECONDS),
+        download("download-small-farther", far_small, _FARTHER_SECONDS),
+        upload("upload-large-far", one_large, _FAR_SECONDS),
+        download("download-large-far", one_large, _FAR_SECONDS),
         renames("renames-far", far_small, 300, _FAR_SECONDS),
+        *_to_lean_server(small, far_small, large, one_large),
     ]
+
+
+def _to_lean_server(
+    small: Shape, far_small: Shape, large: Shape, one_large: Shape
+) -> Iterator[Scenario]:
+    """Yield what is measured with a server that costs little, plain and over TLS; names end with the milliseconds."""
+    rows = [
+        ("small", small, lean_store, 0.0),
+        ("small", far_small, lean_store, _CLOSE_SECONDS),
+        ("small", far_small, lean_store, _FAR_SECONDS),
+        ("large", large, lean_store, 0.0),
+        ("large", large, lean_store, _FAR_SECONDS),
+        ("one-large", one_large, lean_store, 0.0),
+        ("one-large", one_large, lean_store, _FAR_SECONDS),
+        ("small-tls", far_small, tls_store, _FAR_SECONDS),
+        ("one-large-tls", one_large, tls_store, _FAR_SECONDS),
+    ]
+    for name, shape, store, delay in rows:
+        what = f"{name}-lean-{delay * 1000:.0f}"
+        yield upload(f"upload-{what}", shape, delay, store)
+        yield download(f"download-{what}", shape, delay, store)
 
 
 def _carried_files(work: Path, shape: Shape) -> tuple[Path, Path]:
@@ -298,20 +322,6 @@ def _carried_files(work: Path, shape: Shape) -> tuple[Path, Path]:
     source = work / "source"
     workloads.random_files(source, folders=shape.folders, files=shape.files, size=shape.size)
     return source, workloads.skeleton(source, work / "skeleton")
-
-
-@contextmanager
-def served_folder(size: int = 0) -> Iterator[Path]:
-    """Make the folder that is served, in memory where that has room for twice its `size` in bytes.
-
-    The server's disk is not what is measured, and on some filesystems (ext4
-    without a journal) creating files after a mass delete takes many times as
-    long for some seconds, whoever comes next.
-    """
-    memory = Path("/dev/shm")
-    fits = memory.is_dir() and shutil.disk_usage(memory).free > 2 * size
-    with TemporaryDirectory(dir=memory if fits else None) as folder:
-        yield Path(folder)
 
 
 @contextmanager

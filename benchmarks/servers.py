@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,9 +22,17 @@ SECRET_KEY = "benchmark-secret"
 START_TIMEOUT = 120.0
 
 
-def environment(endpoint: str, home: Path) -> dict[str, str]:
-    """Return the variables every tool is started with; nothing of the user's own settings is read."""
-    return {
+class Unavailable(Exception):
+    """Something that a scenario needs is not on this machine; the message says what to do."""
+
+
+def environment(endpoint: str, home: Path, certificate: Path | None = None) -> dict[str, str]:
+    """Return the variables every tool is started with; nothing of the user's own settings is read.
+
+    `certificate` is the server's own, which is to be trusted.
+    """
+    trust = {} if certificate is None else _trusting(str(certificate))
+    return trust | {
         "HOME": str(home),
         "PATH": f"{BIN}:/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -42,6 +51,12 @@ def environment(endpoint: str, home: Path) -> dict[str, str]:
     }
 
 
+def _trusting(certificate: str) -> dict[str, str]:
+    # aws would send its own checksum behind the body, in a form that the lean server does not know.
+    checksums = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}
+    return checksums | {"AWS_CA_BUNDLE": certificate, "RCLONE_CA_CERT": certificate}
+
+
 @contextmanager
 def rclone_serve(folder: Path, log: Path) -> Iterator[str]:
     """Serve the folder's subfolders as buckets; yields the endpoint URL.
@@ -49,56 +64,56 @@ def rclone_serve(folder: Path, log: Path) -> Iterator[str]:
     The server remembers folders: nothing may be created or deleted in them but
     through it.
     """
-    port = _free_port()
+    port = free_port()
     command = [
         *(str(BIN / "rclone"), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"),
         *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", os.devnull),
     ]
-    with _serving(command, port, log):
+    with serving(command, port, log):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def static_listing(count: int, log: Path) -> Iterator[str]:
     """Serve a bucket that lists `count` objects; yields the endpoint URL."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "benchmarks.listing_server", str(count), str(port)]
-    with _serving(command, port, log):
+    with serving(command, port, log):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def craftsync_serve(folder: Path, log: Path) -> Iterator[str]:
     """Serve the folder as the data store of an environment; yields its address."""
-    port = _free_port()
+    port = free_port()
     command = [
         *(str(BIN / "craftsync"), "serve", str(folder), "--port", str(port)),
         *("--token", SECRET_KEY),
     ]
-    with _serving(command, port, log):
+    with serving(command, port, log):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def delayed(endpoint: str, seconds: float, log: Path) -> Iterator[str]:
     """Listen on the way to a server and hold each request back for a while; yields the longer way's URL."""
-    port = _free_port()
+    port = free_port()
     upstream_port = endpoint.rpartition(":")[2]
     delay = [str(port), upstream_port, str(seconds)]
     command = [sys.executable, "-m", "benchmarks.delay", *delay]
-    with _serving(command, port, log):
+    with serving(command, port, log):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def dask_scheduler(log: Path) -> Iterator[str]:
     """Run a scheduler that has no workers yet; yields its address."""
-    port = _free_port()
+    port = free_port()
     command = [
         *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"),
         *("--port", str(port), "--dashboard-address", "127.0.0.1:0"),
     ]
-    with _serving(command, port, log):
+    with serving(command, port, log):
         yield f"tcp://127.0.0.1:{port}"
 
 
@@ -125,24 +140,29 @@ def make_folders(endpoint: str, home: Path, skeleton: Path, bucket: str) -> None
 def process(
     command: list[str], log: Path, variables: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command until the `with` ends, and then kill it."""
+    """Run a command until the `with` ends, and then kill it, with all that it started."""
     with log.open("wb") as output:
-        running = subprocess.Popen(command, env=variables, stdout=output, stderr=output)
+        running = subprocess.Popen(
+            command, env=variables, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         yield running
     finally:
-        running.kill()
+        os.killpg(running.pid, signal.SIGKILL)
         running.wait()
 
 
 @contextmanager
-def _serving(command: list[str], port: int, log: Path) -> Iterator[None]:
-    with process(command, log) as server:
+def serving(
+    command: list[str], port: int, log: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Run a server until the `with` ends; begins when it accepts connections on its port."""
+    with process(command, log, variables) as server:
         _await_port(server, port)
         yield
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -21,7 +21,8 @@ from benchmarks import servers, workloads
 from benchmarks.daemon import until
 from benchmarks.faults import Fault, Faults, faulty
 from benchmarks.measure import Sample, start
-from benchmarks.scenarios import Bench, Round, Scenario, own_folder, served_folder
+from benchmarks.scenarios import Bench, Round, Scenario, own_folder
+from benchmarks.stores import served_folder
 from benchmarks.tools import BIN, Command, Tool, all_tools
 
 _PROMISED_SECONDS = 2.0
