@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,8 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 def main() -> None:
     options = _parser().parse_args()
+    # Ended otherwise, the servers would be left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     with _alone():
         missing = _measure_all(options)
     if missing:

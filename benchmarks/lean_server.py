@@ -50,7 +50,7 @@ def lean_server(folder: Path, log: Path, *, delay: float, tls: bool) -> Iterator
         "SCRIPT": str(_HERE / "lean" / "store.lua"),
         "LISTEN": listen,
         "DELAY": str(delay),
-        "HANDSHAKE": f"ssl_client_hello_by_lua_block {{ ngx.sleep({delay}) }}"
+        "HANDSHAKE": f"ssl_certificate_by_lua_block {{ ngx.sleep({delay}) }}"
         if tls and delay
         else "",
     }

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from benchmarks import aims, report
+
 PROJECT = Path(__file__).parent.parent
 SITE = yaml.safe_load((PROJECT / "mkdocs.yml").read_text("utf-8"))
 
@@ -60,6 +62,11 @@ def test_costs_name_the_requests_that_are_counted() -> None:
     rows = cells(page.split("| change | S3 | Craft AI |\n|---|---|---|\n")[1])
     assert len(rows) == 6
     assert rows == [[row[0], *(table[row[0]] for table in counted)] for row in rows]
+
+
+def test_aims_of_the_benchmarks_are_those_of_its_tables() -> None:
+    page = (PROJECT / "docs" / "benchmarks.md").read_text("utf-8")
+    assert report.placed("aims", page).strip() == aims.table(page)
 
 
 def counts(name: str) -> dict[str, str]:
