@@ -175,8 +175,8 @@ class DataStore:
 
     def upload(
         self, file: FileOrPath, path_in_datastore: ObjectPath, on_bytes: OnBytes | None = None
-    ) -> int:
-        """Write a file as `upload_data_store_object`, but not yet durably everywhere; return its bytes."""
+    ) -> RemoteObject:
+        """Write a file as `upload_data_store_object`, but not yet durably everywhere; return the object."""
         path = _named(path_in_datastore)
         if reason := refusal(path):
             raise PathRefused(f"{path} cannot be written: {reason}.")
@@ -184,9 +184,10 @@ class DataStore:
             if on_bytes is not None:
                 source.pace = Counted(on_bytes)
             store, keep = self.opened_to_change(create=True), stamp_now()
-            store.write(path, source, expect=None, operation=token_hex(16), trash_stamp=keep)
+            operation = token_hex(16)
+            made = store.write(path, source, expect=None, operation=operation, trash_stamp=keep)
             self.note_kept(store, keep, path)
-            return source.size
+            return made
 
     @builtin_kinds()
     def download_data_store_object(

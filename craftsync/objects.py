@@ -41,6 +41,7 @@ from craftsync.migrate.stream import LARGE_SHARE, WHOLE, MemoryBudget, Stream, r
 from craftsync.net.pace import Limiter
 from craftsync.state.history import KeptVersion
 from craftsync.stores.base import Expect, Store
+from craftsync.stores.moving import check_made, fingerprint, remove_uploaded
 from craftsync.stores.sources import AT_ONCE, BREAKS, SMALL_AT_ONCE, Counted, OnBytes
 from craftsync.stores.sources import at_once as at_once
 
@@ -217,8 +218,8 @@ def move_each(
     copying = _Copying(source, target, overwrite, on_bytes)
     rest = iter(pairs)
     while group := list(islice(rest, _GROUP)):
-        copied: list[tuple[RemoteObject, str]] = []
-        ended = set[str]()
+        copied, ended = list[tuple[RemoteObject, str]](), set[str]()
+        copying.made.clear()
         try:
             for outcome in copying.each(group, partial(copying.copied, note=copied)):
                 if outcome.error is not None:
@@ -257,42 +258,34 @@ def upload_each(
 
     With `remove_files`, each file that has not changed since is removed once its object is durable.
     """
+
+    def upload(file: str, path: str) -> int:
+        made[path] = target.upload(file, path, on_bytes)
+        return made[path].size
+
     rest = iter(files)
     while group := list(islice(rest, _GROUP)):
-        before = {file: _fingerprint(file) for file, _ in group} if remove_files else {}
-        act = partial(_transferred, lambda file, path: target.upload(file, path, on_bytes))
+        made = dict[str, RemoteObject]()
+        before = {file: fingerprint(file) for file, _ in group} if remove_files else {}
         # One that cannot be read makes no store.
         stores = [target.opened_to_change(create=True)] if len(group) > 1 else []
         ended = deque[Outcome]()
         try:
-            for outcome in at_once(group, act, *stores):
+            for outcome in at_once(group, partial(_transferred, upload), *stores):
                 ended.append(outcome)
             if not all(outcome.error for outcome in ended):
                 target.opened().barrier()
             while ended:
                 outcome = ended[0]
                 if remove_files and outcome.error is None:
-                    outcome = _transferred(partial(_remove_file, before), outcome[:2])
+                    remove = partial(remove_uploaded, target.opened(), made, before)
+                    outcome = _transferred(remove, outcome[:2])
                     outcome = outcome._replace(copied=outcome.error is not None)
                 ended.popleft()
                 yield outcome
         except BREAKS:
             yield from ended
             raise
-
-
-def _fingerprint(file: str) -> tuple[int, ...]:
-    with suppress(OSError):
-        status = os.stat(file)
-        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-    return ()
-
-
-def _remove_file(before: dict[str, tuple[int, ...]], file: str, path: str) -> int:
-    if _fingerprint(file) != before[file]:
-        raise PathBusy(f"{file} has changed since it was uploaded, and stays.", remedy="Try again.")
-    os.unlink(file)
-    return before[file][0]
 
 
 def download_each(
@@ -372,7 +365,7 @@ class _Copying:
         self._on_bytes = on_bytes or (lambda size: None)
         self._pace = Counted(self._on_bytes)
         self._unlimited = Limiter(None, SystemClock())
-        self._memory = MemoryBudget(_MEMORY)
+        self._memory, self.made = MemoryBudget(_MEMORY), dict[str, RemoteObject]()
         self._properties = PropertyPolicy(self.source, self.target, tags=True)
 
     def each(
@@ -418,7 +411,7 @@ class _Copying:
             if replaced is not None and not self._overwrite:
                 raise PreconditionFailed(f"{path} already exists in {self._to.word}.")
             try:
-                self._copy(found, path, replaced or ABSENT)
+                made = self._copy(found, path, replaced or ABSENT)
                 break
             except PreconditionFailed:
                 # Another program's change came in between, or the source is another by now.
@@ -427,6 +420,7 @@ class _Copying:
         if replaced is not None:
             self._note(self._to, self.target, replaced)
         if note is not None:
+            self.made[path] = made
             note.append((found, path))
 
     def removed(self, found: RemoteObject, path: str) -> None:
@@ -434,8 +428,8 @@ class _Copying:
         if is_own(found.path):
             raise PathRefused(f"{found.path} cannot be removed: it is craftsync's own.")
         keep = None if path and self.source is self.target else self.keep
-        if keep is None and self.target.stat(path) is None:
-            raise PathBusy(f"{found.path} stays: its copy {path} is not in the store.")
+        if keep is None:
+            check_made(self.target, self.made[path], found.path)
         try:
             self.source.delete(found.path, expect=found, trash_stamp=keep)
         except PreconditionFailed as error:
@@ -450,33 +444,36 @@ class _Copying:
         if not opened.features.keeps_versions:
             store.note([KeptVersion("store", self.keep, gone.path, gone.size)])
 
-    def _copy(self, found: RemoteObject, path: str, expect: Expect) -> None:
-        operation = token_hex(16)
+    def _copy(self, found: RemoteObject, path: str, expect: Expect) -> RemoteObject:
+        token, keep, size = token_hex(16), self.keep, found.size
         if self.source is self.target:
-            self.target.copy(found, path, expect=expect, operation=operation, trash_stamp=self.keep)
-            self._on_bytes(found.size)
+            made = self.target.copy(found, path, expect=expect, operation=token, trash_stamp=keep)
+            self._on_bytes(size)
         elif _are_near(self.source, self.target):
             origin = self.source.features.origin
             assert origin is not None
-            self.target.copy_from(origin, found, expect=expect, trash_stamp=self.keep, target=path)
-            self._on_bytes(found.size)
-        elif found.size <= WHOLE:
-            with self._memory.taken(found.size):
+            copy_from = self.target.copy_from
+            made = copy_from(origin, found, expect=expect, trash_stamp=keep, target=path)
+            self._on_bytes(size)
+        elif size <= WHOLE:
+            with self._memory.taken(size):
                 content, reader = read_whole(self.source, found, self._unlimited, self._pace)
                 write = self._properties.writer(found, reader)
-                write(path, content, expect=expect, operation=operation, trash_stamp=self.keep)
+                made = write(path, content, expect=expect, operation=token, trash_stamp=keep)
         else:
             with self._memory.taken(LARGE_SHARE):
-                self._send_in_parts(found, path, expect)
+                made = self._send_in_parts(found, path, expect)
+        return made
 
-    def _send_in_parts(self, found: RemoteObject, path: str, expect: Expect) -> None:
+    def _send_in_parts(self, found: RemoteObject, path: str, expect: Expect) -> RemoteObject:
         known = self.source.stat(found.path)
         if known is None or (known.size, known.version) != (found.size, found.version):
             raise PathBusy(f"{found.path} has changed since it was listed.", remedy="Try again.")
         stream = Stream(self.source, known, self._unlimited, self._pace, hash_parts=False)
         write = self._properties.writer(found)
-        write(path, stream, expect=expect, operation=token_hex(16), trash_stamp=self.keep)
+        made = write(path, stream, expect=expect, operation=token_hex(16), trash_stamp=self.keep)
         stream.verify()
+        return made
 
 
 def whereabouts(store: DataStore, path: str) -> tuple[str, str]:

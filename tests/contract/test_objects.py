@@ -11,8 +11,9 @@ from secrets import token_hex
 import pytest
 
 from craftsync import DataStore, objects
-from craftsync.errors import ObjectNotFound, PathRefused, PreconditionFailed
+from craftsync.errors import ObjectNotFound, PathBusy, PathRefused, PreconditionFailed
 from craftsync.objects import ObjectFilter
+from tests.support.s3 import PERSONALITIES, fake_s3
 from tests.support.servers import S3Server
 from tests.support.serving import Serving
 
@@ -195,6 +196,27 @@ def test_many_objects_move_in_groups(open_store: OpenStore) -> None:
     assert not any(each.error for each in outcomes)
     assert len(held(target)) == 230
     assert held(source) == {}
+
+
+@pytest.mark.parametrize("before", [b"", b"before"], ids=["new", "replaced"])
+def test_file_is_not_removed_where_the_server_lost_its_upload(
+    open_store: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    with fake_s3("loses-writes", "bucket") as (server, fake):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        (tmp_path / "edited").write_bytes(b"edited")
+        (tmp_path / "new").write_bytes(b"new")
+        with DataStore("s3://bucket") as store:
+            if before:
+                personality, fake.personality = fake.personality, PERSONALITIES["plain"]
+                put(store, "edited", before)
+                fake.personality = personality
+            files = [(str(tmp_path / name), name) for name in ("edited", "new")]
+            lost, moved = objects.upload_each(files, store, remove_files=True)
+    assert isinstance(lost.error, PathBusy)
+    assert moved.error is None
+    assert (tmp_path / "edited").read_bytes() == b"edited"
+    assert not (tmp_path / "new").exists()
 
 
 def test_object_is_never_moved_onto_itself_by_another_name(

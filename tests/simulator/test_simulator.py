@@ -352,14 +352,19 @@ def test_scrub_leaves_what_changed_since_the_last_run_alone(place: Path) -> None
             play(History(1, 1, personality, (*steps, Run(0, what=what))), place)
 
 
-def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path) -> None:
-    lies = (Fail(1, 7, kind="lie"),)
-    steps = (
-        Act("write", STORE, "d/x", 4),
-        Run(0, lies, what="mv", path="d/x", target="c.txt"),
-    )
-    world = play(History(1, 1, "s3 ignores-conditions", steps), place)
-    assert set(world.judge.shown["store"]) == {"d/x"}
+@pytest.mark.parametrize("personality", ["s3 ignores-conditions", "s3 no-etags", "s3 no-copy"])
+def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path, personality: str) -> None:
+    """Also where another object of its size had that name."""
+    for before in ((), (Act("write", STORE, "c.txt", 5),)):
+        for first in (1, 4, 6):
+            lies = (Fail(first, 7, kind="lie"),)
+            steps = (
+                *before,
+                Act("write", STORE, "d/x", 4),
+                Run(0, lies, what="mv", path="d/x", target="c.txt"),
+            )
+            world = play(History(1, 1, personality, steps), place)
+            assert b"00000004" in world.judge.shown["store"].values()
 
 
 @pytest.mark.parametrize("personality", ["whole", "folder", "s3 plain"])

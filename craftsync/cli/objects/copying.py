@@ -164,7 +164,7 @@ def _put_standard_input(name: str, place: Place, flags: dict[str, Any]) -> int:
         if flags["dry_run"]:
             call.streamed("-", to, place.path, sum(map(len, sys.stdin.buffer)), "planned")
             return call.end()
-        size = place.store.upload(sys.stdin.buffer, place.path, call.on_bytes)
+        size = place.store.upload(sys.stdin.buffer, place.path, call.on_bytes).size
         place.store.opened().barrier()
         call.streamed("-", to, place.path, size, "done")
         return call.end()

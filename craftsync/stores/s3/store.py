@@ -324,7 +324,12 @@ class S3Store:
             current, self._key(target), (headers, metadata), condition, self._settings.storage_class
         )
         copied = found._replace(version=version or None, metadata=metadata, modified_ns=None)
-        return copied.at(target) if version else self._looked_at(copied.at(target))
+        if version:
+            return copied.at(target)
+        there = self._looked_at(copied.at(target))
+        if there.operation not in (None, operation, current.operation):
+            raise unconfirmed(self.location, target, "an ETag")
+        return there
 
     def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
         raise NotImplementedError(f"{self.name} cannot rename: check its features first")
