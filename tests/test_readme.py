@@ -326,7 +326,7 @@ def test_links_lead_to_files(page: str, target: str) -> None:
     assert ((PROJECT / page).parent / target).exists()
 
 
-def test_the_ellipsis_stands_for_anything_but_the_rest_must_match() -> None:
+def test_an_ellipsis_matches_anything_and_all_else_must_be_equal() -> None:
     assert shows("= a\n…\n", "= a\n= b\n")
     assert shows("", "anything")
     assert not shows("= a\n", "= a\n= b\n")

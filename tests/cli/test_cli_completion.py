@@ -195,7 +195,7 @@ def test_store_that_does_not_answer_is_not_queried_again_soon(tab: Tab) -> None:
         assert connections(silent) == 0
 
 
-def test_store_that_is_late_is_completed_from_what_it_showed_last(tab: Tab, moto: S3Server) -> None:
+def test_tab_completes_a_slow_store_from_its_last_answer(tab: Tab, moto: S3Server) -> None:
     moto.make_bucket("tab-late")
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
     tab.craftsync.environment |= {"AWS_ENDPOINT_URL": moto.endpoint, **keys}

@@ -50,7 +50,7 @@ def test_paused_folder_transfers_nothing_until_resumed(
         until((store / "second").exists, "the second file")
 
 
-def test_a_rate_beyond_all_floats_is_refused_and_ends_nothing(
+def test_a_rate_too_large_for_a_float_is_refused(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     root, store = pair

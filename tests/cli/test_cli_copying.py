@@ -209,7 +209,7 @@ def test_cp_into_a_store_folder_uses_the_trash_of_that_store(craftsync: Craftsyn
     assert not (craftsync.folder / "backup/models/.craftsync").exists()
 
 
-def test_a_remembered_store_is_known(craftsync: Craftsync) -> None:
+def test_a_store_without_identity_file_is_known_from_its_last_run(craftsync: Craftsync) -> None:
     craftsync.write("root/models/a", "old")
     assert craftsync("push", "root", "./store").code == 0
     (craftsync.folder / "store/.craftsync/store-id").unlink()

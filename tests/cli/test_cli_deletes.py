@@ -93,7 +93,7 @@ def test_new_file_in_an_empty_folder_releases_no_held_delete(
     assert len(craftsync.files("store")) == 11
 
 
-def test_another_limit_is_a_persons_word(held: Craftsync) -> None:
+def test_a_larger_max_delete_carries_out_held_deletes(held: Craftsync) -> None:
     assert held("sync", "--max-delete", "50").code == 0
     assert in_store(held) == set() == listed(held)
 

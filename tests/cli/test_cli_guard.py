@@ -126,7 +126,7 @@ def test_dry_run_does_not_mention_the_deletes_list(craftsync: Craftsync) -> None
     assert "deletes list" not in run.err
 
 
-def test_a_state_folder_is_not_needed_for_the_guard(craftsync: Craftsync, tmp_path: Path) -> None:
+def test_deletes_are_held_with_a_new_state_folder_too(craftsync: Craftsync, tmp_path: Path) -> None:
     fill(craftsync, "data", FEW)
     assert craftsync("push", "data", "./store").code == 0
     for name in FEW:

@@ -58,7 +58,7 @@ def test_delete_is_synced_under_any_name_of_folder_and_store(
     ],
     ids=["links first", "real names first", "one of each"],
 )
-def test_a_migration_that_was_killed_continues_under_the_other_names(
+def test_a_killed_migration_resumes_under_other_names_of_its_folders(
     craftsync: Craftsync, here: Path, begun: tuple[str, str], resumed: tuple[str, str]
 ) -> None:
     for number in range(300):

@@ -116,7 +116,7 @@ def test_other_paths_and_methods_are_refused(craftsync: Craftsync, pair: tuple[P
         assert ask(port, "/metrics", "HEAD") == (200, "")
 
 
-def test_a_reload_moves_the_address_and_removes_it(
+def test_reload_changes_and_removes_the_metrics_address(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     configure(craftsync, *pair)

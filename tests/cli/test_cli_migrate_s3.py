@@ -301,14 +301,16 @@ def test_invalid_arguments_are_rejected(
     assert classes(buckets.source, "there") == {}
 
 
-def test_a_target_without_classes_is_refused_one(craftsync: Craftsync, buckets: Buckets) -> None:
+def test_storage_class_is_refused_for_a_folder_target(
+    craftsync: Craftsync, buckets: Buckets
+) -> None:
     words = "--endpoint-url", buckets.within[-1], "--storage-class", "STANDARD_IA"
     run = craftsync("migrate", "s3://here", "./folder", *words)
     assert (run.code, "does not support it" in run.err) == (2, True)
     assert not (craftsync.folder / "folder").exists()
 
 
-def test_a_folder_brings_no_class_of_its_own(craftsync: Craftsync, buckets: Buckets) -> None:
+def test_a_folder_as_source_sets_no_storage_class(craftsync: Craftsync, buckets: Buckets) -> None:
     craftsync.write("folder/a")
     for asked, given in (("source", "STANDARD"), ("STANDARD_IA", "STANDARD_IA")):
         words = "--endpoint-url", buckets.within[-1], "--storage-class", asked

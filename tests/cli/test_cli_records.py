@@ -34,9 +34,7 @@ def test_history_of_a_path_finds_its_linked_folder(in_step: Craftsync) -> None:
 
 
 @pytest.mark.parametrize("folder", ["root/sub", "root/sub/", "root", "root/."])
-def test_the_history_of_a_folder_is_that_of_the_files_in_it(
-    in_step: Craftsync, folder: str
-) -> None:
+def test_history_of_a_folder_lists_only_files_below_it(in_step: Craftsync, folder: str) -> None:
     in_step.write("root/sub.csv")
     in_step.write("root/sub0/c.csv")
     in_step("push", "root", "./store")

@@ -152,7 +152,7 @@ def test_edit_keeps_headers_metadata_and_tags_of_others(
     assert asked == ["/bucket/a.txt?tagging="]
 
 
-def test_an_edit_whose_head_is_refused_is_a_problem_of_that_path(
+def test_an_edit_with_a_refused_head_is_that_paths_problem(
     craftsync: Craftsync, plain: FakeS3
 ) -> None:
     for name in ("a", "b"):

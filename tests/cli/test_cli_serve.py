@@ -211,7 +211,7 @@ ROUTES = [
 ]
 
 
-def test_nothing_is_answered_without_a_valid_token(client: Client) -> None:
+def test_every_request_needs_a_valid_token(client: Client) -> None:
     for value in (None, "Bearer x", f"Bearer {TOKEN}"):
         client.session.headers["authorization"] = value or ""
         for method, route in ROUTES:
@@ -257,7 +257,7 @@ def test_a_signed_url_is_for_one_object_and_one_method(client: Client, folder: P
     assert (folder / "a").read_bytes() == b"a"
 
 
-def test_a_form_is_for_one_object(client: Client, folder: Path) -> None:
+def test_a_signed_form_uploads_only_its_own_object(client: Client, folder: Path) -> None:
     signed = client.call("GET", "data-store/upload", params={"path_to_object": "a"}).json()
     for change in ({"key": "b"}, {"signature": ""}, {"expires": "99999999999"}):
         fields = {**signed["fields"], **change}

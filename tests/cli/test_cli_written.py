@@ -130,7 +130,7 @@ def test_an_object_migrated_from_a_folder_gets_a_type_by_its_name(
         ("migrate", "--sse", "aws:kms", "./data", "./store"),
     ],
 )
-def test_a_store_that_is_not_in_s3_refuses_what_objects_get(
+def test_a_store_outside_s3_refuses_storage_class_and_encryption(
     craftsync: Craftsync, words: tuple[str, ...]
 ) -> None:
     craftsync.config.write_text(
@@ -146,7 +146,7 @@ def test_a_store_that_is_not_in_s3_refuses_what_objects_get(
 @pytest.mark.parametrize(
     "words", [("--sse", "AES128"), ("--storage-class", "source"), ("--content-type", "csv")]
 )
-def test_an_invalid_word_for_what_objects_get_exits_2(
+def test_an_invalid_storage_class_or_encryption_exits_2(
     craftsync: Craftsync, words: tuple[str, str]
 ) -> None:
     craftsync.write("data/a")
@@ -174,7 +174,9 @@ def test_an_upload_begun_without_encryption_is_not_resumed_with_it(
     assert not uploads
 
 
-def test_copies_by_the_server_get_what_the_call_says(craftsync: Craftsync, fake: FakeS3) -> None:
+def test_copies_by_the_server_get_the_calls_storage_class_and_encryption(
+    craftsync: Craftsync, fake: FakeS3
+) -> None:
     fake.bucket("other")
     for name, content in (("small", "one"), ("large", LARGE)):
         craftsync.write(name, content)

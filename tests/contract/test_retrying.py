@@ -141,7 +141,7 @@ def test_immediate_precondition_failure_causes_no_stat() -> None:
     assert store.calls == ["write"]
 
 
-def test_only_opening_a_read_is_retried() -> None:
+def test_a_read_is_retried_only_until_it_is_open() -> None:
     memory = MemoryStore()
     memory.write("a", Bytes(b"one"), expect=None, operation="op")
     store = Failing(memory, read=[REFUSED, REFUSED])

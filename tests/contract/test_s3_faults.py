@@ -202,7 +202,7 @@ def test_kept_copy_stays_when_another_program_changed_the_object(
         assert content_of(store, f"{OWN_FOLDER}/trash/k/object") == b"one"
 
 
-def test_write_that_did_not_arrive_is_sent_again(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_a_write_that_never_arrived_is_sent_again(moto_server: S3Server, open_s3: OpenS3) -> None:
     with proxied(moto_server, first("PUT", "object", Drop(delivered=False))) as (server, _):
         store = patient(open_s3(server, facts=CHECKED))
         store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")

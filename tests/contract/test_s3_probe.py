@@ -335,7 +335,7 @@ def test_rclone_names_another_version_than_its_completions(
     assert not probe(open_s3(rclone_server, facts=CAREFUL)).completed_versions
 
 
-def test_saved_facts_save_the_probe(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_saved_facts_replace_the_probe(moto_server: S3Server, open_s3: OpenS3) -> None:
     store: S3Store = open_s3(moto_server, facts=CAREFUL)
     saved = store.prepare(None)
     assert store.features.conditional_create

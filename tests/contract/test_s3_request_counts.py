@@ -73,7 +73,7 @@ def test_another_programs_change_survives_a_shared_stat(
 MANY = [f"trash/{number}" for number in range(2_500)]
 
 
-def test_deletes_of_many_take_a_request_for_a_thousand(open_s3: OpenS3) -> None:
+def test_bulk_delete_takes_one_request_for_a_thousand_objects(open_s3: OpenS3) -> None:
     with fake_s3("plain", BUCKET) as (server, fake):
         store = RetryingStore(open_s3(server, facts=LOOKING), clock=FakeClock())
         assert store.delete_each(MANY) == {}
@@ -81,9 +81,7 @@ def test_deletes_of_many_take_a_request_for_a_thousand(open_s3: OpenS3) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 405, 501])
-def test_deletes_of_many_go_singly_where_the_server_knows_no_others(
-    open_s3: OpenS3, status: int
-) -> None:
+def test_bulk_delete_falls_back_to_single_deletes(open_s3: OpenS3, status: int) -> None:
     with fake_s3("plain", BUCKET) as (server, fake):
         no = error(status, "AccessDenied" if status == 403 else "MethodNotAllowed")
         fake.script = lambda request: no if request.method == "POST" else None
@@ -99,7 +97,7 @@ def test_deletes_of_many_go_singly_where_the_server_knows_no_others(
         assert list(store.list()) == []
 
 
-def test_each_refused_delete_of_many_is_reported(open_s3: OpenS3) -> None:
+def test_bulk_delete_reports_each_refused_object(open_s3: OpenS3) -> None:
     with fake_s3("plain", BUCKET) as (server, fake):
         inner = open_s3(server, facts=LOOKING)
         store = RetryingStore(inner, clock=FakeClock())
@@ -112,7 +110,7 @@ def test_each_refused_delete_of_many_is_reported(open_s3: OpenS3) -> None:
         assert sorted(found.path for found in store.list()) == ["b", "c"]
 
 
-def test_delete_of_many_that_fails_for_now_is_tried_again(open_s3: OpenS3) -> None:
+def test_failed_bulk_delete_is_retried(open_s3: OpenS3) -> None:
     """An error within a success is of one object; an object that the answer leaves out may still be there."""
     answer = "<DeleteResult><Deleted><Key>{}a</Key></Deleted><Error><Key>{}b</Key><Code>InternalError</Code></Error></DeleteResult>"
     with fake_s3("plain", BUCKET) as (server, fake):
@@ -256,7 +254,7 @@ def test_part_hashed_by_its_source_is_not_hashed_again(open_s3: OpenS3) -> None:
 @pytest.mark.parametrize(
     ("etags", "is_kept", "looks"), [("md5", True, 0), ("md5", False, 1), ("opaque", True, 1)]
 )
-def test_completed_upload_is_stated_only_where_its_etag_proves_nothing(
+def test_completed_upload_gets_a_stat_only_without_a_conclusive_etag(
     open_s3: OpenS3, etags: str, is_kept: bool, looks: int
 ) -> None:
     limits = Limits(single_put=64, smallest_part=64)

@@ -238,7 +238,7 @@ def test_deleting_twice_succeeds(store: Store) -> None:
     assert paths(store) == []
 
 
-def test_deletes_of_many_leave_the_others_and_keep_nothing(store: Store) -> None:
+def test_bulk_delete_removes_only_the_named_objects_and_keeps_nothing(store: Store) -> None:
     several = ["a b&<c>.txt", "d/é ü", "tab\tname", "x"]
     for path in [*several, "left"]:
         put(store, path)

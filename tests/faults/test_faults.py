@@ -20,14 +20,14 @@ CELLS = [
 
 
 @pytest.mark.parametrize("store", ["moto", "rclone", "serve"])
-def test_a_fault_is_survived_and_reported_as_it_is(tmp_path: Path, store: str) -> None:
+def test_each_request_fault_is_survived_and_reported_truthfully(tmp_path: Path, store: str) -> None:
     campaign = Campaign(tmp_path, 1, trace=False)
     campaign.go([cell for cell in CELLS if cell.store == store])
     assert campaign.failed == []
     assert campaign.missed == []
 
 
-def test_every_fault_has_its_turn_with_every_store() -> None:
+def test_every_fault_is_tried_with_every_store() -> None:
     cells = list(every_cell())
     assert len(set(cells)) == len(cells) > 900
     for store in ("moto", "rclone", "serve"):

@@ -44,7 +44,7 @@ with_directory, with_s3, with_serve = (
 
 @traced
 @with_directory
-def test_runs_that_die_and_fail_with_a_directory_store_are_healed(trial: Trial) -> None:
+def test_killed_runs_over_a_directory_store_are_completed_by_the_next(trial: Trial) -> None:
     trial.change(conflict=True, large=True)
     assert trial.meet(Point.parse("renameat2:2:SIGKILL")).met
     assert trial.meet(Point.parse("pwrite64:40:SIGKILL")).met
@@ -56,7 +56,7 @@ def test_runs_that_die_and_fail_with_a_directory_store_are_healed(trial: Trial) 
 
 @traced
 @with_s3
-def test_runs_that_die_and_fail_with_s3_are_healed(trial: Trial) -> None:
+def test_killed_runs_over_s3_are_completed_by_the_next(trial: Trial) -> None:
     trial.change(conflict=True, large=True)
     assert trial.meet(Point.parse("sendto:2:SIGKILL")).met
     assert trial.meet(Point.parse("linkat:1:SIGKILL")).met
@@ -69,14 +69,14 @@ def test_runs_that_die_and_fail_with_s3_are_healed(trial: Trial) -> None:
 
 @traced
 @with_serve
-def test_a_run_that_dies_with_the_platform_is_healed(trial: Trial) -> None:
+def test_a_run_killed_beside_the_platform_is_completed_by_the_next(trial: Trial) -> None:
     trial.change(conflict=True, large=False)
     assert trial.meet(Point.parse("sendto:9:SIGKILL")).met
     assert trial.heal() == 0
 
 
 @with_directory
-def test_a_run_that_dies_at_once_is_healed(trial: Trial) -> None:
+def test_a_run_killed_at_once_is_completed_by_the_next(trial: Trial) -> None:
     trial.change(conflict=True, large=False)
     assert trial.killed_after(0.001).met
     assert trial.heal() == 0

@@ -198,5 +198,5 @@ def test_result_equals_one_run_for_any_dropped_events(
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(100))
-def test_a_million_operations_end_like_one_run(tmp_path: Path, seed: int) -> None:
+def test_a_million_random_operations_end_like_one_run(tmp_path: Path, seed: int) -> None:
     live(tmp_path, 1_000 + seed, operations=10_000, loss=seed % 10 / 10)

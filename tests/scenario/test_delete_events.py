@@ -250,7 +250,7 @@ def test_run_of_another_mode_releases_held_paths_that_exist_again(world: World) 
     assert held(world) == []
 
 
-def test_a_folder_that_cannot_be_read_releases_nothing(world: World) -> None:
+def test_an_unreadable_folder_releases_no_held_delete(world: World) -> None:
     for name in NAMES[:60]:
         world.remove(name)
     assert world.run().held == 60
@@ -261,7 +261,7 @@ def test_a_folder_that_cannot_be_read_releases_nothing(world: World) -> None:
     assert held(world) == NAMES[:60]
 
 
-def test_another_limit_is_a_persons_word(world: World) -> None:
+def test_another_max_delete_does_not_count_earlier_deletes(world: World) -> None:
     lose(world, NAMES[:15])
     for name in NAMES[15:40]:
         world.remove(name)

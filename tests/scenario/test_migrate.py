@@ -94,7 +94,7 @@ def test_migrate_delete_mirrors_and_keeps_removed_objects(moving: Moving) -> Non
     assert kept(moving.target) == {b"only there"}
 
 
-def test_a_target_in_use_keeps_everything_beyond_the_copied_paths(moving: Moving) -> None:
+def test_a_target_in_use_keeps_all_other_objects(moving: Moving) -> None:
     moving.put(moving.source, "a", "from the source")
     moving.put(moving.source, "same", "same")
     moving.put(moving.target, "a", "its own")

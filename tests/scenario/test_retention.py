@@ -347,7 +347,9 @@ def test_retention_keeps_versions_of_interrupted_deletes(aging: World, clock: Fa
         assert [version.path for version, _ in session.state.kept.oldest(9)] == ["theirs"]
 
 
-def test_manual_purge_keeps_versions_of_open_decisions(aging: World, clock: FakeClock) -> None:
+def test_manual_purge_keeps_versions_that_pending_decisions_need(
+    aging: World, clock: FakeClock
+) -> None:
     aging.write("mine", "one side")
     aging.put("mine", "the other side")
     aging.run()
@@ -437,7 +439,7 @@ def test_costly_store_keeps_other_clients_versions_replaced_by_push(costly: Worl
     assert "theirs" in costly.kept()
 
 
-def test_an_adopted_or_written_again_version_counts_as_another_clients(costly: World) -> None:
+def test_an_adopted_or_rewritten_version_counts_as_another_clients(costly: World) -> None:
     costly.write("adopted", "same")
     costly.put("adopted", "same")
     costly.put("own", "old")

@@ -81,7 +81,7 @@ def test_existing_database_log_is_read_and_kept(state: Path) -> None:
     assert {file.name for file in state.parent.iterdir()} == names
 
 
-def test_a_log_without_its_index_is_read_and_left_alone(state: Path) -> None:
+def test_a_database_log_without_its_index_is_read_unchanged(state: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(state)], check=False)
     state.with_name("state.db-shm").unlink()
     before = left_in(state.parent)

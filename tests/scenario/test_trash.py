@@ -172,7 +172,7 @@ NEXT = "20261122T101112000001Z"
 
 
 @pytest.mark.parametrize("number", ["", "-2", "-10"])
-def test_a_stamp_as_trash_list_prints_it_picks_exactly_that_one(world: World, number: str) -> None:
+def test_a_stamp_printed_by_trash_list_restores_that_version(world: World, number: str) -> None:
     for one in ("", "-2", "-10"):
         keep(world, MOMENT + one, "a", f"version{one}")
     keep(world, NEXT, "a", "later")

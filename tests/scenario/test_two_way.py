@@ -239,7 +239,7 @@ def test_dry_run_omits_baseline_only_updates(world: World) -> None:
     assert world.run(policy=by_size).adopted == 1
 
 
-def test_a_failure_that_stays_the_same_is_in_the_history_once(tmp_path: Path) -> None:
+def test_a_repeated_failure_is_in_the_history_once(tmp_path: Path) -> None:
     """A daemon meets it every half minute, for months."""
     world = World(tmp_path, MemoryStore())
     world.write("a/b", "here")

@@ -95,7 +95,7 @@ def settled(page: Page, *, headings: int) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_nobody_stumbles_over(page: Page, ui: Ui, state: str) -> None:
+def test_no_page_breaks_an_accessibility_rule(page: Page, ui: Ui, state: str) -> None:
     page.emulate_media(reduced_motion="reduce", color_scheme="light")
     address, clicks = STATES[state]
     headings = 2 if state == "Markdown" else 1  # The text that is shown has one of its own.

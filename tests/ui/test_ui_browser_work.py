@@ -66,7 +66,7 @@ def test_a_migration_is_estimated_and_then_made(page: Page, ui: Ui) -> None:
     expect(page.get_by_text("Manifest", exact=True)).to_be_visible()
 
 
-def test_a_migration_without_a_target_says_so_and_goes_on(page: Page, ui: Ui) -> None:
+def test_migration_form_without_a_target_shows_what_is_missing(page: Page, ui: Ui) -> None:
     page.goto(f"{ui.address}/migrate")
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_text("Choose where from and where to.")).to_be_visible()

@@ -59,7 +59,7 @@ def test_a_path_that_leads_out_of_the_store_is_refused(ui: Ui, path: str) -> Non
     assert get(ui, "object", path=path).status in {400, 404}
 
 
-def test_what_is_there_stays_when_only_new_objects_are_wanted(ui: Ui) -> None:
+def test_upload_with_if_none_match_never_replaces_an_object(ui: Ui) -> None:
     assert put(ui, "kept.txt", b"first").status == 201
     assert put(ui, "kept.txt", b"second", If_None_Match="*").status == 412
     assert get(ui, "object", path="kept.txt").body == b"first"
@@ -111,7 +111,7 @@ def test_a_download_is_never_shown_as_a_page(ui: Ui) -> None:
     assert "sandbox" in answer.headers["content-security-policy"]
 
 
-def test_a_name_with_markup_is_only_letters_in_the_page(ui: Ui) -> None:
+def test_a_name_with_markup_is_shown_as_text(ui: Ui) -> None:
     name = "<img src=x onerror=alert(1)></script><script>alert(2)</script>.txt"
     for address in (
         f"/object?{urlencode({'at': 'local', 'path': name})}",
@@ -200,7 +200,7 @@ def test_tables_are_compared_by_a_key_where_there_is_one() -> None:
     assert table_difference("n\na\na\n", "n\na\nb\n")[2] == ""
 
 
-def test_a_folder_stands_for_its_paths_only_where_all_are_meant() -> None:
+def test_a_fully_ticked_folder_is_sent_as_one_path() -> None:
     root = Node()
     for path in ("a/1", "a/2", "b/3", "b/c/4"):
         root.add(path, 1)

@@ -41,7 +41,7 @@ def test_words_stand_for_files_folders_and_globs(
         (("a-b/c", "a/c", "a/d/e"), ["a", "a-b"]),
     ],
 )
-def test_only_the_folders_of_the_words_are_scanned(
+def test_selection_scans_only_the_folders_it_names(
     words: tuple[str, ...], folders: list[str]
 ) -> None:
     assert Selection(words).folders() == folders

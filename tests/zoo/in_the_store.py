@@ -276,7 +276,7 @@ MUTATIONS = (
         1,
         "bool(version) and version == _version_of(upload.parts)",
         "bool(version)",
-        ("test_completed_upload_is_stated_only_where_its_etag_proves_nothing[opaque-True-1]",),
+        ("test_completed_upload_gets_a_stat_only_without_a_conclusive_etag[opaque-True-1]",),
     ),
     Mutation(
         "a completion's version is believed where the object gets another",
