@@ -126,6 +126,20 @@ def test_failed_bulk_delete_is_retried(open_s3: OpenS3) -> None:
         assert list(store.list()) == []
 
 
+def test_folders_alike_are_listed_in_shares_of_many_pages(open_s3: OpenS3) -> None:
+    """A share that ended with each folder would take two requests for a page, and no two shares at once."""
+    with fake_s3("plain", BUCKET) as (server, fake):
+        store = open_s3(server, facts=LOOKING)
+        fake.most_listed = 10
+        bucket = fake.bucket(BUCKET)
+        names = [f"d{folder:03}/f{number}.txt" for folder in range(60) for number in range(10)]
+        for name in names:
+            bucket.put(fake.personality, store.root + name, bucket.described(fake.personality, b""))
+        assert [found.path for found in store.list()] == names
+        assert sum("start-after" in request.target for request in fake.requests) >= 4
+        assert requests_of(fake)["GET"] <= 72
+
+
 @contextmanager
 def two_buckets(
     use_keys_of: Callable[[S3Server], None],

@@ -7,6 +7,7 @@ Where that was wrong, a share is longer, shorter or empty, and nothing else.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ _ALPHABETS = (
     "".join(sorted(set(printable) - set("\t\n\r\x0b\x0c"))),
 )
 """What keys are likely made of, each in the order of its characters."""
+_DIGIT = re.compile("[0-9]")
 _CHARACTERS = 8
 """So many from the first one on in which the keys of a page differ are looked at."""
 
@@ -70,9 +72,12 @@ class Share:
 def key_ahead(first: str, last: str, times: int) -> str | None:
     """Estimate the key that lies `times` as far after `last` as `last` lies after `first`.
 
-    Keys are read as numbers in the smallest of `_ALPHABETS` that fits; `None` if
-    none does, or the two do not ascend.
+    Keys that differ in their digits alone are counted up as those are, across
+    folders: after `d07/f999` comes `d08/f000`. Others are read as numbers in the
+    smallest of `_ALPHABETS` that fits; `None` if none does, or the two do not ascend.
     """
+    if first < last and (counted := _counted_up(first, last, times)) is not None:
+        return counted
     start = sum(
         1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
     )
@@ -90,6 +95,18 @@ def key_ahead(first: str, last: str, times: int) -> str | None:
         return last[:begin] + alphabet[-1] + LAST
     text = "".join(alphabet[ahead // base**place % base] for place in reversed(range(width)))
     return last[:begin] + text if last < last[:begin] + text else None
+
+
+def _counted_up(first: str, last: str, times: int) -> str | None:
+    """Return `key_ahead` of keys with the same text around digits; `None` for others, and where those overflow."""
+    if _DIGIT.sub("0", first) != _DIGIT.sub("0", last):
+        return None
+    low, high = ("".join(_DIGIT.findall(key)) for key in (first, last))
+    ahead = str(int(high) + (int(high) - int(low)) * times).zfill(len(high))
+    if len(ahead) > len(high):
+        return None
+    following = iter(ahead)
+    return _DIGIT.sub(lambda _: next(following), last)
 
 
 def _number(text: str, alphabet: str, width: int) -> int:
