@@ -222,6 +222,16 @@ class Host:
         self._looking_up = set[Future[Addresses]]()
 
     @property
+    def is_private(self) -> bool:
+        """Whether nobody on the way can change what is sent: over TLS, and within this machine."""
+        if self._address.scheme == "https":
+            return True
+        try:
+            return self._proxy is None and ip_address(self._address.hostname or "").is_loopback
+        except ValueError:
+            return False
+
+    @property
     def idle(self) -> tuple[Connection, ...]:
         """The idle connections."""
         return tuple(self._idle)

@@ -222,6 +222,21 @@ class Told(Bytes):
                 raise StoreUnavailable("The source is silent.")
 
 
+@pytest.mark.parametrize("etags", ["md5", "random"])
+def test_part_is_compared_here_where_the_server_names_its_md5(open_s3: OpenS3, etags: str) -> None:
+    limits = Limits(single_put=64, smallest_part=100)
+    facts = replace(LOOKING, part_digests=Digests.MD5)
+    with fake_s3(replace(UNCONDITIONAL, smallest_part=1, etags=etags), BUCKET) as (server, fake):
+        store = open_s3(server, facts=facts, limits=limits)
+        for name in ("first", "second"):
+            fake.requests.clear()
+            store.write(name, Bytes(b"x" * 100), expect=ABSENT, operation="op")
+            puts = [each.headers for each in fake.requests if each.method == "PUT"]
+            hashed = ["content-md5" in {name.lower() for name in sent} for sent in puts]
+            learns = etags == "random" and name == "first"
+            assert hashed == ([False, True] if learns else [etags == "random"])
+
+
 def test_content_of_known_md5_goes_as_one_part(open_s3: OpenS3) -> None:
     limits = Limits(single_put=64, smallest_part=64)
     facts = replace(LOOKING, part_digests=Digests.MD5)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from craftsync.errors import StoreError, StoreUnavailable
 from craftsync.hashing import is_md5
 from craftsync.net.hosts import Host
-from craftsync.net.http import Streamed
+from craftsync.net.http import Buffer, Streamed
 from craftsync.net.pace import Attempt, Pace
 from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED
@@ -98,6 +98,7 @@ class Uploads:
         self._smallest_part = smallest_part
         self._pool = PartPool(PARTS_AT_ONCE)
         self._buffers = _Buffers()
+        self._names_others = False
 
     def send(
         self,
@@ -249,16 +250,66 @@ class Uploads:
 
     def _sent_as_one_part(self, key: str, upload: Upload, content: InOrder, pace: Pace) -> bool:
         """Send content as the only part; give the upload up and return False if the server refuses its MD5."""
-        headers = {BODY_SHA256: UNSIGNED, **content_md5(content.md5)}
         body = Streamed(upload.part_size, content.pieces)
         try:
-            with closing(content.pieces), Attempt(pace) as attempt:
-                version = self._calls.put_part(key, upload.id, 1, body, headers, attempt)
+            with closing(content.pieces):
+                if self._names_md5s:
+                    version = self._compared_part(key, upload.id, 1, body, pace, content.md5)
+                else:
+                    headers = {BODY_SHA256: UNSIGNED, **content_md5(content.md5)}
+                    with Attempt(pace) as attempt:
+                        version = self._calls.put_part(key, upload.id, 1, body, headers, attempt)
         except (BodyDamaged, ChecksumWanted) as error:
+            self._names_others = True
             self._give_up(key, upload, error)
             return False
         upload.parts[1] = version or content.md5.hex()
         return True
+
+    @property
+    def _names_md5s(self) -> bool:
+        """Whether the server names the MD5 of each part that arrived, and nobody can change it on its way.
+
+        It is compared here, so that the server need not compute it twice.
+        """
+        calls = self._calls
+        compares = calls.part_digests is Digests.MD5 and calls.md5_etags
+        return compares and self._host.is_private and not self._names_others
+
+    def _compared_part(
+        self,
+        key: str,
+        upload: str,
+        number: int,
+        body: Buffer | Streamed,
+        pace: Pace,
+        hashed: bytes,
+    ) -> str:
+        """Send a part and return its version; raises `BodyDamaged` if that is not its MD5."""
+        with Attempt(pace) as attempt:
+            headers = {BODY_SHA256: UNSIGNED}
+            version = self._calls.put_part(key, upload, number, body, headers, attempt)
+            if version != hashed.hex():
+                raise BodyDamaged(f"The store names another MD5 of part {number} of {key}.")
+        return version
+
+    def _sent_part(
+        self,
+        key: str,
+        upload: str,
+        number: int,
+        body: Buffer,
+        pace: Pace,
+        hashed: bytes | None,
+    ) -> str:
+        """Send a part and return its version; `hashed` is its MD5, where that is known."""
+        if self._names_md5s:
+            hashed = hashed or md5(body, usedforsecurity=False).digest()
+            try:
+                return self._compared_part(key, upload, number, body, pace, hashed)
+            except (BodyDamaged, ChecksumWanted):
+                self._names_others = True
+        return self._calls.upload_part(key, upload, number, body, pace, hashed)
 
     def _send_parts(
         self,
@@ -272,7 +323,7 @@ class Uploads:
             length = min(upload.part_size, source.size - offset)
             with self._buffers.read(source, offset, length) as body:
                 hashed = _md5_of(source, offset, length)
-                version = self._calls.upload_part(key, upload.id, number, body, pace, hashed)
+                version = self._sent_part(key, upload.id, number, body, pace, hashed)
             journal.part_done(number, version)
             return version
 
