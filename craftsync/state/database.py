@@ -1,7 +1,8 @@
 """Opens a state database: schema migrations, damage, durability.
 
-All methods of a `Database` belong to the control thread. A commit is on disk
-when it returns (`synchronous=FULL`), because deletes rely on baseline rows.
+All methods of a `Database` belong to the control thread. A transaction is on
+disk when it ends (`synchronous=FULL`), because deletes rely on baseline rows.
+Other tasks run while a worker waits for the disk (`commits.PendingCommit`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ import contextlib
 import re
 import shutil
 import sqlite3
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from typing import Any
 
 from craftsync.core.model import Kind, Mode
 from craftsync.errors import StateError
+from craftsync.net.waiting import blocking
+from craftsync.state.commits import PendingCommit, SecondConnection
 
 
 def _listed(words: type[StrEnum]) -> str:
@@ -89,12 +91,36 @@ class _Connection(sqlite3.Connection):
     folder: TemporaryDirectory[str] | None = None
     """Contains a temporary copy, removed by `close`."""
 
+    _pending: PendingCommit | None = None
+
     def close(self) -> None:
         super().close()
         if self.folder is not None:
             self.folder.cleanup()
 
+    def finish_commit(self) -> None:
+        """Return once no commit is pending."""
+        if self._pending is not None:
+            self._pending.end()
+
+    def commit_beside(self) -> None:
+        """Commit; the other tasks of this thread run while that waits for the disk."""
+        self._pending = pending = PendingCommit(self)
+        try:
+            blocking(pending.make)
+        finally:
+            pending.end()
+            if self._pending is pending:
+                self._pending = None
+
+    def commit(self) -> None:
+        try:
+            super().commit()
+        except UNREADABLE as error:
+            raise self.state_error(error) from error
+
     def execute(self, *words: Any) -> sqlite3.Cursor:
+        self.finish_commit()
         try:
             cursor = self.cursor(_Cursor)
             if self.in_transaction:
@@ -104,6 +130,7 @@ class _Connection(sqlite3.Connection):
             raise self.state_error(error) from error
 
     def executemany(self, *words: Any) -> sqlite3.Cursor:
+        self.finish_commit()
         try:
             return super().executemany(*words)
         except UNREADABLE as error:
@@ -130,7 +157,7 @@ class Database:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        connection: _Connection,
         path: Path | None = None,
         *,
         recovered: Path | None = None,
@@ -200,15 +227,18 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit on success, roll back on any exception."""
+        """Commit on success, roll back on any exception; other tasks of this thread run while that waits for the disk."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            yield self.connection
-            self.connection.execute("COMMIT")
+            try:
+                yield self.connection
+            except BaseException:
+                # When the disk is full, SQLite has already rolled back by itself.
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+            self.connection.commit_beside()
         except BaseException:
-            # When the disk is full, SQLite has already rolled back by itself.
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
             self.end_reading()
             raise
 
@@ -230,12 +260,7 @@ class Database:
         try:
             return None if text is None else int(text)
         except ValueError as error:
-            raise self._damaged(f"{key} is {text!r}") from error
-
-    def _damaged(self, reason: str) -> StateError:
-        if isinstance(self.connection, _Connection):
-            return self.connection.damaged(reason)
-        return _damaged(str(self.path), reason)
+            raise self.connection.damaged(f"{key} is {text!r}") from error
 
     def put(self, key: str, value: str) -> None:
         self.connection.execute(
@@ -245,39 +270,14 @@ class Database:
 
     def second_connection(self) -> SecondConnection:
         """Return a second connection, whose commits do not wait for the disk; for a scratch database the same one."""
-        if not isinstance(self.connection, _Connection) or self.connection.is_scratch:
-            return SecondConnection(lambda: self.connection, shared=True)
-        return SecondConnection(partial(_connect_beside, str(self.path)), shared=False)
+        shared, ready = self.connection.is_scratch, self.connection.finish_commit
+        connect = partial(_connect_beside, str(self.path))
+        return SecondConnection(
+            (lambda: self.connection) if shared else connect, shared=shared, ready=ready
+        )
 
     def close(self) -> None:
         self.connection.close()
-
-
-class SecondConnection:
-    """A second connection to a database, outside of transactions. Thread-safe.
-
-    Its commits survive a crash of the process at once, and a power cut after the
-    next commit of the first connection.
-    """
-
-    def __init__(self, connect: Callable[[], sqlite3.Connection], *, shared: bool) -> None:
-        """`connect` is called once, when the connection is needed first."""
-        self._connection = cache(connect)
-        self.is_shared = shared
-        self._lock = threading.Lock()
-
-    def execute(self, sql: str, values: tuple[Any, ...]) -> None:
-        with self._lock:
-            self._connection().execute(sql, values)
-
-    def executemany(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Execute for all rows in one transaction."""
-        with self._lock, Database(self._connection()).transaction() as connection:
-            connection.executemany(sql, rows)
-
-    def close(self) -> None:
-        if self._connection.cache_info().currsize and not self.is_shared:
-            self._connection().close()
 
 
 def _connect_beside(name: str) -> _Connection:
@@ -321,7 +321,7 @@ def _open_to_copy(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
+def open_to_read(path: Path) -> _Connection:
     """Open a database and its WAL read-only, without leaving files behind.
 
     Raises `StateError` if it is unreadable or damaged.

@@ -22,7 +22,8 @@ from typing import NamedTuple
 from craftsync import clock
 from craftsync.core.model import BaselineRow, LocalFile
 from craftsync.net.waiting import blocking_together
-from craftsync.state.database import Database, SecondConnection
+from craftsync.state.commits import SecondConnection
+from craftsync.state.database import Database
 
 
 class SavedUpload(NamedTuple):

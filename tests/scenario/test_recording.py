@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 
 from craftsync.core.model import RemoteObject
+from craftsync.errors import StateError
 from craftsync.local import linux
+from craftsync.net.concurrency import Fixed
+from craftsync.net.tasks import TaskPool
 from craftsync.net.waiting import blocking
+from craftsync.state.commits import PendingCommit
 from craftsync.state.database import Database
 from tests.support.memory_store import MemoryStore
 from tests.support.world import World
@@ -83,6 +87,75 @@ def test_failed_transaction_leaves_no_read_lock(tmp_path: Path) -> None:
         database.put("c", "")
     assert reading is not None
     beside.close()
+    database.close()
+
+
+def use_the_connection_during_a_commit(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, fails: bool = False
+) -> bool:
+    """Record `a` in a transaction, and `b` in another task while the disk makes that wait; return whether it could."""
+    begun, used = threading.Event(), threading.Event()
+    waits: list[bool] = []
+    at_once = type(database.connection).commit
+
+    def commit(connection: Any) -> None:
+        begun.set()
+        waits.append(used.wait(TIMEOUT))
+        if fails:
+            raise StateError("the disk failed")
+        at_once(connection)
+
+    def record() -> None:
+        with database.transaction():
+            database.put("a", "recorded")
+
+    def use() -> None:
+        blocking(partial(begun.wait, TIMEOUT))
+        used.set()
+        database.put("b", "used")
+
+    monkeypatch.setattr(type(database.connection), "commit", commit)
+    pool: TaskPool[None] = TaskPool(Fixed(2))
+    pool.submit(use)
+    pool.submit(record)
+    try:
+        for _ in range(2):
+            pool.take(TIMEOUT)
+    finally:
+        pool.close()
+    return waits == [True]
+
+
+def test_other_tasks_run_while_a_commit_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database.open(tmp_path / "state.db")
+    assert use_the_connection_during_a_commit(database, monkeypatch)
+    assert (database.get("a"), database.get("b")) == ("recorded", "used")
+    database.close()
+
+
+def test_what_is_written_during_a_commit_is_not_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database.open(tmp_path / "state.db")
+    with pytest.raises(StateError, match="the disk failed"):
+        use_the_connection_during_a_commit(database, monkeypatch, fails=True)
+    assert (database.get("a"), database.get("b")) == (None, "used")
+    database.close()
+
+
+def test_a_pending_commit_is_made_once_by_whoever_needs_it_first(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "state.db")
+    database.connection.execute("BEGIN IMMEDIATE")
+    database.put("a", "recorded")
+    pending = PendingCommit(database.connection)
+    pending.end()
+    database.connection.execute("BEGIN IMMEDIATE")
+    pending.make()
+    assert database.connection.in_transaction, "it commits nothing but its own transaction"
+    database.connection.execute("ROLLBACK")
+    assert database.get("a") == "recorded"
     database.close()
 
 
