@@ -15,9 +15,9 @@ from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import report, servers, workloads
+from benchmarks import report, workloads
 from benchmarks.scenarios import Bench
-from benchmarks.stores import at_distance, served_folder
+from benchmarks.stores import lean_store
 from benchmarks.tools import BIN
 
 DELAYS = (0, 10, 30, 80)
@@ -76,17 +76,11 @@ def _rate(bench: Bench, delay: float, transfers: int | str) -> float:
     root.mkdir()
     (root / "first").write_text("first")
     push = [str(BIN / "craftsync"), "push", str(root), "s3://bucket", "-q"]
-    with (
-        served_folder() as served,
-        servers.rclone_serve(served, home / "server.log") as endpoint,
-        at_distance(endpoint, delay, home) as address,
-    ):
-        skeleton = workloads.skeleton(files, home / "skeleton")
-        servers.make_folders(endpoint, home, skeleton, "bucket")
-        bench.time(push, address, home)
+    with lean_store(home, delay) as store:
+        bench.time(push, store.address, home)
         for each in files.iterdir():
             shutil.move(each, root)
-        sample = bench.time([*push, "--transfers", str(transfers)], address, home)
+        sample = bench.time([*push, "--transfers", str(transfers)], store.address, home)
     if sample.failure:
         raise SystemExit(sample.failure)
     return count / sample.wall

@@ -226,8 +226,9 @@ local function delete(key, headers)
 end
 
 -- Uploads in parts -------------------------------------------------------------------------------
--- A part goes to where it belongs in the object if all parts before it are as long as the longest
--- one so far, as clients make them. Completing checks that, and copies the parts where it is not so.
+-- Once the first part has come, the others go to where they belong in the object if all before
+-- them are as long as it, as clients make them. What came earlier, or is longer, has a file of its
+-- own. Completing copies what is not in its place.
 
 local function begin(key, headers)
     local id = fresh()
@@ -240,40 +241,63 @@ end
 local function put_part(id, number, headers)
     if not uploads:get(id) then return refuse(404, "NoSuchUpload") end
     local length = tonumber(ngx.var.content_length) or 0
-    local longest = math.max(uploads:get(id .. " longest") or 0, length)
-    uploads:set(id .. " longest", longest)
-    local at = (number - 1) * longest
-    local md5 = receive(store.folder .. id, at)
-    if is_damaged(md5, headers) then return refuse(400, "BadDigest") end
+    if number == 1 then uploads:set(id .. " first", length) end
+    local first = uploads:get(id .. " first")
+    local fits = first and length <= first
+    local file, at = id, 0
+    if fits then at = (number - 1) * first else file = fresh() end
+    local md5 = receive(store.folder .. file, at)
+    local before = (uploads:get(id .. " " .. number) or ""):match("^%S+ (%d+)")
+    if before and before ~= id then C.unlink(store.folder .. before) end
+    if is_damaged(md5, headers) then
+        uploads:delete(id .. " " .. number)
+        if file ~= id then C.unlink(store.folder .. file) end
+        return refuse(400, "BadDigest")
+    end
     local etag = hex_of(md5)
-    uploads:set(id .. " " .. number, ("%s %d %d"):format(etag, at, length))
+    uploads:set(id .. " " .. number, ("%s %s %d %d"):format(etag, file, at, length))
     ngx.header["ETag"] = '"' .. etag .. '"'
     return answer(200, "")
 end
 
+-- Forget an upload, and the files of parts that are not in that of the object.
 local function forget(id)
-    for number = 0, 10000 do
-        if number > 0 and not uploads:get(id .. " " .. number) and number > 20 then break end
+    local number, missing = 1, 0
+    while missing < 20 do
+        local file = (uploads:get(id .. " " .. number) or ""):match("^%S+ (%d+)")
+        if file and file ~= id then C.unlink(store.folder .. file) end
+        missing = file and 0 or missing + 1
         uploads:delete(id .. " " .. number)
+        number = number + 1
     end
-    uploads:delete(id .. " longest")
+    uploads:delete(id .. " first")
     uploads:delete(id)
 end
 
-local function moved(id, parts)
-    local from = C.open(store.folder .. id, O_RDONLY, 0)
-    local to = C.open(store.folder .. id .. ".whole", bit.bor(O_WRONLY, O_CREAT), 420)
-    local at = ffi.new("long[1]", 0)
-    for _, part in ipairs(parts) do
-        local begin, left = ffi.new("long[1]", part.at), part.size
-        while left > 0 do
-            local done = tonumber(C.copy_file_range(from, begin, to, at, left, 0))
-            if done <= 0 then error("cannot copy a part") end
-            left = left - done
-        end
+local function copied(part, to, target)
+    local from = C.open(store.folder .. part.file, O_RDONLY, 0)
+    local at, place, left = ffi.new("long[1]", part.at), ffi.new("long[1]", target), part.size
+    while left > 0 do
+        local done = tonumber(C.copy_file_range(from, at, to, place, left, 0))
+        if done <= 0 then error("cannot copy a part") end
+        left = left - done
     end
-    C.close(from); C.close(to)
-    C.rename(store.folder .. id .. ".whole", store.folder .. id)
+    C.close(from)
+end
+
+-- Bring all parts to their places.
+local function assemble(id, parts)
+    local whole, is_odd = store.folder .. id, false
+    for _, part in ipairs(parts) do
+        is_odd = is_odd or part.file == id and part.at ~= part.place
+    end
+    local path = is_odd and whole .. ".whole" or whole
+    local to = C.open(path, bit.bor(O_WRONLY, O_CREAT), 420)
+    for _, part in ipairs(parts) do
+        if is_odd or part.file ~= id then copied(part, to, part.place) end
+    end
+    C.close(to)
+    if is_odd then C.rename(path, whole) end
 end
 
 local function complete(key, id, headers)
@@ -282,17 +306,17 @@ local function complete(key, id, headers)
     if not lines then return refuse(404, "NoSuchUpload") end
     local status, code = unmet(key, headers)
     if status then return refuse(status, code) end
-    local parts, sums, size, in_place = {}, {}, 0, true
+    local parts, sums, size = {}, {}, 0
     for number in (ngx.req.get_body_data() or ""):gmatch("<PartNumber>%s*(%d+)") do
-        local etag, at, length = (uploads:get(id .. " " .. number) or ""):match("^(%S+) (%d+) (%d+)$")
+        local record = uploads:get(id .. " " .. number) or ""
+        local etag, file, at, length = record:match("^(%S+) (%d+) (%d+) (%d+)$")
         if not etag then return refuse(400, "InvalidPart") end
-        in_place = in_place and tonumber(at) == size
+        parts[#parts + 1] = { file = file, at = tonumber(at), size = tonumber(length), place = size }
         size = size + tonumber(length)
-        parts[#parts + 1] = { at = tonumber(at), size = tonumber(length) }
         sums[#sums + 1] = etag:gsub("%x%x", function(hex) return string.char(tonumber(hex, 16)) end)
     end
     if #parts == 0 then return refuse(400, "MalformedXML") end
-    if not in_place then moved(id, parts) end
+    assemble(id, parts)
     local etag = hex_of(md5_of(table.concat(sums))) .. "-" .. #parts
     keep(key, id, etag, size, lines)
     forget(id)
