@@ -246,7 +246,7 @@ def _around_object(word: str, words: Sequence[str], asked: PairOptions) -> tuple
         return None
     if not found:
         raise UsageError(
-            f"{word} is in a store, and not in that of {'this' if words else 'a known'} linked folder.",
+            f"{word} is not in the store of {'this' if words else 'any known'} linked folder.",
             remedy="Give the path of a file in a linked folder; of an object alone,"
             f" `craftsync stat {shlex.quote(word)}` shows what is there.",
         )

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "__init__": {"api", "datastore", "engine", "errors", "objects"},
     "serve": {"serve", "stores", "core"} | GROUND,
     "migrate": {"migrate", "runs", "opening", "config"} | ENGINE,
-    "doctor": {"doctor", "opening", "config"} | ENGINE,
+    "doctor": {"doctor", "opening", "config", "wording"} | ENGINE,
     "ui": {"ui", "daemon", "doctor", "migrate", "wording"} | FRONT | ENGINE,
     "cli": {"cli", "ui", "daemon", "serve", "doctor", "migrate", "progress", "wording"}
     | FRONT

@@ -319,7 +319,7 @@ def add(name: str, store: str, dry_run: bool, **flags: Any) -> None:
     if dry_run:
         for line in edit.as_lines(entry):
             say(line)
-        say(f"{file} would get this.")
+        say(f"This would be added to {file}.")
         return
     _write(questions.file, content, location)
     say(f"{file}: {name} is {shown(str(location))}")

@@ -110,7 +110,7 @@ def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | Non
     except OSError as error:
         raise UsageError(
             f"--log-file: {file} cannot be written: {error.strerror}.",
-            remedy="Name a file in a folder that is there and yours.",
+            remedy="Name a file in a folder that exists and that you may write to.",
         ) from error
     plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(_AsJson() if as_json else plain)

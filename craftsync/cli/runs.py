@@ -370,7 +370,9 @@ _migrate_options = (
     common.existing_options,
     common.group("migrate"),
     common.transfer_options,
-    click.option("--bandwidth", metavar="RATE", default="100M", help="What -n reckons with."),
+    click.option(
+        "--bandwidth", metavar="RATE", default="100M", help="The bandwidth that -n estimates with."
+    ),
     common.output_options,
     common.access_options,
     common.option("storage_class"),

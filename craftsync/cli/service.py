@@ -182,9 +182,9 @@ class Unit:
         yield f"Its log:     {self.journal} --follow"
         if self.folder:
             options = f"--config {_SYSTEM_CONFIG} --state-dir {_SYSTEM_STATE}/{self.folder}"
-            yield f"How it is:   craftsync {options} status {self.folder}"
+            yield f"Its status:  craftsync {options} status {self.folder}"
             return
-        yield f"How it is:   {shlex.join(['craftsync', *_places(flags), 'status'])}"
+        yield f"Its status:  {shlex.join(['craftsync', *_places(flags), 'status'])}"
         user = pwd.getpwuid(os.getuid()).pw_name
         if not Path("/var/lib/systemd/linger", user).exists():
             yield f"To keep it running while you are not logged in: sudo loginctl enable-linger {user}"

@@ -72,7 +72,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         raise RootError(
             f"{folder} does not exist, or is not a folder",
-            remedy="Is a disk not mounted? A folder that never was is made by `pull`, or by you.",
+            remedy="Check that its disk is mounted. If it is new, create it; `pull` does so, too.",
         )
     if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         yield ok("folder", f"{folder} can be read and written")

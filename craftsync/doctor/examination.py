@@ -19,6 +19,7 @@ from craftsync.doctor.report import Finding, examined, failed, note, ok, warning
 from craftsync.engine.identity import STORE_ID_FILE
 from craftsync.engine.review.retention import holdings_of
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
+from craftsync.wording import counted, size_shown
 
 _BOUND = (
     "To limit it, put `trash: {keep: 30d}` into the configuration, or run craftsync trash purge."
@@ -58,8 +59,9 @@ def _trash(name: str, config: Config, state_dir: Path, access: S3Access) -> Iter
         return  # The checks of the store or of the state report it.
     if not found["files"]:
         return
-    holds = f"holds {found['files']} version(s) ({found['bytes']} bytes) that this client replaced or deleted"
-    most = "" if found["max_size"] is None else f", up to {found['max_size']} bytes in all"
+    versions = f"{counted(found['files'], 'version')} ({size_shown(found['bytes'])})"
+    holds = f"holds {versions} that this client replaced or deleted"
+    most = "" if found["max_size"] is None else f", up to {size_shown(found['max_size'])} in all"
     detail = f"{holds}, kept {found['keep']}{most}"
     if found["suspended"]:
         yield warning(

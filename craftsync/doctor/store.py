@@ -20,6 +20,7 @@ from craftsync.engine.identity import check_identity, read_id
 from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.base import Store, UnfinishedUpload
 from craftsync.stores.sources import BytesSource, tidied
+from craftsync.wording import size_shown
 
 _LISTED = 1000
 _CONTENT = b"craftsync doctor\n"
@@ -258,7 +259,9 @@ def _described(found: Sequence[UnfinishedUpload]) -> str:
     count = f"{len(found)} or more" if len(found) == _UPLOADS else f"{len(found)}"
     sizes = [upload.size for upload in found if upload.size is not None]
     is_whole = len(sizes) == len(found) < _UPLOADS
-    size = f"{'' if is_whole else 'at least '}{sum(sizes)} bytes" if sizes else "of unknown size"
+    size = (
+        f"{'' if is_whole else 'at least '}{size_shown(sum(sizes))}" if sizes else "of unknown size"
+    )
     begun = [(each.begun_ns, each.path) for each in found if each.begun_ns is not None]
     if not begun:
         return f"{count}, {size}, the first {found[0].path!r}"

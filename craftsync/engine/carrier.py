@@ -379,7 +379,7 @@ class FolderCarrier(Carrier):
                 )
         finally:
             fetched.discard()
-        raise AssertionError("counting has no end")
+        raise AssertionError("there is always another name")
 
     def _copy_names(self, remote: RemoteObject) -> Iterator[str]:
         for number in count(1):

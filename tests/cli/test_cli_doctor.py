@@ -278,7 +278,7 @@ def test_doctor_lists_unfinished_uploads_with_a_lifecycle_rule(
         found = findings(run)["s3://bucket/p: unfinished uploads"]
         assert found["level"] == "note" and run.code == 0
         assert found["detail"] == (
-            "2, 2000 bytes, the oldest '.craftsync/probe/x/in-parts', begun 2023-11-14T20:13:20Z"
+            "2, 2.0 KiB, the oldest '.craftsync/probe/x/in-parts', begun 2023-11-14T20:13:20Z"
         )
         assert "AbortIncompleteMultipartUpload" in found["remedy"]
         craftsync.write("root/b c&d")

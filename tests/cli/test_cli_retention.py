@@ -62,10 +62,10 @@ def test_status_and_doctor_report_trash_size_and_its_options(
         "folders: {f: {root: ./data, environment: e}}\n"
     )
     edited.config.write_text(folder)
-    assert "note     f: trash: holds 1 version(s) (3 bytes)" in edited("doctor").text
+    assert "note     f: trash: holds 1 version (3 bytes)" in edited("doctor").text
     assert "`trash: {keep: 30d}`" in edited("doctor").text
     edited.config.write_text(f"{folder}trash: {{keep: 30d}}\n")
-    assert "ok       f: trash: holds 1 version(s)" in edited("doctor").text
+    assert "ok       f: trash: holds 1 version " in edited("doctor").text
     (status,) = edited("status", "--json", "f").json
     assert status["trash"]["keep"] == "30d"
 

@@ -230,7 +230,7 @@ def test_service_with_another_state_folder_prints_how_to_query_it(
 ) -> None:
     run = craftsync("service", "install", "--state-dir", "my state")
     assert run.code == 0, run.err
-    (line,) = (line for line in run.lines if line.startswith("How it is:"))
+    (line,) = (line for line in run.lines if line.startswith("Its status:"))
     words = shlex.split(line.partition("craftsync ")[2])
     assert words == ["--state-dir", f"{craftsync.folder}/my state", "status"]
     until(lambda: "watching" in craftsync(*words).text, "the service to be found")

@@ -136,7 +136,11 @@ def _tree_of(place: Place, depth: int | None, on_skipped: OnSkipped) -> Node:
 
 
 _depth_option = click.option(
-    "-d", "--depth", type=click.IntRange(0, 10**9), metavar="N", help="So many levels of folders."
+    "-d",
+    "--depth",
+    type=click.IntRange(0, 10**9),
+    metavar="N",
+    help="At most this many levels of folders.",
 )
 
 
@@ -198,7 +202,7 @@ def _size(size: int, human: bool) -> str:
         type=click.IntRange(0, 10**9),
         default=1,
         metavar="N",
-        help="So many levels of folders; 0 prints the sum alone. [1]",
+        help="At most this many levels of folders; 0 prints the sum alone. [1]",
     ),
     shared.human_option,
     common.json_option,
