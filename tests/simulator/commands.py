@@ -63,6 +63,7 @@ def _in_session(world: World, client: Client, session: Session, run: Run) -> Rep
         case "apply":
             plan = planfile.read(io.StringIO(client.plan)) if client.plan else None
             options = replace(client.options(), policy=plan.policy) if plan else client.options()
+            world.conflict = options.policy.conflict
             return session.apply_plan(plan.actions if plan else (), options, world.listen)
         case "approve" | "reject":
             return _judged(world, client, session, run)
@@ -237,4 +238,4 @@ def _tell_judge(world: World, side: str, before: dict[str, bytes]) -> None:
     for name in before.keys() - world.judge.shown[side].keys():
         path = original(name)
         if path is not None:
-            world.judge.settled(side, path, before[name])
+            world.judge.settled(side, path, before[name], name)

@@ -38,6 +38,8 @@ class Judge:
         self._at: dict[tuple[str, str], int] = {}
         self._gave_way: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
         self._known: set[str] = set()
+        self._came: dict[tuple[str, str], int] = {}
+        """How many versions there were when a conflict copy came to a side."""
         self._lost: set[int] = set()
         self._founded: set[tuple[str, bytes]] = set()
         """Conflict copies that had a reason when they were made, even if an order settled it since."""
@@ -49,13 +51,20 @@ class Judge:
         if (name := original(path)) and content is not None:
             self._founded.add((path, content))
         elif name:
-            self.settled(side, name, self.shown[side].get(path))
+            self.settled(side, name, self.shown[side].get(path), path)
         self._stands(side, path, self._new(path, content, self._at.get((side, path))), content)
 
-    def settled(self, side: str, path: str, other: bytes | None) -> None:
-        """Hear that somebody who chose what stands at a path of a side had seen another version of it, too."""
-        content = self.shown[side].get(path)
-        seen = self._at.get((side, path)), *(self._all(path, other) if other else ())
+    def settled(self, side: str, path: str, other: bytes | None, copy: str = "") -> None:
+        """Hear that somebody who chose what stands at a path of a side had seen another version of it, too.
+
+        Where that was a conflict `copy`, whoever chose it elsewhere since made a version that is not seen here.
+        """
+        content, until = (
+            self.shown[side].get(path),
+            self._came.get((side, copy), len(self._versions)),
+        )
+        others = self._all(path, other) if other else []
+        seen = self._at.get((side, path)), *(one for one in others if one < until)
         self._at[side, path] = self._new(path, content, *seen)
 
     def machine(self, side: str, now: dict[str, bytes]) -> None:
@@ -76,11 +85,18 @@ class Judge:
             }
 
     def craftsync(
-        self, side: str, now: dict[str, bytes], *, ordered: bool = False, chooses: bool = False
+        self,
+        side: str,
+        now: dict[str, bytes],
+        *,
+        ordered: bool = False,
+        chooses: bool = False,
+        settles: bool = False,
     ) -> None:
         """Hear what a side shows after an effect of craftsync; somebody may have `ordered` it, whatever was there.
 
         Or that it `chooses` one of two versions of which neither's author had seen the other.
+        Who `settles` a conflict makes a version of what he chose.
         """
         changed = self.changed(side, now)
         for path in changed:
@@ -89,15 +105,15 @@ class Judge:
                 raise Wrong(f"torn: {side} shows {content!r} at {path}")
             gave_way = self._gave_way[side, path]
             if ordered or (chooses and self._is_a_conflict(side, path, content)):
-                self._order(side, path, content)
+                self._order(side, path, content, anew=settles)
                 continue
             if None not in (content, before) and gave_way.get(content) == before:
                 # Somebody wrote it just before it was replaced: it is put back at once.
                 del gave_way[content]
                 self._at[side, path] = self._latest(path, content)
                 continue
-            if content is not None and self._is_founded(path, content):
-                self._founded.add((path, content))
+            if content is not None and original(path):
+                self._note_copy(side, path, content)
             if before is not None:
                 gave_way[before] = content
             if before is not None:
@@ -152,7 +168,7 @@ class Judge:
         """Tell whether a content stood at a path twice, so that whoever went on from one went on from both."""
         return len(self._all(path, content)) > 1
 
-    def _order(self, side: str, path: str, content: bytes | None) -> None:
+    def _order(self, side: str, path: str, content: bytes | None, *, anew: bool) -> None:
         """Let a version follow the one that it replaces, as if its author had seen that.
 
         One that somebody else has replaced or deleted is made anew where it is brought back.
@@ -163,6 +179,7 @@ class Judge:
             version is None
             or (replaced is not None and version in self._before(replaced))
             or any(version in seen for seen in self._seen)
+            or (anew and replaced is not None)
         ):
             version = self._new(path, content, *({replaced, version} - {None}))
             for other, shown in self.shown.items():
@@ -205,6 +222,11 @@ class Judge:
         return (name, content) in self._founded or any(
             self._are_apart(a, b) for a in mine for b in theirs
         )
+
+    def _note_copy(self, side: str, name: str, content: bytes) -> None:
+        self._came[side, name] = len(self._versions)
+        if self._is_founded(name, content):
+            self._founded.add((name, content))
 
     def _may_go(self, path: str, gone: bytes, new: bytes | None) -> bool:
         after = [

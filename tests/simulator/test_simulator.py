@@ -411,6 +411,48 @@ def test_conflict_at_a_folder_waits_for_a_person(place: Path) -> None:
     play(History(1, 1, "whole", steps), place)
 
 
+def test_two_people_may_settle_a_conflict_each_in_another_way(place: Path) -> None:
+    steps = (
+        Act("write", STORE, "a", 1),
+        Act("write", 1, "a", 2),
+        Run(1),
+        Run(0),
+        Run(1, what="keep remote"),
+        Run(1),
+        Run(0, what="keep local"),
+        Act("write", 0, "a", 3, "same time"),
+    )
+    for personality in ("whole", "s3 no-copy"):
+        play(History(1, 2, personality, steps), place)
+
+
+def test_a_plan_is_applied_with_the_rules_it_was_made_with(place: Path) -> None:
+    steps = (
+        Act("write", STORE, "a", 1),
+        Change(0, conflict="local"),
+        Act("write", 0, "a", 2),
+        Run(0, what="plan"),
+        Change(0),
+        Run(0, what="apply"),
+    )
+    world = play(History(1, 1, "md5", steps), place)
+    assert list(world.judge.shown["store"].values()) == [b"00000002"]
+
+
+def test_undo_of_what_was_purged_names_the_reason(place: Path) -> None:
+    """Also where the file is as large as the purged version, which would be compared with it."""
+    steps = (
+        Act("write", 0, "a", 1),
+        Run(0),
+        Act("write", 0, "a", 2),
+        Run(0),
+        Run(0, what="purge"),
+        Run(0, what="undo over"),
+    )
+    for personality in ("folder", "s3 plain"):
+        play(History(1, 1, personality, steps), place)
+
+
 def test_download_into_a_removed_folder_is_put_nowhere(place: Path) -> None:
     for at in range(12, 24, 3):
         steps = (

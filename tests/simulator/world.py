@@ -94,6 +94,8 @@ class World:
 
     ordered = False
     """What the run under way does to both sides is what a person asked for, whatever is there."""
+    conflict = "both"
+    """Which version the run under way chooses."""
     effects = 0
     forgets = False
     """A last synced state, or the memory of a write, has been lost."""
@@ -264,6 +266,7 @@ class World:
         self._begin(plan)
         self.windows.run_begins()
         self._running = client
+        self.conflict = client.config.conflict
         hours = None if plan.what != "purge" else 0 if self._jumped else plan.number
         self._trash.begin(client.name, client.keep, client.files(), self.store.contents(), hours)
         self.kernel.owner = client.name
@@ -541,7 +544,8 @@ class World:
                 side,
                 now,
                 ordered=source is not None or self.ordered,
-                chooses=client.config.conflict != "both",
+                chooses=self.conflict != "both",
+                settles=self.now.what.startswith("keep"),
             )
 
     def _before_its_folder_moved(self, path: str, content: bytes | None) -> str:

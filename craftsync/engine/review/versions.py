@@ -10,7 +10,7 @@ import heapq
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 from itertools import chain
 from typing import NamedTuple
@@ -240,7 +240,7 @@ class Attributes(NamedTuple):
 
 
 def fetch(root: Folder, store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:
-    """Write a kept version into a temporary file. Raises `UsageError` if it no longer exists."""
+    """Write a kept version into a temporary file. Raises `PathBusy` or `ObjectNotFound` if it no longer exists."""
     if entry.side == "root":
         return _from_root(root, entry, temporary)
     return _from_store(store, entry, temporary)
@@ -255,14 +255,11 @@ def _from_root(root: Folder, entry: TrashEntry, temporary: Temporary) -> Attribu
 def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:
     temporary.claim(entry.size)
     offset = 0
-    try:
-        with opened(store, entry) as reader:
-            for chunk in reader:
-                temporary.write_at(offset, chunk)
-                offset += len(chunk)
-            return Attributes(mtime_of(reader.object))
-    except ObjectNotFound as error:
-        raise UsageError(f"{entry.path}: the kept version was removed since") from error
+    with opened(store, entry) as reader:
+        for chunk in reader:
+            temporary.write_at(offset, chunk)
+            offset += len(chunk)
+        return Attributes(mtime_of(reader.object))
 
 
 def digest(root: Folder, store: Store, entry: TrashEntry) -> bytes:
@@ -282,11 +279,18 @@ def digest_of(opening: AbstractContextManager[Reader]) -> bytes:
     return content.digest()
 
 
-def opened(store: Store, entry: TrashEntry) -> AbstractContextManager[Reader]:
-    """Open a version that the store keeps, for reading."""
-    if entry.version_id is None:
-        return store.read(place_of(entry))
-    return store.read_version(entry.path, entry.version_id)
+@contextmanager
+def opened(store: Store, entry: TrashEntry) -> Iterator[Reader]:
+    """Open a version that the store keeps, for reading. Raises `ObjectNotFound` if it no longer exists."""
+    try:
+        if entry.version_id is None:
+            opening = store.read(place_of(entry))
+        else:
+            opening = store.read_version(entry.path, entry.version_id)
+        with opening as reader:
+            yield reader
+    except ObjectNotFound as error:
+        raise ObjectNotFound(f"{entry.path}: the kept version was removed since.") from error
 
 
 def place_of(entry: TrashEntry | KeptVersion) -> str:
