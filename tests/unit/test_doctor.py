@@ -155,7 +155,7 @@ def test_doctor_reports_every_store_feature() -> None:
     from craftsync.stores.base import Features
 
     others = {"folders", "max_path_bytes", "lists_uploads", "host"}
-    others |= {"cheap_stats", "writes_as", "signed_urls"}
+    others |= {"cheap_stats", "renames", "writes_as", "signed_urls"}
     told = {promise.fact for promise in of_store.PROMISES} | others
     of_migrate_alone = {"raw_keys", "origin", "properties", "conditional_source"}
     assert told | of_migrate_alone == {field.name for field in fields(Features)}
