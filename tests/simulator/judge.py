@@ -37,6 +37,8 @@ class Judge:
         """The versions that stood where each was made."""
         self._at: dict[tuple[str, str], int] = {}
         self._gave_way: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
+        self._overruled: dict[tuple[str, str], set[bytes]] = defaultdict(set)
+        """What orders of the run under way replaced."""
         self._known: set[str] = set()
         self._came: dict[tuple[str, str], int] = {}
         """How many versions there were when a conflict copy came to a side."""
@@ -152,6 +154,7 @@ class Judge:
     def forget(self) -> None:
         """Take all that was done so far for granted."""
         self._gave_way.clear()
+        self._overruled.clear()
         self._known = {name for shown in self.shown.values() for name in shown}
 
     def heads(self) -> dict[str, list[bytes | None]]:
@@ -171,9 +174,13 @@ class Judge:
     def _order(self, side: str, path: str, content: bytes | None, *, anew: bool) -> None:
         """Let a version follow the one that it replaces, as if its author had seen that.
 
-        One that somebody else has replaced or deleted is made anew where it is brought back.
+        One that somebody else has replaced or deleted is made anew where it is brought back. One that this
+        run itself replaced is put back because somebody wrote meanwhile: that replaces nothing knowingly.
         """
-        replaced = self._at.get((side, path))
+        replaced, overruled = self._at.get((side, path)), self._overruled[side, path]
+        is_put_back = content in overruled
+        if (before := self.shown[side].get(path)) is not None:
+            overruled.add(before)
         version = None if content is None else self._latest(path, content)
         if (
             version is None
@@ -181,7 +188,8 @@ class Judge:
             or any(version in seen for seen in self._seen)
             or (anew and replaced is not None)
         ):
-            version = self._new(path, content, *({replaced, version} - {None}))
+            seen = {version} if is_put_back else {replaced, version}
+            version = self._new(path, content, *(seen - {None}))
             for other, shown in self.shown.items():
                 if content is not None and shown.get(path) == content:
                     self._at[other, path] = version

@@ -367,6 +367,17 @@ def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path, personalit
             assert b"00000004" in world.judge.shown["store"].values()
 
 
+def test_write_beside_a_copy_onto_it_is_a_window(place: Path) -> None:
+    for at in range(1, 9):
+        steps = (
+            Run(0),
+            Act("write", STORE, "a", 2),
+            Act("write", STORE, "b", 3),
+            Run(0, (Act("write", STORE, "a", 4, at=at),), what="mv", path="b", target="a"),
+        )
+        play(History(at, 1, "s3 plain", steps), place)
+
+
 @pytest.mark.parametrize("personality", ["whole", "folder", "s3 plain"])
 def test_dry_run_foresees_a_file_where_a_folder_is_needed(place: Path, personality: str) -> None:
     """Also where another step clears the way, or nothing but empty folders is in it."""
@@ -553,6 +564,19 @@ def test_judge_does_not_count_an_edit_put_back_at_once() -> None:
     judge.person("folder", "a", b"3")
     judge.craftsync("folder", {"a": b"2"})
     judge.craftsync("folder", {"a": b"3"})
+    assert found(judge) == ""
+
+
+def test_judge_knows_an_edit_beside_an_edit_put_back() -> None:
+    copy = {"a (conflict 2027-01-15 08-00-00 local)": b"4"}
+    judge = Judge()
+    judge.person("folder", "a", b"1")
+    judge.person("store", "a", b"2")
+    judge.person("folder", "a", b"3")
+    judge.craftsync("folder", {"a": b"2"}, ordered=True)
+    judge.person("folder", "a", b"4")
+    for shown in ({"a": b"3"}, {"a": b"3", **copy}, {"a": b"2", **copy}):
+        judge.craftsync("folder", shown, ordered=True)
     assert found(judge) == ""
 
 

@@ -101,6 +101,8 @@ class World:
     """A last synced state, or the memory of a write, has been lost."""
     crashed = False
     backup: Any = None
+    _is_after = False
+    """The effect that is met is done."""
     _jumped = False
     """The wall clock was set, and names in the trash may lie."""
     _looked_at: tuple[Any, ...] = (None, None)
@@ -457,7 +459,7 @@ class World:
             self._look(what)
         pauses = _PAUSES if self._running.life is None else _PAUSES_OF_A_DAEMON
         self.clock.advance(self.chance.choice(pauses))
-        self._at += 1
+        self._at, self._is_after = self._at + 1, is_done
         for mod in self._plan.pop(self._at, ()):
             if isinstance(mod, Act) and self._is_in_a_window(mod, what):
                 self._plan.setdefault(self._at + 1, []).append(mod)
@@ -479,8 +481,18 @@ class World:
         if self.now.what in OBJECTS:
             assert self._running is not None
             learned = self._running.has_run and self.store.checks_conditions
-            return act.path in named(self.now) and (self.now.what == "put" or not learned)
+            unseen = self.now.what == "put" or not learned or self._copies_over(act.path, what)
+            return act.path in named(self.now) and unseen
         return not self.store.checks_conditions and not self._is_noticed(act, what)
+
+    def _copies_over(self, path: str, what: str) -> bool:
+        """Tell whether a copy, which knows no condition, is about to replace what is at a path."""
+        there = self.store.contents()
+        if self.now.what not in ("cp", "mv") or path != self.now.target or path not in there:
+            return False
+        is_its_end = self._is_after and what.endswith(f" {path}")
+        has_ended = is_its_end and there[path] == there.get(self.now.path)
+        return what.startswith(("PUT", "POST")) and not has_ended
 
     def _is_noticed(self, act: Act, what: str) -> bool:
         """Tell whether a store that checks no conditions is looked at after this effect, at the path of an act."""
