@@ -105,6 +105,8 @@ def _tried_first(world: World, client: Client, *, beside: bool) -> Report:
     session, ends = world.opened(client, read_only=True)
     with ends:
         dry = session.run("sync", replace(options, dry_run=True), lambda one: note(said, one))
+        with world.judging():
+            said.unsure |= _same_by_contents_alone(world, client, session)
     if world.all_there_is(client) != before:
         raise Wrong("a dry run changed something")
     if beside:
@@ -124,25 +126,36 @@ def _tried_first(world: World, client: Client, *, beside: bool) -> Report:
     return report
 
 
+def _same_by_contents_alone(world: World, client: Client, session: Session) -> set[str]:
+    """Return the paths of which both sides hold the same, but the store does not say so: a dry run reads none."""
+    store, here = session.store, world.judge.shown[client.name]
+    there = world.judge.shown["store"]
+    same = {path for path in here if here[path] == there.get(path)}
+    if store.features.folders or store.features.md5_versions:
+        return set()
+    return {path for path in same if (found := store.stat(path)) and found.digest is None}
+
+
 class _Heard:
     """What a run said that it does."""
 
     def __init__(self) -> None:
         self.actions: list[tuple[str, str]] = []
-        self.conflicts: set[str] = set()
+        self.unsure: set[str] = set()
+        """Paths in conflict, and those of which only the contents tell that they are in sync."""
 
     def __repr__(self) -> str:
-        return f"{sorted(self.actions)} and conflicts {sorted(self.conflicts)}"
+        return f"{sorted(self.actions)}, unsure of {sorted(self.unsure)}"
 
     def hear(self, event: Event) -> None:
         if isinstance(event, ActionEvent):
             self.actions.append((str(event.action), event.path))
         elif isinstance(event, IssueEvent) and event.issue is Issue.CONFLICT:
-            self.conflicts.add(event.path)
+            self.unsure.add(event.path)
 
     def sure_of(self, other: _Heard) -> list[tuple[str, str]]:
         """Return the actions but for what only reading contents tells: whether a conflict, or a move, is one."""
-        unsure = self.conflicts | other.conflicts
+        unsure = self.unsure | other.unsure
         moved = set(self.actions) ^ set(other.actions)
         for action, path in moved:
             if action == "move-local" and ("download", path) in moved:

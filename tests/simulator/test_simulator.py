@@ -406,8 +406,14 @@ def test_what_contents_alone_tell_is_not_foreseen(place: Path) -> None:
         Act("write", STORE, "a", 1),
         Act("write", 0, "a", 2),
     )
+    both = (
+        Act("write", 0, "a", 1),
+        Run(0),
+        Act("write", STORE, "a", 2),
+        Act("write", 0, "a", 2),
+    )
     for personality in ("times only", "s3 plain"):
-        for steps in (moved, put_back):
+        for steps in (moved, put_back, both):
             play(History(1, 1, personality, (*steps, Run(0, what="dry run"))), place)
 
 

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ class Editor:
         self.saved: set[str] = set()
         self.displaced: set[str] = set()
 
+    def close(self) -> None:
+        os.close(self._folder)
+
     def save(self) -> None:
         content = f"edit {len(self.saved)}"
         (self._root / "scratch").write_text(content)
@@ -73,9 +76,8 @@ def race(root: Path, attempts: int, *, replacing: bool) -> tuple[int, int]:
 
     Fails if a version is neither in place, nor in the trash, nor displaced by the editor itself.
     """
-    editor, met = Editor(root, "a"), 0
-    placed: set[str] = set()
-    with Folder.open(root) as folder, meanwhile(editor.save):
+    met, placed = 0, set[str]()
+    with closing(Editor(root, "a")) as editor, Folder.open(root) as folder, meanwhile(editor.save):
         for number in range(attempts):
             with suppress(PathBusy):
                 current = folder.stat("a")
