@@ -367,6 +367,17 @@ def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path, personalit
             assert b"00000004" in world.judge.shown["store"].values()
 
 
+def test_download_may_end_in_a_folder_that_moves(place: Path) -> None:
+    """Also of an object that is replaced meanwhile."""
+    for at in range(12, 30, 3):
+        mods = (
+            Act("write", STORE, "e/f/z", 3, at=at),
+            Act("move all", 0, "e", target="g", at=at + 1),
+        )
+        steps = (Act("write", 0, "e/f/z", 1), Run(0), Act("write", STORE, "e/f/z", 2), Run(0, mods))
+        play(History(at, 1, "s3 no-etags", steps), place)
+
+
 def test_write_beside_a_copy_onto_it_is_a_window(place: Path) -> None:
     for at in range(1, 9):
         steps = (

@@ -103,6 +103,8 @@ class World:
     backup: Any = None
     _is_after = False
     """The effect that is met is done."""
+    _stood: frozenset[tuple[str, bytes]] = frozenset()
+    """What people replaced in the store in the run under way."""
     _jumped = False
     """The wall clock was set, and names in the trash may lie."""
     _looked_at: tuple[Any, ...] = (None, None)
@@ -230,13 +232,15 @@ class World:
         self.clock.advance(self.chance.choice((0.0, 0.001, 0.03)))
         if act.what == "move all" and act.side >= 0:
             self._moved_folders.append((act.path, act.target))
-        before, moved_to = self.all_contents(), self.store.contents().get(self.now.target)
+        before, there = self.all_contents(), self.store.contents()
+        moved_to = there.get(self.now.target)
         if act.side < 0:
             act_in_store(self, act)
         else:
             act_in_folder(self, self.clients[act.side % len(self.clients)], act)
             self._let_hear(self.clients[act.side % len(self.clients)], act)
         self._contents = self.all_contents()
+        self._stood |= there.items() - self.store.contents().items()
         if (
             self._running
             and self.now.what == "mv"
@@ -339,6 +343,7 @@ class World:
         self._has_listed = False
         self._contents, self.now = self.all_contents(), plan
         self._moved_folders.clear()
+        self._stood = frozenset()
         self.ordered = plan.what.startswith(("restore", "undo", "keep"))
 
     def _run(self, client: Client, plan: Run, force: bool) -> Report:
@@ -565,7 +570,9 @@ class World:
         there = self.judge.shown["store"]
         for old, new in self._moved_folders:
             before = old + path.removeprefix(new)
-            if content is not None and path.startswith(f"{new}/") and there.get(before) == content:
+            if content is None or not path.startswith(f"{new}/"):
+                continue
+            if there.get(before) == content or (before, content) in self._stood:
                 return before
         return ""
 
