@@ -173,7 +173,7 @@ class Fetcher:
     def _fetch_whole(self, remote: RemoteObject) -> Fetched:
         temporary = self.root.temporary(size=remote.size)
         try:
-            return Fetched(temporary, *tried(lambda: self._fetch_into(temporary, remote)))
+            return Fetched(temporary, *_tried(lambda: self._fetch_into(temporary, remote)))
         except BaseException:
             temporary.discard()
             raise
@@ -268,7 +268,7 @@ class Fetcher:
                 temporary.start_writing(offset, length)
                 return reader.object
 
-        return tried(fetch)
+        return _tried(fetch)
 
     def digest(self, remote: RemoteObject) -> bytes:
         """Return the digest of an object: as the store knows it, else by reading all of it."""
@@ -384,7 +384,7 @@ def body_of(
                 gathered.write(chunk)
             return gathered.getvalue(), reader
 
-    return tried(read, failures)
+    return _tried(read, failures)
 
 
 def digest_of(
@@ -464,7 +464,7 @@ def _first_error(parts: Iterable[Future[RemoteObject | None]]) -> BaseException:
 _Got = TypeVar("_Got")
 
 
-def tried(
+def _tried(
     fetch: Callable[[], _Got], failures: tuple[type[CraftsyncError], ...] = (StoreUnavailable,)
 ) -> _Got:
     """Return the result of a request, which is made again if its body breaks off."""

@@ -7,14 +7,13 @@ or writes.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import md5, sha256
-from itertools import islice
 
 from craftsync.core.model import RemoteObject, mtime_of
-from craftsync.engine.content import body_of, digest_of, tried
+from craftsync.engine.content import body_of, digest_of
 from craftsync.errors import (
     ContentDamaged,
     ObjectNotFound,
@@ -24,7 +23,7 @@ from craftsync.errors import (
 )
 from craftsync.net.pace import Limiter, Pace
 from craftsync.stores.base import Reader, Store
-from craftsync.stores.sources import BytesSource, InOrder, workers
+from craftsync.stores.sources import BytesSource
 
 MIB = 1024 * 1024
 WHOLE = 16 * MIB
@@ -37,9 +36,6 @@ _BLOCK = 4 * MIB
 _BLOCKS = 4
 """Read ahead for targets that take small pieces, several parts of an object at once."""
 _EARLY = 16 * MIB
-_AHEAD = 1
-"""Pieces read ahead of content that is sent in order."""
-_FAILURES = (StoreUnavailable, ContentDamaged)
 
 
 class MemoryBudget:
@@ -120,8 +116,6 @@ class Stream:
         self._hash_parts = hash_parts
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._hash = _InOrder(self._fetch, md5_too=not source.digest and source.md5 is not None)
-        self._sent_digest: bytes | None = None
-        """That of the content as it was sent in order, if nothing was read since."""
         self._digest = source.digest or b""
 
     @property
@@ -132,7 +126,7 @@ class Stream:
         """Return whether a version is that of an object made of exactly the parts that were read.
 
         Most servers make the ETag of a multipart upload from the MD5 of the
-        parts' MD5s, and their number; a few take the MD5 of the content.
+        parts' MD5s, and their number.
         """
         end = 0
         digests = []
@@ -141,47 +135,10 @@ class Stream:
                 return False
             end += length
             digests.append(digest)
-        if end != self.size:
-            return False
         whole = md5(b"".join(digests), usedforsecurity=False).hexdigest()
-        is_md5_of_one = len(digests) == 1 and version == digests[0].hex()
-        return is_md5_of_one or version == f"{whole}-{len(digests)}"
-
-    def in_order(self) -> InOrder | None:
-        """Return the content for a store that compares it with its MD5; `None` if that is unknown.
-
-        The next piece is read and hashed while one is sent.
-        """
-        known = self._source.md5
-        return None if known is None else InOrder(known, self._pieces(known))
-
-    def _pieces(self, known: bytes) -> Generator[memoryview, None, None]:
-        hashed, offsets = sha256(), iter(range(0, self.size, PART))
-        free = deque(memoryview(bytearray(PART)) for _ in range(_AHEAD + 1))
-
-        def read(offset: int, buffer: memoryview) -> tuple[memoryview, int]:
-            piece = buffer[: min(PART, self.size - offset)]
-            self._fill(offset, piece)
-            hashed.update(piece)
-            return buffer, len(piece)
-
-        with workers(1, "ahead", self._store) as pool:
-            ahead = deque(pool.submit(read, at, free.popleft()) for at in islice(offsets, _AHEAD))
-            try:
-                while ahead:
-                    buffer, length = ahead.popleft().result()
-                    ahead.extend(pool.submit(read, at, free.popleft()) for at in islice(offsets, 1))
-                    yield buffer[:length]
-                    free.append(buffer)
-            finally:
-                for future in ahead:
-                    future.cancel()
-        self._sent_digest = hashed.digest()
-        if self._hash_parts:
-            self._parts = {0: (self.size, known)}
+        return end == self.size and version == f"{whole}-{len(digests)}"
 
     def read_at(self, offset: int, length: int) -> bytes:
-        self._sent_digest = None
         if length < _BLOCK and offset + length < self.size:
             return self._from_blocks(offset, length)
         content = self._fetch(offset, length)
@@ -197,11 +154,10 @@ class Stream:
 
     def verify(self) -> None:
         """Raise unless all pieces are of one version, and match the store's digest."""
-        digest = self._sent_digest or self._hash.finished(self.size)
+        digest = self._hash.finished(self.size)
         if self._digest not in (b"", digest):
             raise damaged(self._store, self._source.path)
-        is_compared = self._sent_digest is not None
-        doubtful = not is_compared and self._hash.md5 not in (None, self._source.md5)
+        doubtful = self._hash.md5 not in (None, self._source.md5)
         # The reader of a whole object finds out whether its MD5 is reliable.
         if doubtful and digest_of(self._store, self._source, self._incoming) != digest:
             raise damaged(self._store, self._source.path)
@@ -226,34 +182,10 @@ class Stream:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _fetch(self, offset: int, length: int) -> bytes:
-        with self._its_own_errors():
-            return _read(self._store, self._source, self._incoming, offset, length)[0]
-
-    def _fill(self, offset: int, buffer: memoryview) -> None:
-        """Fill memory with the bytes from `offset`."""
-        source, length = self._source, len(buffer)
-
-        def read() -> int:
-            at = 0
-            with self._store.read(
-                source.path, expect=source, offset=offset, length=length
-            ) as reader:
-                for chunk in reader:
-                    self._incoming.take(len(chunk))
-                    buffer[at : at + len(chunk)] = chunk
-                    at += len(chunk)
-            return at
-
-        with self._its_own_errors():
-            if tried(read, _FAILURES) != length:
-                raise PreconditionFailed(f"{source.path} has changed.")
-
-    @contextmanager
-    def _its_own_errors(self) -> Iterator[None]:
-        """Raise `PathBusy` for another version: the caller would take it for an error of the target."""
         try:
-            yield
+            return _read(self._store, self._source, self._incoming, offset, length)[0]
         except (PreconditionFailed, ObjectNotFound) as error:
+            # The caller would take these for errors of the target.
             raise PathBusy(
                 f"{self._source.path}: changed in the source since it was listed"
             ) from error
@@ -316,7 +248,8 @@ def _read(
 ) -> tuple[bytes, Reader]:
     """Return `length` bytes of exactly this version, and their reader."""
     rest = None if length == source.size else length
-    body, reader = body_of(store, source, limiter.take, (offset, rest), failures=_FAILURES)
+    failures = (StoreUnavailable, ContentDamaged)
+    body, reader = body_of(store, source, limiter.take, (offset, rest), failures=failures)
     if len(body) != length:
         raise PreconditionFailed(f"{source.path} has changed.")
     return body, reader

@@ -11,7 +11,7 @@ import re
 import select
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from craftsync.net.waiting import after_fork, until_ready
@@ -31,21 +31,6 @@ _MAX_UNSENT = 256 * 1024
 """Unsent bytes the kernel may buffer: they count as transferred, and by default it would buffer megabytes."""
 
 Buffer = bytes | memoryview
-
-
-class Streamed:
-    """A body of known size that is made while it is sent; its pieces are valid until the next is asked for."""
-
-    def __init__(self, size: int, pieces: Iterator[Buffer]) -> None:
-        self._size = size
-        self._pieces = pieces
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[Buffer]:
-        return self._pieces
-
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 

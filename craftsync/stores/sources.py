@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from hashlib import md5, sha256
 from itertools import chain, islice
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
@@ -111,13 +111,6 @@ class BytesSource:
 
     def verify(self) -> None:
         """Bytes in memory do not change."""
-
-
-class InOrder(NamedTuple):
-    """Content whose MD5 is known before it is read, as pieces of which each is valid until the next is asked for."""
-
-    md5: bytes
-    pieces: Generator[memoryview, None, None]
 
 
 class Counted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,9 +18,7 @@ from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store
 from craftsync.stores.s3.objects import Digests
 from craftsync.stores.s3.preconditions import Limits
-from craftsync.stores.sources import InOrder
 from tests.contract.conftest import BUCKET, OpenS3
-from tests.contract.test_s3_multipart import Journal
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import Answer, error
 from tests.support.s3 import PERSONALITIES, fake_s3
@@ -204,24 +202,6 @@ class Hashed(Bytes):
     lie = b""
 
 
-class Told(Bytes):
-    """A source that was told the MD5 of its content, and may be cut off after the first piece."""
-
-    def __init__(self, content: bytes, told: bytes, *, breaks: bool = False) -> None:
-        super().__init__(content)
-        self._told = md5(told).digest()
-        self._breaks = breaks
-
-    def in_order(self) -> InOrder:
-        return InOrder(self._told, self._pieces())
-
-    def _pieces(self) -> Generator[memoryview, None, None]:
-        for at in range(0, self.size, 60):
-            yield memoryview(self.read_at(at, 60))
-            if self._breaks:
-                raise StoreUnavailable("The source is silent.")
-
-
 @pytest.mark.parametrize("etags", ["md5", "random"])
 def test_part_is_compared_here_where_the_server_names_its_md5(open_s3: OpenS3, etags: str) -> None:
     limits = Limits(single_put=64, smallest_part=100)
@@ -235,33 +215,6 @@ def test_part_is_compared_here_where_the_server_names_its_md5(open_s3: OpenS3, e
             hashed = ["content-md5" in {name.lower() for name in sent} for sent in puts]
             learns = etags == "random" and name == "first"
             assert hashed == ([False, True] if learns else [etags == "random"])
-
-
-def test_content_of_known_md5_goes_as_one_part(open_s3: OpenS3) -> None:
-    limits = Limits(single_put=64, smallest_part=64)
-    facts = replace(LOOKING, part_digests=Digests.MD5)
-    with fake_s3(replace(UNCONDITIONAL, smallest_part=1), BUCKET) as (server, fake):
-        store = open_s3(server, facts=facts, limits=limits)
-        for told, parts in ((b"x" * 200, 1), (b"another", 1 + 4)):
-            requests_of(fake)
-            store.write("object", Told(b"x" * 200, told), expect=None, operation="op")
-            assert requests_of(fake)["PUT"] == parts
-            with store.read("object") as reader:
-                assert b"".join(reader) == b"x" * 200
-        assert not store.unfinished_uploads(most=9, sized=0)
-
-
-def test_content_cut_off_in_one_part_goes_in_several(open_s3: OpenS3) -> None:
-    limits, content = Limits(single_put=64, smallest_part=64), b"x" * 200
-    facts, journal = replace(LOOKING, part_digests=Digests.MD5), Journal()
-    with fake_s3(replace(UNCONDITIONAL, smallest_part=1), BUCKET) as (server, _):
-        store = open_s3(server, facts=facts, limits=limits)
-        write = partial(store.write, "object", expect=None, operation="op", journal=journal)
-        with pytest.raises(StoreUnavailable, match="silent"):
-            write(Told(content, content, breaks=True))
-        assert journal.upload is not None
-        assert str(write(Told(content, content)).version).endswith("-4")
-        assert not store.unfinished_uploads(most=9, sized=0)
 
 
 def test_part_hashed_by_its_source_is_not_hashed_again(open_s3: OpenS3) -> None:

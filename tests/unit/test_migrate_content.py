@@ -116,32 +116,6 @@ def test_multipart_upload_is_identified_by_hash_of_part_hashes(store: Breaking) 
     assert not stream.is_version(hashlib.md5(body).hexdigest())
 
 
-def test_content_sent_in_order_is_read_once_and_hashed(store: Breaking) -> None:
-    body = BODY * 4
-    found = put(store, body)
-    stream = streamed(store, found._replace(md5=hashlib.md5(body).digest()))
-    store.breaks = 1
-    content = stream.in_order()
-    assert content is not None
-    assert content.md5 == hashlib.md5(body).digest()
-    assert b"".join(bytes(piece) for piece in content.pieces) == body
-    stream.verify()
-    assert stream.digest == hashlib.sha256(body).digest()
-    assert stream.is_version(content.md5.hex())
-
-
-def test_md5_refused_by_the_target_is_checked_again(store: Breaking) -> None:
-    found = put(store)
-    stream = streamed(store, found._replace(md5=bytes(16)))
-    content = stream.in_order()
-    assert content is not None
-    assert len(list(content.pieces)) == 1
-    stream.read_at(0, len(BODY))
-    stream.verify()  # Read again as a whole, it is the same: the MD5 is not one.
-    assert stream.digest == hashlib.sha256(BODY).digest()
-    assert not stream.is_version(bytes(16).hex())
-
-
 def test_migrated_content_must_match_the_sources_checksum(store: Breaking) -> None:
     found = put(store)._replace(digest=bytes(32))
     stream = Stream(store, found, no_limit(), no_limit(), hash_parts=False)

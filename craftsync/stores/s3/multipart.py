@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from hashlib import md5
 from itertools import islice
 from typing import NamedTuple
@@ -17,14 +17,14 @@ from typing import NamedTuple
 from craftsync.errors import StoreError, StoreUnavailable
 from craftsync.hashing import is_md5
 from craftsync.net.hosts import Host
-from craftsync.net.http import Buffer, Streamed
+from craftsync.net.http import Buffer
 from craftsync.net.pace import Attempt, Pace
 from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED
 from craftsync.stores.s3.errors import BodyDamaged, ChecksumWanted, Conflict, UploadGone
-from craftsync.stores.s3.objects import Condition, Digests, Original, begun_ns_of, content_md5
+from craftsync.stores.s3.objects import Condition, Digests, Original, begun_ns_of
 from craftsync.stores.s3.requests import Calls
-from craftsync.stores.sources import InOrder, PartPool, briefly, gathered
+from craftsync.stores.sources import PartPool, briefly, gathered
 
 MIB = 1024 * 1024
 SMALLEST_PART = 8 * MIB
@@ -32,8 +32,6 @@ MOST_PARTS = 9_000
 """S3 allows 10,000 (AWS S3 user guide, "Multipart upload limits")."""
 
 PARTS_AT_ONCE = 8
-ONE_PART = 200 * MIB
-"""Bytes up to which content of known MD5 is sent as one part: so much is sent again when that fails."""
 COPIED_PART = 256 * MIB
 """Large enough to be worth a request, small enough for several of one object at once."""
 
@@ -117,17 +115,11 @@ class Uploads:
         none of its bytes have moved.
         """
         notes = journal or _NoJournal()
-        content = self._in_order(source) if notes.resume() is None else None
-        resumed = self._resumed(key, notes, source.size)
-        upload = resumed or self._begun(
-            key, source.size, metadata, notes, whole=content is not None
-        )
+        resumed = self._resumed(key, notes)
+        upload = resumed or self._begun(key, source.size, metadata, notes)
         attempt = Attempt(pace_of(source))
         try:
-            if content is not None and not self._sent_as_one_part(key, upload, content, attempt):
-                content, upload = None, self._begun(key, source.size, metadata, notes)
-            if content is None:
-                self._send_parts(key, upload, source, notes, attempt)
+            self._send_parts(key, upload, source, notes, attempt)
             source.verify()
             completed = self._completed(key, upload, condition(), notes)
             # A resumed one bears the notes of the attempt that began it.
@@ -153,7 +145,7 @@ class Uploads:
         """
         notes = journal or _NoJournal()
         headers, own = metadata
-        upload = self._resumed(target, notes, source.size)
+        upload = self._resumed(target, notes)
         if upload is None:
             step = max(COPIED_PART, part_size(source.size))
             upload = Upload(self._calls.begin_upload(target, own, headers), step, {})
@@ -203,28 +195,19 @@ class Uploads:
         size: int,
         metadata: tuple[Mapping[str, str], Mapping[str, str]],
         journal: UploadJournal | _NoJournal,
-        *,
-        whole: bool = False,
     ) -> Upload:
         headers, own = metadata
         upload_id = self._calls.begin_upload(key, own, headers)
-        upload = Upload(upload_id, size if whole else part_size(size, self._smallest_part), {})
+        upload = Upload(upload_id, part_size(size, self._smallest_part), {})
         journal.begin(upload.id, upload.part_size)
         return upload
 
-    def _resumed(self, key: str, journal: UploadJournal | _NoJournal, whole: int) -> Upload | None:
-        """Return the upload the journal knows, with the parts that both it and the server have.
-
-        One that was begun as one part is given up: some servers take no other
-        content for a part of which they kept a piece.
-        """
+    def _resumed(self, key: str, journal: UploadJournal | _NoJournal) -> Upload | None:
+        """Return the upload the journal knows, with the parts that both it and the server have."""
         remembered = journal.resume()
         if remembered is None:
             return None
         upload_id, size, parts = remembered
-        if size == whole and not parts:
-            self._calls.abort_upload(key, upload_id)
-            return None
         try:
             arrived = self._calls.list_parts(key, upload_id)
         except UploadGone:
@@ -235,36 +218,6 @@ class Uploads:
             if arrived.get(number, ("", 0))[0] == version
         }
         return Upload(upload_id, size, agreed)
-
-    def _in_order(self, source: Source) -> InOrder | None:
-        """Return content of known MD5 to be sent as one part; `None` if it is to go in several.
-
-        The server compares it with that MD5, so that none is computed here.
-        """
-        in_order: Callable[[], InOrder | None] | None = getattr(source, "in_order", None)
-        is_compared = self._calls.part_digests is Digests.MD5
-        several = part_size(source.size, self._smallest_part) < source.size
-        if in_order is None or not is_compared or not several or source.size > ONE_PART:
-            return None
-        return in_order()
-
-    def _sent_as_one_part(self, key: str, upload: Upload, content: InOrder, pace: Pace) -> bool:
-        """Send content as the only part; give the upload up and return False if the server refuses its MD5."""
-        body = Streamed(upload.part_size, content.pieces)
-        try:
-            with closing(content.pieces):
-                if self._names_md5s:
-                    version = self._compared_part(key, upload.id, 1, body, pace, content.md5)
-                else:
-                    headers = {BODY_SHA256: UNSIGNED, **content_md5(content.md5)}
-                    with Attempt(pace) as attempt:
-                        version = self._calls.put_part(key, upload.id, 1, body, headers, attempt)
-        except (BodyDamaged, ChecksumWanted) as error:
-            self._names_others = True
-            self._give_up(key, upload, error)
-            return False
-        upload.parts[1] = version or content.md5.hex()
-        return True
 
     @property
     def _names_md5s(self) -> bool:
@@ -281,7 +234,7 @@ class Uploads:
         key: str,
         upload: str,
         number: int,
-        body: Buffer | Streamed,
+        body: Buffer,
         pace: Pace,
         hashed: bytes,
     ) -> str:

@@ -21,7 +21,7 @@ from craftsync.errors import (
     StoreError,
 )
 from craftsync.hashing import update_in_place
-from craftsync.net.http import Buffer, Response, Streamed
+from craftsync.net.http import Buffer, Response
 from craftsync.net.pace import UNPACED, Attempt, Pace
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED, Query, encoded_path
 from craftsync.stores.s3.errors import (
@@ -307,7 +307,7 @@ class Calls:
         key: str,
         upload: str,
         number: int,
-        body: Buffer | Streamed,
+        body: Buffer,
         headers: Mapping[str, str],
         attempt: Attempt | None = None,
     ) -> str:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from craftsync.clock import Clock
 from craftsync.errors import UsageError
 from craftsync.net.hosts import Host, NotConnected, tls_context
-from craftsync.net.http import Buffer, Response, Streamed
+from craftsync.net.http import Buffer, Response
 from craftsync.net.pace import Attempt
 from craftsync.stores.s3.credentials import (
     BODY_SHA256,
@@ -81,7 +81,7 @@ class Wire:
         *,
         query: Query = (),
         headers: Mapping[str, str] = _NO_HEADERS,
-        body: Buffer | Streamed = b"",
+        body: Buffer = b"",
         digest: bytes = b"",
         attempt: Attempt | None = None,
     ) -> Answer:
@@ -89,7 +89,7 @@ class Wire:
 
         `digest` is the SHA-256 of the body, if that is known; a header may say
         another, or that there is none (`credentials.UNSIGNED`). `attempt` is what
-        the bytes of the body keep to. A streamed body needs both.
+        the bytes of the body keep to.
         """
         response = self.open(method, key, query, headers, body, digest, attempt)
         try:
@@ -121,7 +121,7 @@ class Wire:
         key: str,
         query: Query,
         headers: Mapping[str, str],
-        body: Buffer | Streamed = b"",
+        body: Buffer = b"",
         digest: bytes = b"",
         attempt: Attempt | None = None,
     ) -> Response:
@@ -131,7 +131,7 @@ class Wire:
         `unreachable` tells what to make of it.
         """
         path, parameters = encoded_path(f"{self._url.path}/{key}"), encoded_query(query)
-        hashed = headers.get(BODY_SHA256) or digest.hex() or _sha256_of(body)
+        hashed = headers.get(BODY_SHA256) or digest.hex() or sha256(body).hexdigest()
         named = {"host": self._url.netloc, **self._session.headers, **headers}
         request = Request(method, path, parameters, named, hashed)
         response = self._sent(request, body, attempt)
@@ -142,7 +142,7 @@ class Wire:
                 self.host.take_back(response)
         return response
 
-    def _sent(self, request: Request, body: Buffer | Streamed, attempt: Attempt | None) -> Response:
+    def _sent(self, request: Request, body: Buffer, attempt: Attempt | None) -> Response:
         now = _moment(self._clock.now_ns() // 10**9)
         signed = sign(request, self._session.keys(), self._session.region, now)
         target = f"{request.path}?{request.query}" if request.query else request.path
@@ -150,14 +150,14 @@ class Wire:
             # Proxies may change this one, so it is not signed.
             sent = {**signed, "accept-encoding": "identity"}
             if attempt is None:
-                return self.host.request(request.method, target, sent, _whole(body), IDLE_SECONDS)
-            if isinstance(body, Streamed) or len(body) > attempt.piece:
+                return self.host.request(request.method, target, sent, bytes(body), IDLE_SECONDS)
+            if len(body) > attempt.piece:
                 sent["content-length"] = str(len(body))
-                pieces = attempt.pieces(body if isinstance(body, Streamed) else [body])
+                pieces = attempt.pieces([body])
                 return self.host.request(request.method, target, sent, pieces, IDLE_SECONDS)
             # Head and body leave with one system call.
             attempt.take(len(body))
-            response = self.host.request(request.method, target, sent, _whole(body), IDLE_SECONDS)
+            response = self.host.request(request.method, target, sent, bytes(body), IDLE_SECONDS)
             attempt.count(len(body))
             return response
         except OSError as error:
@@ -176,11 +176,3 @@ class Wire:
         answer = answer_of(response.status, text, retry_after=headers.get("retry-after"))
         region = answer.region or headers.get("x-amz-bucket-region")
         raise refused(answer._replace(region=region), self._location, key)
-
-
-def _sha256_of(body: Buffer | Streamed) -> str:
-    return sha256(_whole(body) if isinstance(body, Streamed) else body).hexdigest()
-
-
-def _whole(body: Buffer | Streamed) -> bytes:
-    return b"".join(body) if isinstance(body, Streamed) else bytes(body)
