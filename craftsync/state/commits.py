@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
+from craftsync.errors import StateError
+
 
 class PendingCommit:
     """The commit of one transaction, made by the first who needs it: a worker, or the next user of the connection.
@@ -19,7 +21,7 @@ class PendingCommit:
         self._connection = connection
         self._lock = threading.Lock()
         self._is_due = True
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     def make(self) -> None:
         """Commit, unless that is done; raises what it raised, also in another thread: the transaction is rolled back."""
@@ -36,11 +38,21 @@ class PendingCommit:
             try:
                 self._connection.commit()
             except BaseException as error:
-                self._error = error
-                if self._connection.in_transaction:
-                    self._connection.rollback()
-                if not isinstance(error, Exception):
-                    raise
+                was_open = self._roll_back()
+                if isinstance(error, Exception):
+                    self._error = error
+                    return
+                # A signal concerns the thread that it came to, and may have come after the commit.
+                if was_open:
+                    self._error = StateError("What was done last is not recorded: a signal came.")
+                raise
+
+    def _roll_back(self) -> bool:
+        """Roll back, unless the transaction has ended; return whether it had not."""
+        if not self._connection.in_transaction:
+            return False
+        self._connection.rollback()
+        return True
 
 
 class SecondConnection:

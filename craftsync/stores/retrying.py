@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Protocol, TypeVar, runtime_checkable
 
 from craftsync.clock import Clock
@@ -158,29 +158,28 @@ class RetryingStore:
         if properties is not None:
             write = partial(write, properties=properties)
         return self._made_once(
-            lambda: write(
+            path,
+            trash_stamp,
+            lambda stamp: write(
                 path,
                 source,
                 expect=expect,
                 operation=operation,
-                trash_stamp=trash_stamp,
+                trash_stamp=stamp,
                 journal=journal,
             ),
             lambda: self._object_we_wrote(
                 path, source.size, source.digest, source.mtime_ns, operation
             ),
-            partial(self._remove_trash_copy, path, trash_stamp),
         )
 
     def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
-        def attempt() -> bool:
-            self.store.delete(path, expect=expect, trash_stamp=trash_stamp)
+        def attempt(stamp: str | None) -> bool:
+            self.store.delete(path, expect=expect, trash_stamp=stamp)
             return True
 
         self._made_once(
-            attempt,
-            lambda: True if self.stat(path) is None else None,
-            partial(self._remove_trash_copy, path, trash_stamp),
+            path, trash_stamp, attempt, lambda: True if self.stat(path) is None else None
         )
 
     def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
@@ -202,22 +201,24 @@ class RetryingStore:
     ) -> RemoteObject:
         copy = self.store.copy
         return self._made_once(
-            lambda: copy(
-                source, target, expect=expect, operation=operation, trash_stamp=trash_stamp
+            target,
+            trash_stamp,
+            lambda stamp: copy(
+                source, target, expect=expect, operation=operation, trash_stamp=stamp
             ),
             lambda: self._object_we_wrote(
                 target, source.size, source.digest, source.mtime_ns, operation
             ),
-            partial(self._remove_trash_copy, target, trash_stamp),
         )
 
     def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
         return self._made_once(
-            lambda: self.store.move(source, target, operation=operation),
+            target,
+            None,
+            lambda _: self.store.move(source, target, operation=operation),
             lambda: self._object_we_wrote(
                 target, source.size, source.digest, source.mtime_ns, operation
             ),
-            lambda _: None,
         )
 
     def copy_from(
@@ -233,17 +234,18 @@ class RetryingStore:
     ) -> RemoteObject:
         path = source.path if target is None else target
         return self._made_once(
-            lambda: self.store.copy_from(
+            path,
+            trash_stamp,
+            lambda stamp: self.store.copy_from(
                 origin,
                 source,
                 expect=expect,
-                trash_stamp=trash_stamp,
+                trash_stamp=stamp,
                 journal=journal,
                 storage_class=storage_class,
                 target=target,
             ),
             lambda: self._find_copy(source, path),
-            partial(self._remove_trash_copy, path, trash_stamp),
         )
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
@@ -296,15 +298,16 @@ class RetryingStore:
 
     def _made_once(
         self,
-        attempt: Callable[[], T],
+        path: str,
+        trash_stamp: str | None,
+        attempt: Callable[[str | None], T],
         find_result: Callable[[], T | None],
-        roll_back: Callable[[bool], None],
     ) -> T:
-        """Retry a change that must be made only once, and return its result.
+        """Retry a change of `path` that must be made only once, and return its result.
 
-        After an ambiguous failure `find_result` returns the result if the change
-        was made, else `None`. When all attempts failed `roll_back` is called with
-        whether the change may have been made nevertheless.
+        `attempt` is called with the trash stamp to keep under what is replaced or
+        deleted. After an ambiguous failure `find_result` returns the result if the
+        change was made, else `None`.
         """
         began, backoff = self._clock.monotonic(), None
         in_doubt = False
@@ -312,7 +315,7 @@ class RetryingStore:
             while True:
                 try:
                     with self.health.attempt(short=False):
-                        return attempt()
+                        return attempt(self._free_stamp(path, trash_stamp, in_doubt=in_doubt))
                 except StoreUnavailable as error:
                     in_doubt = in_doubt or error.ambiguous
                     if error.ambiguous and (result := find_result()) is not None:
@@ -326,8 +329,19 @@ class RetryingStore:
                     raise
         except CraftsyncError:
             with suppress(CraftsyncError):
-                roll_back(in_doubt)
+                self._remove_trash_copy(path, trash_stamp, in_doubt)
             raise
+
+    def _free_stamp(self, path: str, trash_stamp: str | None, *, in_doubt: bool) -> str | None:
+        """Return the trash stamp for the next attempt at a change.
+
+        After an ambiguous failure the object may be the change itself already.
+        Kept under the same stamp, it would replace the version kept before it.
+        """
+        if trash_stamp is None or not in_doubt or self.features.keeps_versions:
+            return trash_stamp
+        stamps = chain([trash_stamp], (f"{trash_stamp}-{number}" for number in count(2)))
+        return next(stamp for stamp in stamps if self.store.stat(in_trash(stamp, path)) is None)
 
     def _remove_trash_copy(self, path: str, trash_stamp: str | None, in_doubt: bool) -> None:
         """Remove a trash copy if its original is certainly still in place.

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from craftsync.core.model import ABSENT
+from craftsync.core.model import ABSENT, RemoteObject
+from craftsync.core.paths import in_trash
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreDenied, StoreUnavailable
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.retrying import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, RetryingStore
@@ -19,6 +20,7 @@ from tests.support.world import Bytes
 
 LOST = StoreUnavailable("the answer was lost", ambiguous=True)
 REFUSED = StoreUnavailable("the request did not arrive", ambiguous=False)
+STAMP = "20260101T000000000000Z"
 
 
 class Failing:
@@ -89,6 +91,39 @@ def test_object_of_equal_size_is_not_the_lost_write() -> None:
     written = patient(store).write("a", Bytes(b"new"), expect=memory.stat("a"), operation="mine")
     assert written.operation == "mine"
     assert store.calls == ["write", "stat", "write"]
+
+
+class Bare(MemoryStore):
+    """A store that tells neither digest, time of the file nor operation id."""
+
+    def stat(self, path: str) -> RemoteObject | None:
+        found = super().stat(path)
+        return found and found._replace(digest=None, mtime_ns=None, operation=None)
+
+
+def test_a_repeated_write_leaves_the_version_kept_before_its_answer_was_lost() -> None:
+    bare = Bare()
+    bare.write("a", Bytes(b"old"), expect=None, operation="theirs")
+    store = patient(Failing(bare, write=[LOST, LOST]))
+    store.write("a", Bytes(b"new one"), expect=None, operation="mine", trash_stamp=STAMP)
+    with bare.read(in_trash(STAMP, "a")) as kept:
+        assert b"".join(kept) == b"old"
+
+
+def test_a_repeated_delete_leaves_the_version_kept_before_its_answer_was_lost() -> None:
+    memory = MemoryStore()
+    memory.write("a", Bytes(b"old"), expect=None, operation="theirs")
+
+    class Meanwhile(FakeClock):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            if memory.stat("a") is None:
+                memory.write("a", Bytes(b"another's"), expect=None, operation="theirs")
+
+    failing = Failing(memory, delete=[LOST], stat=[REFUSED])
+    patient(failing, Meanwhile()).delete("a", expect=None, trash_stamp=STAMP)
+    with memory.read(in_trash(STAMP, "a")) as kept:
+        assert b"".join(kept) == b"old"
 
 
 def test_equal_content_under_another_operation_is_the_lost_write() -> None:

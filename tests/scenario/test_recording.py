@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,30 @@ def test_what_is_written_during_a_commit_is_not_part_of_it(
     with pytest.raises(StateError, match="the disk failed"):
         use_the_connection_during_a_commit(database, monkeypatch, fails=True)
     assert (database.get("a"), database.get("b")) == (None, "used")
+    database.close()
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_a_signal_during_a_commit_ends_only_the_thread_it_came_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    database = Database.open(tmp_path / "state.db")
+    at_once = type(database.connection).commit
+
+    def interrupted(connection: Any) -> None:
+        if is_committed:
+            at_once(connection)
+        raise KeyboardInterrupt
+
+    database.connection.execute("BEGIN IMMEDIATE")
+    database.put("a", "recorded")
+    pending = PendingCommit(database.connection)
+    monkeypatch.setattr(type(database.connection), "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pending.end()
+    with nullcontext() if is_committed else pytest.raises(StateError, match="not recorded"):
+        pending.make()
+    assert database.get("a") == ("recorded" if is_committed else None)
     database.close()
 
 
