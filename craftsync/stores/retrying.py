@@ -340,8 +340,14 @@ class RetryingStore:
         """
         if trash_stamp is None or not in_doubt or self.features.keeps_versions:
             return trash_stamp
+        current = self.store.stat(path)
         stamps = chain([trash_stamp], (f"{trash_stamp}-{number}" for number in count(2)))
-        return next(stamp for stamp in stamps if self.store.stat(in_trash(stamp, path)) is None)
+
+        def is_free(stamp: str) -> bool:
+            kept = self.store.stat(in_trash(stamp, path))
+            return kept is None or (current is not None and _is_copy(kept, current))
+
+        return next(filter(is_free, stamps))
 
     def _remove_trash_copy(self, path: str, trash_stamp: str | None, in_doubt: bool) -> None:
         """Remove a trash copy if its original is certainly still in place.

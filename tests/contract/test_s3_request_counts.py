@@ -207,7 +207,7 @@ def test_part_is_compared_here_where_the_server_names_its_md5(open_s3: OpenS3, e
     limits = Limits(single_put=64, smallest_part=100)
     facts = replace(LOOKING, part_digests=Digests.MD5)
     with fake_s3(replace(UNCONDITIONAL, smallest_part=1, etags=etags), BUCKET) as (server, fake):
-        store = open_s3(server, facts=facts, limits=limits)
+        store = RetryingStore(open_s3(server, facts=facts, limits=limits), clock=FakeClock())
         for name in ("first", "second"):
             fake.requests.clear()
             store.write(name, Bytes(b"x" * 100), expect=ABSENT, operation="op")

@@ -80,6 +80,10 @@ class BodyDamaged(StoreUnavailable):
     """What arrived there is not what the request's digest says."""
 
 
+class PartDamaged(BodyDamaged):
+    """A part arrived otherwise than it was sent, and the server has it: some take no other for it."""
+
+
 class ChecksumWanted(StoreError):
     """A bucket with object lock takes no body without an MD5."""
 

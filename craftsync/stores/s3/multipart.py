@@ -21,7 +21,7 @@ from craftsync.net.http import Buffer
 from craftsync.net.pace import Attempt, Pace
 from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED
-from craftsync.stores.s3.errors import BodyDamaged, ChecksumWanted, Conflict, UploadGone
+from craftsync.stores.s3.errors import ChecksumWanted, Conflict, PartDamaged, UploadGone
 from craftsync.stores.s3.objects import Condition, Digests, Original, begun_ns_of
 from craftsync.stores.s3.requests import Calls
 from craftsync.stores.sources import PartPool, briefly, gathered
@@ -238,12 +238,12 @@ class Uploads:
         pace: Pace,
         hashed: bytes,
     ) -> str:
-        """Send a part and return its version; raises `BodyDamaged` if that is not its MD5."""
+        """Send a part and return its version; raises `PartDamaged` if that is not its MD5."""
         with Attempt(pace) as attempt:
             headers = {BODY_SHA256: UNSIGNED}
             version = self._calls.put_part(key, upload, number, body, headers, attempt)
             if version != hashed.hex():
-                raise BodyDamaged(f"The store names another MD5 of part {number} of {key}.")
+                raise PartDamaged(f"The store names another MD5 of part {number} of {key}.")
         return version
 
     def _sent_part(
@@ -260,7 +260,10 @@ class Uploads:
             hashed = hashed or md5(body, usedforsecurity=False).digest()
             try:
                 return self._compared_part(key, upload, number, body, pace, hashed)
-            except (BodyDamaged, ChecksumWanted):
+            except PartDamaged:
+                self._names_others = True
+                raise
+            except ChecksumWanted:
                 self._names_others = True
         return self._calls.upload_part(key, upload, number, body, pace, hashed)
 
@@ -346,8 +349,8 @@ def _md5_of(source: Source, offset: int, length: int) -> bytes | None:
 
 
 def _can_go_on(error: BaseException) -> bool:
-    """Return whether the same upload may still succeed later: not after a conflict, not after a refusal."""
-    if isinstance(error, Conflict | UploadGone):
+    """Return whether the same upload may still succeed later: not after a conflict, a refusal or a damaged part."""
+    if isinstance(error, Conflict | UploadGone | PartDamaged):
         return False
     return isinstance(error, StoreUnavailable) or not isinstance(error, Exception)
 
