@@ -148,7 +148,7 @@ MUTATIONS = (
     Mutation(
         "an upload goes on after a completion that met another write",
         50,
-        "    if isinstance(error, Conflict | UploadGone):\n        return False\n",
+        "    if isinstance(error, Conflict | UploadGone | PartDamaged):\n        return False\n",
         "",
         ("test_completion_that_lost_a_race_restarts_the_upload",),
     ),
