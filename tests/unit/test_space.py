@@ -10,16 +10,18 @@ import pytest
 
 from craftsync.core.retention import Reserve
 from craftsync.errors import NoSpace
+from craftsync.local import linux
 from craftsync.local.folder import Folder
 
 MB, GB = 1000**2, 1000**3
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Folder]:
-    """A folder on whose disk about one gigabyte may be used."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+    """A folder on whose disk one gigabyte may be used; what else is written there does not count."""
+    disk = os.statvfs(tmp_path)
+    monkeypatch.setattr(linux, "fstatvfs", lambda _: disk)
     with Folder.open(tmp_path) as opened:
-        disk = os.statvfs(tmp_path)
         opened.reserve = Reserve(share=0.0, size=disk.f_bavail * disk.f_frsize - GB)
         yield opened
 
@@ -61,8 +63,10 @@ def test_written_bytes_are_not_reserved_twice(folder: Folder) -> None:
 def test_resumed_download_reserves_only_missing_bytes(folder: Folder) -> None:
     with folder.temporary("part") as partial:
         partial.write_at(0, bytes(50 * MB))
-    with folder.temporary("part", size=975 * MB):
+    with folder.temporary("part", size=1025 * MB):
         pass
+    with pytest.raises(NoSpace):
+        folder.temporary(size=1025 * MB)
 
 
 def test_forked_child_starts_without_parent_space_reservations(folder: Folder) -> None:
