@@ -87,26 +87,24 @@ def rclone_store(work: Path, delay: float) -> Iterator[Store]:
         yield _Rclone(folder, near, address)
 
 
-@contextmanager
-def lean_store(work: Path, delay: float) -> Iterator[Store]:
+def lean_store(work: Path, delay: float) -> AbstractContextManager[Store]:
     """Run a server that costs little, which delays its answers by itself."""
-    log = work / "server.log"
-    with (
-        served_folder() as folder,
-        lean_server.lean_server(folder, log, delay=delay, tls=False) as near,
-    ):
-        yield _Lean(folder, near, near)
+    return _lean_store(work, delay, tls=False)
+
+
+def tls_store(work: Path, delay: float) -> AbstractContextManager[Store]:
+    """Run the same over TLS, with a certificate of its own."""
+    return _lean_store(work, delay, tls=True)
 
 
 @contextmanager
-def tls_store(work: Path, delay: float) -> Iterator[Store]:
-    """Run the same over TLS, with a certificate of its own."""
+def _lean_store(work: Path, delay: float, *, tls: bool) -> Iterator[Store]:
     log = work / "server.log"
     with (
         served_folder() as folder,
-        lean_server.lean_server(folder, log, delay=delay, tls=True) as near,
+        lean_server.lean_server(folder, log, delay=delay, tls=tls) as near,
     ):
-        yield _Lean(folder, near, near, folder / "certificate")
+        yield _Lean(folder, near, near, folder / "certificate" if tls else None)
 
 
 @contextmanager

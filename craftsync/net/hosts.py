@@ -223,7 +223,7 @@ class Host:
 
     @property
     def is_private(self) -> bool:
-        """Whether nobody on the way can change what is sent: over TLS, and within this machine."""
+        """Whether nobody on the way can change what is sent: it goes over TLS, or stays within this machine."""
         if self._address.scheme == "https":
             return True
         try:

@@ -1,6 +1,6 @@
 """Deletes versions from the trash: when their retention ends, and when a person says so.
 
-This and `trash.TrashOfStore.purge` are the only code that destroys data on purpose. So it spares what a person or an
+This is the only code that destroys data on purpose. So it spares what a person or an
 unfinished run may still need. What ends by itself is found in this client's own
 records only, and nothing ends while the clock is doubtful."""
 

@@ -229,23 +229,6 @@ class Uploads:
         compares = calls.part_digests is Digests.MD5 and calls.md5_etags
         return compares and self._host.is_private and not self._names_others
 
-    def _compared_part(
-        self,
-        key: str,
-        upload: str,
-        number: int,
-        body: Buffer,
-        pace: Pace,
-        hashed: bytes,
-    ) -> str:
-        """Send a part and return its version; raises `PartDamaged` if that is not its MD5."""
-        with Attempt(pace) as attempt:
-            headers = {BODY_SHA256: UNSIGNED}
-            version = self._calls.put_part(key, upload, number, body, headers, attempt)
-            if version != hashed.hex():
-                raise PartDamaged(f"The store names another MD5 of part {number} of {key}.")
-        return version
-
     def _sent_part(
         self,
         key: str,
@@ -255,16 +238,20 @@ class Uploads:
         pace: Pace,
         hashed: bytes | None,
     ) -> str:
-        """Send a part and return its version; `hashed` is its MD5, where that is known."""
+        """Send a part and return its version; `hashed` is its MD5, where that is known.
+
+        Raises `PartDamaged` where the server names another MD5 than that of the part.
+        """
         if self._names_md5s:
             hashed = hashed or md5(body, usedforsecurity=False).digest()
-            try:
-                return self._compared_part(key, upload, number, body, pace, hashed)
-            except PartDamaged:
+            with suppress(ChecksumWanted), Attempt(pace) as attempt:
+                headers = {BODY_SHA256: UNSIGNED}
+                version = self._calls.put_part(key, upload, number, body, headers, attempt)
+                if version == hashed.hex():
+                    return version
                 self._names_others = True
-                raise
-            except ChecksumWanted:
-                self._names_others = True
+                raise PartDamaged(f"The store names another MD5 of part {number} of {key}.")
+            self._names_others = True
         return self._calls.upload_part(key, upload, number, body, pace, hashed)
 
     def _send_parts(
