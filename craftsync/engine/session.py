@@ -20,7 +20,7 @@ from craftsync.engine.content import Fetcher
 from craftsync.engine.intake import Changes
 from craftsync.engine.planner import Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report, ignore_events
-from craftsync.engine.review.retention import Purging, import_outside_records
+from craftsync.engine.review.retention import ClockWatch, Purging, import_outside_records
 from craftsync.engine.run import FolderRun, MakePool, remember, report_recovery, run_until_settled
 from craftsync.engine.settle import Contents
 from craftsync.engine.sides import FolderSide, StoreSide, do_nothing
@@ -119,6 +119,7 @@ class Session:
         identity.confirm_root(self.root, self.state, create=not self.read_only)
         if not self.read_only:
             self.root.sweep_temporaries(self.state.transfers.temporaries())
+            ClockWatch(self.state, self.clock).begin()
 
     def __enter__(self) -> Session:
         return self

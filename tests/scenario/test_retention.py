@@ -231,6 +231,40 @@ def test_clock_jump_forward_does_not_age_versions(aging: World, clock: FakeClock
     assert in_trash(aging) == set()
 
 
+def test_clock_jump_is_noticed_before_the_trash_is_bounded(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    world = World(tmp_path, MemoryStore(), clock=clock)
+    world.write("mine", "old")
+    world.run()
+    world.write("mine", "newer")
+    world.run()
+    clock.jump(31 * DAY)
+    world.run()
+    world.retention = Retention(keep=30 * DAY * 10**9)
+    world.run()
+    assert in_trash(world) == {"mine"}
+    clock.advance(29 * DAY)
+    world.run()
+    assert in_trash(world) == {"mine"}
+    clock.advance(2 * DAY)
+    world.run()
+    assert in_trash(world) == set()
+
+
+def test_clock_jump_before_the_first_complete_run_is_noticed(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    world = World(tmp_path, MemoryStore(), clock=clock)
+    world.retention = Retention(keep=30 * DAY * 10**9)
+    for content in ("old", "newer"):
+        world.write("mine", content)
+        world.run(paths=["mine"])
+    clock.jump(31 * DAY)
+    world.run()
+    assert (reason(world), in_trash(world)) == ("the clock has jumped", {"mine"})
+
+
 def test_after_the_machine_was_suspended_retention_continues_at_once(
     aging: World, clock: FakeClock
 ) -> None:

@@ -114,10 +114,13 @@ class Purging:
     at_most: int = _AT_MOST
 
     def run(self) -> int:
-        """Delete what is due and return how many versions; failed deletions are retried by the next run."""
+        """Delete what is due and return how many versions; failed deletions are retried by the next run.
+
+        The clock is watched without a bound, too: one that is set later counts from true times.
+        """
+        reason = ClockWatch(self.state, self.clock).doubt()
         if not self.retention.is_bounded:
             return 0
-        reason = ClockWatch(self.state, self.clock).doubt()
         gone = 0
         if reason is None:
             self._prune_history()
@@ -271,6 +274,11 @@ class ClockWatch:
     state: PairState
     clock: Clock
 
+    def begin(self) -> None:
+        """Store the current times where none are known yet: before the first version is kept."""
+        if self._before() is None:
+            self._remember(self._now(), 0)
+
     def doubt(self) -> str | None:
         """Return why the wall clock is doubtful now, or `None`; stores the current times.
 
@@ -278,7 +286,7 @@ class ClockWatch:
         agreed for an hour.
         """
         before, newest = self._before(), self.state.kept.newest_ns() or 0
-        now = _Seen(self.clock.now_ns(), self.clock.boottime(), boot_id())
+        now = self._now()
         known = before.known_ns if before else 0
         is_behind = now.wall_ns < newest and newest > known
         if before is not None and not before.agrees(now):
@@ -293,6 +301,9 @@ class ClockWatch:
             return "the clock has jumped" if not is_behind else "the clock is behind"
         self._remember(now, newest)
         return None
+
+    def _now(self) -> _Seen:
+        return _Seen(self.clock.now_ns(), self.clock.boottime(), boot_id())
 
     def _postpone(self, before: _Seen, now: _Seen) -> None:
         """Do not let versions from before a jump forward age by it: either time may have been wrong."""
