@@ -7,7 +7,7 @@ these by hashing and decides again with the result; it changes neither side."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -205,7 +205,7 @@ class Settler:
     fetcher: Fetcher
     clock: Clock
     dry_run: bool = False
-    leaving: Collection[str] = ()
+    leaving: Container[str] = ()
     """Paths that a dry run must take for gone where they stand in the way of others."""
 
     def settle(self, action: Action, intents: Sequence[Intent]) -> Settled:

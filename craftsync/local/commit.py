@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
@@ -34,8 +34,6 @@ UNKEPT = "replaced"
 
 _BUSY = frozenset({errno.ENOENT, errno.EBUSY, errno.ETXTBSY})
 """Errors that may be gone at the next attempt."""
-
-_NOT_EMPTY = "%s is a folder with files in it."
 
 _ATTEMPTS = 8
 """Attempts when another process removes a new folder, still empty, before the file is in it."""
@@ -57,7 +55,7 @@ def place(
     _retry_if_folder_removed(tree, partial(_create, tree, temporary, path))
 
 
-def check_place(tree: Tree, path: str, leaving: Collection[str]) -> None:
+def check_place(tree: Tree, path: str, leaving: Container[str]) -> None:
     """Raise `PathObstructed` where `place` would once the files at `leaving` are gone; changes nothing."""
     try:
         status = tree.status(path)
@@ -68,7 +66,8 @@ def check_place(tree: Tree, path: str, leaving: Collection[str]) -> None:
             raise _in_the_way(error) from error
         return
     if stat.S_ISDIR(status.st_mode):
-        _check_emptied(tree, path, path, leaving)
+        with tree.parent(path) as place_of:
+            _empty_folders(place_of, path, leaving=leaving)
 
 
 def displace(tree: Tree, path: str, *, expect: LocalFile, trash_stamp: str | None) -> None:
@@ -193,37 +192,37 @@ def _move_to_free(move_to: _MoveTo, target: _Place, path: str) -> None:
     except FileExistsError as error:
         if not stat.S_ISDIR(_status(target).st_mode):
             raise PathBusy(f"{path} has appeared since the scan.") from error
-        _remove_empty_folders(*target, path)
+        _empty_folders(target, path, remove=True)
         move_to(*target)
 
 
-def _remove_empty_folders(parent: int, name: str, path: str) -> None:
-    """Remove a folder that holds only empty folders; raises `PathObstructed` for anything else in it."""
+def _empty_folders(
+    place_of: _Place,
+    path: str,
+    *,
+    remove: bool = False,
+    leaving: Container[str] = (),
+    inside: str = "",
+) -> None:
+    """Raise `PathObstructed` if the folder at `path` holds anything but folders and the files at `leaving`.
+
+    With `remove`, each folder is removed, the innermost first. `inside` is where it has got to, below `path`.
+    """
+    parent, name = place_of
     listing = linux.open(name, LISTING, dir_fd=parent)
     try:
         with linux.scandir(listing) as entries:
             for entry in list(entries):
-                if not entry.is_dir(follow_symlinks=False):
-                    raise PathObstructed(_NOT_EMPTY % path)
-                _remove_empty_folders(listing, entry.name, path)
-    finally:
-        linux.close(listing)
-    linux.rmdir(name, dir_fd=parent)
-
-
-def _check_emptied(tree: Tree, folder: str, path: str, leaving: Collection[str]) -> None:
-    """Raise `PathObstructed` if a folder holds anything but folders and the files at `leaving`."""
-    listing = tree.listing(folder)
-    try:
-        with linux.scandir(listing) as entries:
-            for entry in list(entries):
-                inner = f"{folder}/{entry.name}"
+                inner = f"{inside}/{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
-                    _check_emptied(tree, inner, path, leaving)
-                elif inner not in leaving:
-                    raise PathObstructed(_NOT_EMPTY % path)
+                    folder = (listing, entry.name)
+                    _empty_folders(folder, path, remove=remove, leaving=leaving, inside=inner)
+                elif path + inner not in leaving:
+                    raise PathObstructed(f"{path} is a folder with files in it.")
     finally:
         linux.close(listing)
+    if remove:
+        linux.rmdir(name, dir_fd=parent)
 
 
 def _replace(

@@ -13,7 +13,7 @@ import fcntl
 import os
 import stat
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, cached_property
 from pathlib import Path
@@ -244,7 +244,7 @@ class Folder:
         ctime_ns = time_within(after.st_ctime_ns)
         return LocalFile(path, before.st_size, mtime_ns, ctime_ns, inode_of(after))
 
-    def check_place(self, path: str, leaving: Collection[str] = ()) -> None:
+    def check_place(self, path: str, leaving: Container[str] = ()) -> None:
         """Raise `PathObstructed` where `place` would once the files at the paths `leaving` are gone."""
         _check(path)
         with path_errors(path):

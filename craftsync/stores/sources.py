@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from hashlib import md5, sha256
@@ -39,7 +39,7 @@ OnBytes = Callable[[int], object]
 """Is called, from any thread, with each number of bytes that has moved; a negative one takes back."""
 
 
-def check_room(store: Store, path: str, leaving: Collection[str] = ()) -> None:
+def check_room(store: Store, path: str, leaving: Container[str] = ()) -> None:
     """Raise `PathObstructed` if a store made of folders has no room for a path, or will not once those `leaving` are gone."""
     if not store.features.folders:
         return

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 import pytest
 
-from craftsync.core.model import RemoteObject
+from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject
 from craftsync.daemon.changes import StoreDifferences, changed_in_folder, changed_in_store
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import Options, ignore_events
@@ -107,3 +107,32 @@ def test_too_many_changed_paths_are_not_collected_in_memory(session: Session) ->
     found, peak = peak_of(lambda: changed_in_folder(session, rules, ["f"], 1_000))
     assert found is None
     assert peak < MIB
+
+
+def test_many_renamed_files_are_planned_and_looked_up_in_the_database(session: Session) -> None:
+    state = session.state
+
+    def renamed(number: int) -> Iterator[Action]:
+        """Yield the delete and the upload of which a renamed file consists."""
+        file = LocalFile(f"g/{number:06}", 1, number, 3, number)
+        yield Action(Kind.DELETE_REMOTE, named(number), "deleted")
+        yield Action(Kind.UPLOAD, file.path, "new", file)
+
+    with state.transaction():
+        state.baseline.put(
+            BaselineRow(named(number), 1, number, 3, number, False, None, 1, VERSION, False)
+            for number in range(FILES)
+        )
+        state.plan.begin(by_operation=True)
+        state.plan.add(step for number in range(FILES) for step in renamed(number))
+
+    def paired() -> Container[str]:
+        with state.transaction():
+            state.moves.pair(by_version=False)
+        return state.plan.leaving()
+
+    leaving, peak = peak_of(paired)
+    assert state.plan.count(Kind.MOVE_REMOTE) == FILES
+    assert isinstance(leaving, Container)
+    assert [path in leaving for path in (named(0), named(FILES - 1), "g/000000")] == [1, 1, 0]
+    assert peak < MIB // 4

@@ -193,10 +193,9 @@ MUTATIONS = (
     Mutation(
         "files in a folder that is in the way are removed with it",
         30,
-        "                if not entry.is_dir(follow_symlinks=False):\n"
-        "                    raise PathObstructed(_NOT_EMPTY % path)\n",
-        "                if not entry.is_dir(follow_symlinks=False):\n"
-        "                    linux.unlink(entry.name, dir_fd=listing)\n                    continue\n",
+        "                elif path + inner not in leaving:\n",
+        "                elif remove:\n                    linux.unlink(entry.name, dir_fd=listing)\n"
+        "                elif path + inner not in leaving:\n",
         ("test_only_empty_folders_are_replaced_by_a_file",),
     ),
     Mutation(
