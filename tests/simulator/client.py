@@ -34,6 +34,10 @@ class Client:
         self.template = template
         self.config = Change(number, keep)
         self.has_run = False
+        self.knows_store = False
+        """It came to the end of a run by which the store had its identity file."""
+        self.has_tried_store = False
+        """It came to the end of a run that writes, so it has found out what the store can do."""
         self.has_pushed = False
         """It has recorded uploads without waiting for the disk, as runs do that delete nothing."""
         self.life: Life | None = None
@@ -57,6 +61,10 @@ class Client:
         """Return the options of a run."""
         policy = Policy(Mode(mode), delete, conflict=OnConflict(self.config.conflict))
         return Options(policy, transfers=4, exclude=self.config.exclude, **more)
+
+    def forget(self) -> None:
+        """Hear that its state is as it was before, or gone."""
+        self.has_run = self.knows_store = self.has_tried_store = False
 
     def end_life(self) -> None:
         """Stop its daemon, if it has one."""

@@ -102,11 +102,12 @@ def _tried_first(world: World, client: Client, *, beside: bool) -> Report:
     # Of a file and a folder that are both new, chance decides which comes first.
     new = world.judge.shown["store"].keys() - world.judge.shown[client.name].keys()
     is_certain = not any(are_at_odds(one, other) for one in new for other in new)
+    unforeseen = set() if client.has_tried_store else _beside_folders(world, client)
     session, ends = world.opened(client, read_only=True)
     with ends:
         dry = session.run("sync", replace(options, dry_run=True), lambda one: note(said, one))
         with world.judging():
-            said.unsure |= _same_by_contents_alone(world, client, session)
+            said.unsure |= _same_by_contents_alone(world, client, session) | unforeseen
     if world.all_there_is(client) != before:
         raise Wrong("a dry run changed something")
     if beside:
@@ -134,6 +135,15 @@ def _same_by_contents_alone(world: World, client: Client, session: Session) -> s
     if store.features.folders or store.features.md5_versions:
         return set()
     return {path for path in same if (found := store.stat(path)) and found.digest is None}
+
+
+def _beside_folders(world: World, client: Client) -> set[str]:
+    """Return the paths that share a name with a folder: some servers list nothing below such an object.
+
+    Only a run that writes finds out whether a server does.
+    """
+    paths = world.judge.shown["store"].keys() | world.judge.shown[client.name].keys()
+    return {one for one in paths for other in paths if are_at_odds(one, other)}
 
 
 class _Heard:

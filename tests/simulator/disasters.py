@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.simulator.client import Client
     from tests.simulator.world import World
 
-_STORE_ID = ".craftsync/store-id"
+STORE_ID = ".craftsync/store-id"
 _BROKEN_SIDE = 3
 
 
@@ -29,28 +29,25 @@ def happens(world: World, what: str, client: Client) -> None:
         shutil.rmtree(saved, ignore_errors=True)
         shutil.copytree(state, saved)
     elif what == "state rolled back" and saved.exists():
-        world.forgets, client.has_run = True, False
+        world.forgets = True
+        client.forget()
         shutil.rmtree(state)
         shutil.copytree(saved, state)
     elif what == "state lost":
-        world.forgets, client.has_run = True, False
+        world.forgets = True
+        client.forget()
         shutil.rmtree(state)
         state.mkdir()
         shutil.copyfile(client.template, state / "state.db")
-    elif what == "store saved" and _STORE_ID in world.store.contents():
+    elif what == "store saved" and STORE_ID in world.store.contents():
         world.backup = world.store.saved()
     elif what == "store restored" and world.backup is not None:
         _restore(world)
     elif what.startswith("folder"):
         _strange_folder(world, client, lost="without" in what)
-    elif what == "store without identity" and client.has_run and _has_identity(world):
+    elif what == "store without identity" and client.knows_store:
         with _without(world):
             _must_refuse(world, client)
-
-
-def _has_identity(world: World) -> bool:
-    """Tell whether the store was given one: a pull does not."""
-    return any(name.endswith(_STORE_ID) for name in world.store.saved())
 
 
 def cut_power(world: World, client: Client) -> None:
@@ -108,7 +105,7 @@ def _strange_folder(world: World, client: Client, *, lost: bool) -> None:
 @contextmanager
 def _without(world: World) -> Iterator[None]:
     objects: dict[str, Any] = world.store.saved()
-    identity = {name: one for name, one in objects.items() if name.endswith(_STORE_ID)}
+    identity = {name: one for name, one in objects.items() if name.endswith(STORE_ID)}
     world.store.restore({name: objects[name] for name in objects.keys() - identity.keys()})
     yield
     world.store.restore(world.store.saved() | identity)

@@ -69,20 +69,22 @@ def _drop_rules(world: World) -> None:
             world.kernel.owner = client.name
             client.end_life()
             client.config = config
-    for path in IGNORE:
-        for side in ("store", *(client.name for client in world.clients)):
-            if path in world.judge.shown[side]:
-                _remove_everywhere(world, path)
-                break
+    for path in sorted(_shown_anywhere(world)):
+        if path.rpartition("/")[2] == IGNORE[0]:  # Folders move, and their rules with them.
+            _remove_everywhere(world, path)
 
 
 def _put_in_order(world: World) -> None:
     """Have people remove each file that is where another side has a folder: craftsync has told them to."""
-    sides = ("store", *(client.name for client in world.clients))
-    paths = {path for side in sides for path in world.judge.shown[side]}
+    paths = _shown_anywhere(world)
     for path in sorted(paths):
         if any(other.startswith(f"{path}/") for other in paths):
             _remove_everywhere(world, path)
+
+
+def _shown_anywhere(world: World) -> set[str]:
+    sides = ("store", *(client.name for client in world.clients))
+    return {path for side in sides for path in world.judge.shown[side]}
 
 
 def _remove_everywhere(world: World, path: str) -> None:

@@ -35,6 +35,7 @@ from tests.simulator.steps import (
     Act,
     Change,
     Crash,
+    Disaster,
     Fail,
     Run,
     Step,
@@ -223,6 +224,24 @@ def test_a_new_store_has_its_identity_in_a_second_try(place: Path) -> None:
     play(History(1, 1, "s3 lagging", steps), place)
 
 
+def test_a_run_that_the_store_broke_off_knows_no_identity(place: Path) -> None:
+    """A daemon's first run ends before it has recorded the store's identity: a store without one is new to it."""
+    steps = (
+        Run(0, (Fail(first=3, count=7, after=True),), daemon=True),
+        Disaster("store without identity", 0),
+    )
+    play(History(1, 1, "folder", steps), place)
+
+
+def test_rules_end_wherever_their_file_has_moved(place: Path) -> None:
+    steps = (
+        Act("write", STORE, "d/.craftsyncignore", 5),
+        Act("write", STORE, "e/d/z", 6),
+        Act("move all", STORE, "d", target="e"),
+    )
+    play(History(1, 1, "s3 no-part-copy", steps), place)
+
+
 def test_a_push_of_a_deleted_object_may_end_in_a_conflict(place: Path) -> None:
     steps = (
         Act("write", STORE, "a", 1),
@@ -401,6 +420,17 @@ def test_dry_run_foresees_a_file_where_a_folder_is_needed(place: Path, personali
         empty = (Run(0), Act("remove", 0, "e/f/z"), Act("write", side, "e", 7))
         for steps in (both_new, below, above, edited, empty):
             play(History(1, 1, personality, (*steps, *ends)), place)
+
+
+def test_dry_run_does_not_know_a_server_that_only_a_pull_has_met(place: Path) -> None:
+    """A pull writes nothing, so it does not find out that a server lists nothing below an object."""
+    steps = (
+        Run(0, mode="pull", delete=True),
+        Act("write", 0, "d", 1),
+        Act("write", STORE, "d/y", 2),
+        Run(0, what="dry run"),
+    )
+    play(History(1, 1, "s3 hides-below", steps), place)
 
 
 def test_what_contents_alone_tell_is_not_foreseen(place: Path) -> None:

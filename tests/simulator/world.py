@@ -22,7 +22,7 @@ from tests.simulator.client import Client, is_shown
 from tests.simulator.commands import carried_out
 from tests.simulator.daemon import Life
 from tests.simulator.determinism import seeded
-from tests.simulator.disasters import cut_power, happens
+from tests.simulator.disasters import STORE_ID, cut_power, happens
 from tests.simulator.disk import Disk, Kernel
 from tests.simulator.judge import Judge, Wrong, original
 from tests.simulator.objects import named
@@ -330,8 +330,17 @@ class World:
             if (original(finding.path) or finding.path) not in self.windows.open:
                 raise Wrong(finding.words)
         if report is not None and is_run:
-            client.has_pushed = client.has_pushed and plan.mode != "two-way" and not plan.delete
-            client.has_run = True
+            self._note_knowledge(client, plan)
+
+    def _note_knowledge(self, client: Client, plan: Run) -> None:
+        """Note what a client knows once a run ended; a pull writes nothing into a store, and so tries nothing out."""
+        client.has_pushed = client.has_pushed and plan.mode != "two-way" and not plan.delete
+        if client.life is not None and not client.life.looked_at_everything:
+            return
+        client.has_run = True
+        has_identity = any(name.endswith(STORE_ID) for name in self.store.saved())
+        client.knows_store = client.knows_store or has_identity
+        client.has_tried_store = client.has_tried_store or plan.mode != "pull"
 
     def _begin(self, plan: Run) -> None:
         self._plan = {}
@@ -485,7 +494,7 @@ class World:
             return False
         if self.now.what in OBJECTS:
             assert self._running is not None
-            learned = self._running.has_run and self.store.checks_conditions
+            learned = self._running.has_tried_store and self.store.checks_conditions
             unseen = self.now.what == "put" or not learned or self._copies_over(act.path, what)
             return act.path in named(self.now) and unseen
         return not self.store.checks_conditions and not self._is_noticed(act, what)
