@@ -45,6 +45,8 @@ class Client:
         """The last one it wrote."""
         self.is_settled = False
         """Its last run came to its end, and nothing was in its way."""
+        self.forgotten: set[str] = set()
+        """Paths whose last synced state is lost: no run has brought them in sync since."""
 
     @property
     def keep(self) -> float | None:

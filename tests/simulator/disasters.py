@@ -29,16 +29,14 @@ def happens(world: World, what: str, client: Client) -> None:
         shutil.rmtree(saved, ignore_errors=True)
         shutil.copytree(state, saved)
     elif what == "state rolled back" and saved.exists():
-        world.forgets = True
-        client.forget()
         shutil.rmtree(state)
         shutil.copytree(saved, state)
+        _forgets(world, client)
     elif what == "state lost":
-        world.forgets = True
-        client.forget()
         shutil.rmtree(state)
         state.mkdir()
         shutil.copyfile(client.template, state / "state.db")
+        _forgets(world, client)
     elif what == "store saved" and STORE_ID in world.store.contents():
         world.backup = world.store.saved()
     elif what == "store restored" and world.backup is not None:
@@ -48,6 +46,20 @@ def happens(world: World, what: str, client: Client) -> None:
     elif what == "store without identity" and client.knows_store:
         with _without(world):
             _must_refuse(world, client)
+
+
+def _forgets(world: World, client: Client) -> None:
+    """Take note of the paths of which the state now names neither what the folder nor what the store holds."""
+    world.forgets = True
+    client.forget()
+    here, there = world.judge.shown[client.name], world.judge.shown["store"]
+    with closing(sqlite3.connect(world.state_of(client) / "state.db")) as state:
+        known = dict(state.execute("SELECT path, digest FROM baseline"))
+    client.forgotten |= {
+        path
+        for path in here.keys() | there.keys()
+        if known.get(path) not in {sha256(side.get(path, b"")).digest() for side in (here, there)}
+    }
 
 
 def cut_power(world: World, client: Client) -> None:

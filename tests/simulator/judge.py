@@ -10,7 +10,7 @@ that is documented as not kept.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 
@@ -91,14 +91,17 @@ class Judge:
         side: str,
         now: dict[str, bytes],
         *,
+        by: str = "",
         ordered: bool = False,
         chooses: bool = False,
+        forgotten: Collection[str] = (),
         settles: bool = False,
     ) -> None:
         """Hear what a side shows after an effect of craftsync; somebody may have `ordered` it, whatever was there.
 
-        Or that it `chooses` one of two versions of which neither's author had seen the other.
-        Who `settles` a conflict makes a version of what he chose.
+        Or that it `chooses` one of two versions of which neither's author had seen the other, or whose
+        last synced state is `forgotten`: then any two are in conflict.
+        Who `settles` a conflict makes a version of what he chose. `by` is the client whose run it is.
         """
         changed = self.changed(side, now)
         for path in changed:
@@ -106,8 +109,8 @@ class Judge:
             if content is not None and content not in self.written:
                 raise Wrong(f"torn: {side} shows {content!r} at {path}")
             gave_way = self._gave_way[side, path]
-            if ordered or (chooses and self._is_a_conflict(side, path, content)):
-                self._order(side, path, content, anew=settles)
+            if ordered or (chooses and self._is_a_conflict(side, path, content, path in forgotten)):
+                self._order((side, by, "store"), path, content, anew=settles)
                 continue
             if None not in (content, before) and gave_way.get(content) == before:
                 # Somebody wrote it just before it was replaced: it is put back at once.
@@ -157,6 +160,11 @@ class Judge:
         self._overruled.clear()
         self._known = {name for shown in self.shown.values() for name in shown}
 
+    def in_sync(self, side: str) -> set[str]:
+        """Return the paths at which a side and the store show the same."""
+        here, there = self.shown[side], self.shown["store"]
+        return {path for path in here.keys() | there.keys() if here.get(path) == there.get(path)}
+
     def heads(self) -> dict[str, list[bytes | None]]:
         """Return for each path what nobody has replaced knowingly; `None` is a delete."""
         left = set(range(len(self._versions))) - self._lost
@@ -171,12 +179,16 @@ class Judge:
         """Tell whether a content stood at a path twice, so that whoever went on from one went on from both."""
         return len(self._all(path, content)) > 1
 
-    def _order(self, side: str, path: str, content: bytes | None, *, anew: bool) -> None:
-        """Let a version follow the one that it replaces, as if its author had seen that.
+    def _order(
+        self, sides: tuple[str, ...], path: str, content: bytes | None, *, anew: bool
+    ) -> None:
+        """Let a version follow the one that it replaces on the first side, as if its author had seen that.
 
-        One that somebody else has replaced or deleted is made anew where it is brought back. One that this
-        run itself replaced is put back because somebody wrote meanwhile: that replaces nothing knowingly.
+        One that somebody else has replaced or deleted is made anew where it is brought back, and on the other
+        side of the run that shows it: no other client knows of it yet. One that this run itself replaced is
+        put back because somebody wrote meanwhile: that replaces nothing knowingly.
         """
+        side = sides[0]
         replaced, overruled = self._at.get((side, path)), self._overruled[side, path]
         is_put_back = content in overruled
         if (before := self.shown[side].get(path)) is not None:
@@ -190,18 +202,20 @@ class Judge:
         ):
             seen = {version} if is_put_back else {replaced, version}
             version = self._new(path, content, *(seen - {None}))
-            for other, shown in self.shown.items():
-                if content is not None and shown.get(path) == content:
+            for other in self.shown.keys() & set(sides):
+                if content is not None and self.shown[other].get(path) == content:
                     self._at[other, path] = version
         elif replaced is not None:
             self._seen[version] |= {replaced} - {version}
         self._at[side, path] = version
 
-    def _is_a_conflict(self, side: str, path: str, content: bytes | None) -> bool:
+    def _is_a_conflict(
+        self, side: str, path: str, content: bytes | None, is_forgotten: bool
+    ) -> bool:
         replaced = self._at.get((side, path))
         if replaced is None or content is None or self.shown[side].get(path) is None:
             return False
-        return self._are_apart(replaced, self._latest(path, content))
+        return is_forgotten or self._are_apart(replaced, self._latest(path, content))
 
     def _see_again(self, side: str, path: str, replaced: bytes, by: bytes | None) -> None:
         """Whoever went on from a content went on from it wherever it was put back, and from what that replaced."""

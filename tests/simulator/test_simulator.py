@@ -371,6 +371,29 @@ def test_scrub_leaves_what_changed_since_the_last_run_alone(place: Path) -> None
             play(History(1, 1, personality, (*steps, Run(0, what=what))), place)
 
 
+def test_scrub_leaves_what_another_client_repaired_alone(place: Path) -> None:
+    steps = (
+        Act("write", STORE, "b", 3),
+        Run(0),
+        Run(1),
+        Run(1, what="repair store"),
+        Run(0, what="repair folder"),
+    )
+    play(History(1, 2, "s3 no-etags", steps), place)
+
+
+def test_choice_after_a_lost_state_replaces_the_last_edit(place: Path) -> None:
+    steps = (
+        Act("write", STORE, "a", 4),
+        Change(0, conflict="remote"),
+        Run(0),
+        Act("write", 0, "a", 12),
+        Disaster("state lost", 0),
+        Run(0),
+    )
+    play(History(1, 1, "s3 plain", steps), place)
+
+
 @pytest.mark.parametrize("personality", ["s3 ignores-conditions", "s3 no-etags", "s3 no-copy"])
 def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path, personality: str) -> None:
     """Also where another object of its size had that name."""
@@ -625,6 +648,27 @@ def test_judge_knows_an_edit_beside_an_edit_put_back() -> None:
     for shown in ({"a": b"3"}, {"a": b"3", **copy}, {"a": b"2", **copy}):
         judge.craftsync("folder", shown, ordered=True)
     assert found(judge) == ""
+
+
+def test_judge_knows_that_a_restore_is_one_clients_own() -> None:
+    judge = Judge()
+    judge.person("client 0", "a", b"1")
+    judge.craftsync("store", {"a": b"1"}, by="client 0")
+    judge.craftsync("store", {}, by="client 1", ordered=True)
+    judge.craftsync("client 2", {"a": b"1"}, by="client 2", ordered=True)
+    judge.craftsync("client 0", {}, by="client 0")
+    assert found(judge) == ""
+    assert judge.heads()["a"] == [None, b"1"]
+
+
+def test_judge_takes_any_two_versions_for_a_conflict_without_a_state() -> None:
+    for forgotten, is_wrong in (("", True), ("a", False)):
+        judge = Judge()
+        judge.person("folder", "a", b"1")
+        judge.craftsync("store", {"a": b"1"})
+        judge.person("folder", "a", b"2")
+        judge.craftsync("folder", {"a": b"1"}, chooses=True, forgotten=forgotten)
+        assert (judge.heads()["a"] == [b"2"]) is is_wrong
 
 
 def test_the_judge_allows_no_torn_content() -> None:

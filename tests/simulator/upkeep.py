@@ -80,6 +80,8 @@ def _is_sound(world: World, client: Client, session: Session, row: BaselineRow) 
     if content is None or row.digest != sha256(content).digest() or row.racy:
         return False
     remote = session.store.stat(row.path)
+    if remote is not None and remote.version is None and remote.modified_ns != row.modified_ns:
+        return False  # Another client wrote or repaired it: without an ETag only its time says so.
     return (
         client.files().get(row.path) == content
         and session.root.stat(row.path) == LocalFile(*row[:5])

@@ -324,6 +324,7 @@ class World:
             # No other command puts right what an earlier run left.
             self.windows.run_ended(client.name, recorded=not failed)
             client.is_settled = not failed and not self._fails
+            client.forgotten -= set() if failed else self.judge.in_sync(client.name)
         if self.forgets:
             self.judge.forget()
         for finding in self.judge.findings():
@@ -569,8 +570,10 @@ class World:
             self.judge.craftsync(
                 side,
                 now,
+                by=by,
                 ordered=source is not None or self.ordered,
                 chooses=self.conflict != "both",
+                forgotten=client.forgotten,
                 settles=self.now.what.startswith("keep"),
             )
 
