@@ -311,12 +311,13 @@ class Session:
         on_event: OnEvent,
         *,
         approved: bool = False,
+        as_new: bool = False,
     ) -> None:
         started = self.clock.monotonic()
         self.state.history.begin()
         self._confirm_store(options)
         with self.state.transaction():
-            self.state.plan.begin(by_operation=self.store.features.metadata)
+            self.state.plan.begin(by_operation=self.store.features.metadata, as_new=as_new)
             self.state.plan.add(actions)
             self._refuse_repeated()
             self.state.plan.arrange()
@@ -349,7 +350,9 @@ class Session:
             self._confirm_store(options)
         sides = (self.root, self.store, self.state)
         with resolving(approval, *sides, report, on_event, stamp(self.clock)) as actions:
-            self._carry_out(report, actions, options, on_event, approved=approval.approved)
+            # A rejected path counts as new, so it is copied to the side that lacks it.
+            told = {"approved": approval.approved, "as_new": not approval.approved}
+            self._carry_out(report, actions, options, on_event, **told)
         return report
 
     def why(self, path: str, options: Options) -> Explanation:

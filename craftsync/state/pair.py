@@ -145,19 +145,6 @@ class Baseline:
     def put(self, rows: Iterable[BaselineRow]) -> None:
         self._db.executemany(self._put, rows)
 
-    def set_aside(self, paths: Iterable[str]) -> None:
-        """Remove these rows until `bring_back`, or for good if the process ends before."""
-        self._db.execute("CREATE TEMP TABLE aside AS SELECT * FROM baseline WHERE 0")
-        self._db.executemany(
-            "INSERT INTO aside SELECT * FROM baseline WHERE path = ?", ((path,) for path in paths)
-        )
-        self._db.execute("DELETE FROM baseline WHERE path IN (SELECT path FROM aside)")
-
-    def bring_back(self) -> None:
-        """Restore the rows that were set aside, except paths that have a new row."""
-        self._db.execute("INSERT OR IGNORE INTO baseline SELECT * FROM aside")
-        self._db.execute("DROP TABLE aside")
-
     def forget(self, paths: Iterable[str]) -> None:
         self._db.executemany("DELETE FROM baseline WHERE path = ?", ((path,) for path in paths))
 

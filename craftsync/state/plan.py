@@ -67,22 +67,25 @@ class Plan:
         self._run = ""
         self._last = 0
         self._by_operation = False
+        self._as_new = False
 
     def operation(self, step: int) -> str:
         """Return the operation id of a step."""
         return f"{self._run}.{step}"
 
-    def begin(self, *, by_operation: bool, again: Iterable[str] | None = None) -> None:
+    def begin(
+        self, *, by_operation: bool, again: Iterable[str] | None = None, as_new: bool = False
+    ) -> None:
         """Clear the plan. `by_operation` is whether the store keeps operation ids, which identify writes of the last run.
 
-        With `again`, only the steps of these paths and unfinished steps are
+        With `as_new`, steps have no baseline row, as those of new paths. With `again`, only the steps of these paths and unfinished steps are
         removed: steps of this run that failed elsewhere stay (`undone`).
         """
         if again is not None:
             self._db.execute("DELETE FROM plan WHERE stage <> ?", (_UNDONE,))
             self._db.executemany("DELETE FROM plan WHERE path = ?", ((path,) for path in again))
             return
-        self._by_operation = by_operation
+        self._by_operation, self._as_new = by_operation, as_new
         previous = self._db.execute("SELECT value FROM meta WHERE key = 'run'").fetchone()
         self._intents.take_over(previous[0] if previous else "", by_operation=by_operation)
         self._cut_off.begin()
@@ -225,7 +228,7 @@ class Plan:
                 f" p.{self._identity}, p.remote_size, p.modified_ns, p.version,"
                 f" b.size, b.mtime_ns, b.ctime_ns, b.{self._identity}, b.racy, b.digest, b.modified_ns,"
                 f" b.version, b.uploaded{self._proof} FROM plan p"
-                f" LEFT JOIN baseline b ON b.path = coalesce(p.source, p.path)"
+                f" LEFT JOIN baseline b ON {not self._as_new:d} AND b.path = coalesce(p.source, p.path)"
                 f" WHERE p.stage = ? AND p.path {behind} ? AND {which}"
                 f" ORDER BY p.path {order} LIMIT {_PAGE}",
                 (stage, last),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
+DIED = 9
 NAMES = [f"f/{number:03}" for number in range(100)]
 
 
@@ -47,6 +49,16 @@ def judge(world: World, *, approved: bool, paths: tuple[str, ...] | None = None)
     world.events.clear()
     with world.open() as session:
         return session.resolve_held(Approval(approved, paths), Options(), world.listen)
+
+
+def reject_and_die(world: World) -> None:
+    """Reject everything in a child that is killed before it restores anything."""
+    child = os.fork()
+    if child == 0:
+        with world.open() as session:
+            session.resolve_held(Approval(approved=False), Options(), lambda _: os._exit(DIED))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == DIED
 
 
 def deleted(world: World) -> list[str]:
@@ -155,6 +167,20 @@ def test_reject_reports_and_leaves_paths_that_exist_again(world: World) -> None:
     whole = {name: name for name in NAMES}
     assert world.here() == whole | {NAMES[0]: "new in the folder", NAMES[1]: "new in the store"}
     world.assert_in_step()
+
+
+def test_killed_reject_makes_no_conflict_of_what_another_client_changed(world: World) -> None:
+    for name in NAMES[:60]:
+        world.take(name)
+    assert world.run().held == 60
+    reject_and_die(world)
+    for name in NAMES[:2]:
+        world.put(name, "edited by another client")
+    assert world.run().conflicts == 0
+    assert held(world) == NAMES[2:60]
+    assert judge(world, approved=False).exit_code == 0
+    edited = dict.fromkeys(NAMES[:2], "edited by another client")
+    assert world.here() == world.there() == {name: name for name in NAMES} | edited
 
 
 def test_reject_never_restores_approved_deletes(world: World) -> None:

@@ -13,7 +13,7 @@ trash what the same event deleted before the guard held the rest.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
@@ -78,23 +78,6 @@ class Approval(NamedTuple):
 
 
 @contextmanager
-def _without_baseline(state: PairState, held: Iterable[HeldDelete]) -> Iterator[None]:
-    """Remove the baseline rows of these paths during a `with` block.
-
-    A path without a row counts as new, so it is copied to the side that lacks it.
-    At the end the rows of paths that were not copied are restored; a crash before
-    that loses them, and the next run merges these paths without deleting.
-    """
-    with state.transaction():
-        state.baseline.set_aside(one.path for one in held)
-    try:
-        yield
-    finally:
-        with state.transaction():
-            state.baseline.bring_back()
-
-
-@contextmanager
 def resolving(
     approval: Approval,
     root: Folder,
@@ -107,13 +90,12 @@ def resolving(
     """Yield the steps that carry out a decision; at the end the events that it settles are forgotten."""
     paths, kinds = approval.paths, state.events.held()
     returning = Returning(root, store, report, on_event, trash_stamp)
-    with nullcontext() if approval.approved else _without_baseline(state, state.held.rows(paths)):
-        back: list[Action] = []
-        if approval.approved:
-            returning.settled = [one.path for one in state.events.deleted(paths)]
-        else:
-            back = returning.put_back(state.events.deleted(paths))
-        yield chain(map(approval.action, state.held.rows(paths)), back)
+    back: list[Action] = []
+    if approval.approved:
+        returning.settled = [one.path for one in state.events.deleted(paths)]
+    else:
+        back = returning.put_back(state.events.deleted(paths))
+    yield chain(map(approval.action, state.held.rows(paths)), back)
     with state.transaction():
         state.events.forget(returning.settled)
         state.events.keep_rejected(returning.failed)
