@@ -1,11 +1,11 @@
-"""How far a run has come: one line on a terminal (by rich), or a display of a notebook that updates in place."""
+"""How far a run has come: one line on a terminal (by rich), a display of a notebook that updates in place, or a line now and then."""
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock
 from typing import Protocol
 
 from craftsync.clock import SystemClock
@@ -23,7 +23,7 @@ class Display(Protocol):
         ...
 
 
-_one_at_a_time = Lock()
+_one_at_a_time = threading.Lock()
 """Two lines on one terminal would tear each other apart."""
 
 
@@ -221,3 +221,55 @@ class Bars:
 
 def _ignore(print_line: Callable[[str], None] | None) -> None:
     """Need no help to print above the bar."""
+
+
+def stats_line(event: ProgressEvent, seconds: float) -> str:
+    """Return how far a run has come in `seconds`, and how long the rest takes at that rate."""
+    if event.files_total is None:
+        return f"{event.stage}: {event.files_done} files so far"
+    moved, total = event.bytes_done, event.bytes_total or 0
+    parts = [
+        f"{event.stage}: {event.files_done} of {event.files_total} files",
+        f"{size_shown(moved)} of {size_shown(total)}",
+    ]
+    if moved and seconds > 0:
+        left = (total - moved) * seconds / moved
+        parts += [f"{size_shown(int(moved / seconds))}/s", f"{_duration(left)} left"]
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+class StatsLines:
+    """Prints how far a run has come, `every` seconds, also while nothing moves; `say` prints a line from any thread."""
+
+    def __init__(self, command: str, every: float, say: Callable[[str], object]) -> None:
+        self._command = command
+        self._say = say
+        self._every = every
+        self._event = ProgressEvent("starting")
+        self._clock = SystemClock()
+        self._moving_since = 0.0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._print, name="stats", daemon=True)
+        self._thread.start()
+
+    def show(self, event: ProgressEvent) -> None:
+        if event.files_total is None or self._event.files_total is None:
+            self._moving_since = self._clock.monotonic()
+        self._event = event
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _print(self) -> None:
+        while not self._is_over.wait(self._every):
+            line = stats_line(self._event, self._clock.monotonic() - self._moving_since)
+            self._say(f"{self._command}: {line}")

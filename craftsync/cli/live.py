@@ -1,23 +1,29 @@
-"""Live displays: `status --watch`, `watch` on a terminal, and `--stats` without a terminal."""
+"""Live displays: `status --watch`, and what `watch` shows on a terminal."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from craftsync.cli import log, terminal
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json, which
+from craftsync.cli.status_view import (
+    Facts,
+    checked_line,
+    headline_of,
+    is_in_sync,
+    moving_of,
+    panels,
+)
 from craftsync.clock import Clock, SystemClock
 from craftsync.config.pairs import Pair
 from craftsync.engine.report import Event, OnEvent, ProgressEvent
 from craftsync.progress import Bars
 from craftsync.wording import size_shown
-
-Facts = Mapping[str, Any]
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +46,6 @@ def follow(look: Callable[[], Sequence[Facts]], *, as_json: bool) -> int:
 def _in_place(look: Callable[[], Sequence[Facts]], sleep: Callable[[float], None]) -> None:
     from rich.live import Live
 
-    from craftsync.cli.status import panels
-
     with Live(panels(look()), auto_refresh=False, screen=False) as live:
         while True:
             live.update(panels(look()), refresh=True)
@@ -51,8 +55,6 @@ def _in_place(look: Callable[[], Sequence[Facts]], sleep: Callable[[float], None
 def _line_by_line(
     look: Callable[[], Sequence[Facts]], sleep: Callable[[float], None], *, as_json: bool
 ) -> None:
-    from craftsync.cli.status import checked_line
-
     before: dict[tuple[str, str], tuple[Any, ...]] = {}
     while True:
         for facts in look():
@@ -72,57 +74,6 @@ def _what_matters(facts: Facts) -> tuple[Any, ...]:
     """Return the fields whose change is worth a new line."""
     names = ("state", "reason", "pending", "conflicts", "held", "problems", "pid")
     return tuple(facts.get(name) for name in names)
-
-
-def stats_line(event: ProgressEvent, seconds: float) -> str:
-    """Return how far a run has come in `seconds`, and how long the rest takes at that rate."""
-    if event.files_total is None:
-        return f"{event.stage}: {event.files_done} files so far"
-    moved, total = event.bytes_done, event.bytes_total or 0
-    parts = [
-        f"{event.stage}: {event.files_done} of {event.files_total} files",
-        f"{size_shown(moved)} of {size_shown(total)}",
-    ]
-    if moved and seconds > 0:
-        left = (total - moved) * seconds / moved
-        parts += [f"{size_shown(int(moved / seconds))}/s", f"{_duration(left)} left"]
-    return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes:02}m"
-    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
-
-
-class StatsLines:
-    """Prints on stderr how far a run has come, `every` seconds, also while nothing moves."""
-
-    def __init__(self, command: str, every: float) -> None:
-        self._command = command
-        self._every = every
-        self._event = ProgressEvent("starting")
-        self._clock = SystemClock()
-        self._moving_since = 0.0
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._print, name="stats", daemon=True)
-        self._thread.start()
-
-    def show(self, event: ProgressEvent) -> None:
-        if event.files_total is None or self._event.files_total is None:
-            self._moving_since = self._clock.monotonic()
-        self._event = event
-
-    def stop(self) -> None:
-        self._is_over.set()
-        self._thread.join()
-
-    def _print(self) -> None:
-        while not self._is_over.wait(self._every):
-            line = stats_line(self._event, self._clock.monotonic() - self._moving_since)
-            say(f"{self._command}: {line}", to_stderr=True)
 
 
 class WatchView:
@@ -183,8 +134,6 @@ class WatchView:
 
     def _tell(self, facts: Facts) -> None:
         """Log that a folder is in sync, if it was not before, or this was unknown."""
-        from craftsync.cli.status import is_in_sync
-
         root = facts["root"]
         if not is_in_sync(facts):
             self._in_sync.discard(root)
@@ -206,8 +155,6 @@ class WatchView:
 
 def _figures(facts: Facts) -> str:
     """Return the status of a folder in one line, with what it has transferred since the daemon started."""
-    from craftsync.cli.status import headline_of, moving_of
-
     totals = facts["totals"]
     moved = (
         f"{totals['uploaded']} uploaded ({size_shown(totals['bytes_uploaded'])}), "

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from logging import Logger
 from threading import Lock
 from typing import Any, Protocol
@@ -34,7 +35,7 @@ from craftsync.engine.report import (
     ProgressEvent,
     Report,
 )
-from craftsync.progress import Bars, Display
+from craftsync.progress import Bars, Display, StatsLines
 from craftsync.wording import counted, left_out_words, size_shown
 
 _ACTION_FIELDS: Mapping[str, str] = {**COUNTERS, "copy": "copied"}
@@ -421,9 +422,7 @@ def _stats(command: str, flags: Mapping[str, Any]) -> Display | None:
     every = read(flags, "stats", parse_seconds)
     if every is None or flags["quiet"]:
         return None
-    from craftsync.cli.live import StatsLines
-
-    return StatsLines(command, every)
+    return StatsLines(command, every, partial(say, to_stderr=True))
 
 
 class LateBars:

@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
 
@@ -20,6 +20,7 @@ from craftsync.errors import CraftsyncError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+Suggest = Callable[[click.Context, click.Parameter, str], "list[CompletionItem[str]]"]
 F = TypeVar("F", bound=Callable[..., Any])
 Value = TypeVar("Value")
 Decorator = Callable[[F], F]
@@ -46,12 +47,14 @@ def parsed(parse: Callable[[object], Value]) -> Callable[..., Value | None]:
 class Word(click.types.StringParamType):
     """Any word; the name of its parameter says what completes it on TAB."""
 
+    suggest: ClassVar[Suggest | None] = None
+    """What completes it; `completion.answer` sets it."""
+
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
-        from craftsync.cli.completion import names
-
-        return names.suggest(ctx, param, incomplete)
+        suggest = type(self).suggest
+        return suggest(ctx, param, incomplete) if suggest else []
 
 
 class Number(click.FloatRange):

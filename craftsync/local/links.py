@@ -11,16 +11,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from craftsync.core.model import LocalFile, Skipped
 from craftsync.core.paths import folders_above, is_own
 from craftsync.local import linux
 from craftsync.local.files import kind_of, local_file
 from craftsync.local.tree import LinkInTheWay, Tree
-
-if TYPE_CHECKING:
-    from craftsync.local.ignore import IgnoreRules
 
 _MOST_HOPS = 40
 """Most links followed for one path, as in Linux."""
@@ -140,10 +137,16 @@ def _may_be_a_link(error: OSError) -> bool:
     return isinstance(error, LinkInTheWay) or error.errno in (errno.ELOOP, errno.ENOTDIR)
 
 
+class _Ignores(Protocol):
+    """Knows what takes no part, as `ignore.IgnoreRules` does."""
+
+    def ignored(self, path: str, *, is_folder: bool = False) -> bool: ...
+
+
 class Links:
     """Resolves links for a scan, to targets that are synced themselves."""
 
-    def __init__(self, tree: FollowingTree, rules: IgnoreRules | None) -> None:
+    def __init__(self, tree: FollowingTree, rules: _Ignores | None) -> None:
         self._tree = tree
         self._rules = rules
 

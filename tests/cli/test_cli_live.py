@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.cli.live import stats_line
 from craftsync.engine.report import ProgressEvent
+from craftsync.progress import stats_line
 from tests.support.cli import DEADLINE, Craftsync, until
 from tests.support.daemons import running
 from tests.support.terminal import on_a_terminal

@@ -109,7 +109,7 @@ def test_too_many_changed_paths_are_not_collected_in_memory(session: Session) ->
     assert peak < MIB
 
 
-def test_many_renamed_files_are_planned_and_looked_up_in_the_database(session: Session) -> None:
+def test_many_renamed_files_are_planned_within_bounded_memory(session: Session) -> None:
     state = session.state
 
     def renamed(number: int) -> Iterator[Action]:

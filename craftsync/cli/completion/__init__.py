@@ -20,7 +20,7 @@ import click
 from click.shell_completion import ShellComplete
 
 from craftsync.cli import params as common
-from craftsync.cli.completion.names import Item, on_disk
+from craftsync.cli.completion.names import Item, on_disk, suggest
 from craftsync.cli.output import say
 from craftsync.cli.terminal import put_lines, told
 from craftsync.errors import CraftsyncError, UsageError
@@ -110,6 +110,7 @@ def answer(cli: click.Command, shell: str) -> int:
     A complete word ends with a space in bash, and with a tab and its help in
     the others; what may go on, such as a folder, ends with neither.
     """
+    common.Word.suggest = staticmethod(suggest)
     with suppress(Exception):
         typed = Bash.of(os.environ) if shell == "bash" else Plain(sys.argv[1:])
         asked = ShellComplete(cli, {}, "craftsync", VARIABLE)

@@ -25,8 +25,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from hashlib import md5, sha256
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.retrying import RetryBudget
@@ -35,10 +36,8 @@ from craftsync.stores.s3.errors import BodyDamaged, Unconfirmed, broken, stored_
 from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.listing import BrokenPage, ascending, parse
 from craftsync.stores.s3.objects import CREATE, Condition, Digests, Form, content_md5, notes
+from craftsync.stores.s3.requests import Calls
 from craftsync.stores.sources import tidied, workers
-
-if TYPE_CHECKING:
-    from craftsync.stores.s3.store import S3Store
 
 T = TypeVar("T")
 
@@ -46,6 +45,18 @@ Try = Callable[[Condition], object]
 """Sends one request on a condition."""
 CleanUp = Callable[[], object]
 """Removes what probing has put into the bucket."""
+
+
+class Bucket(Protocol):
+    """What a probe needs of a store: its requests, and where it is."""
+
+    calls: Calls
+    clock: Clock
+    location: str
+    """For messages."""
+    root: str
+    """What all its keys start with."""
+
 
 _BODY = b"craftsync"
 _NOBODY = "0" * 32
@@ -79,7 +90,7 @@ The first is put before all others, read and copied.
 _OBJECTS = (_FILE, _BELOW, *_NAMES, _NEW, _IN_PARTS, _COMPLETED, _COPY, _NOT_COPIED)
 
 
-def probe(store: S3Store, later: Callable[[CleanUp], object] | None = None) -> ProbedFacts:
+def probe(store: Bucket, later: Callable[[CleanUp], object] | None = None) -> ProbedFacts:
     """Return the facts about a store's bucket; where nothing may be written, the most careful ones.
 
     `later` is given the call that removes what was put there; by default that is
@@ -96,7 +107,7 @@ def probe(store: S3Store, later: Callable[[CleanUp], object] | None = None) -> P
     return facts
 
 
-def gives_md5_etags(store: S3Store) -> bool:
+def gives_md5_etags(store: Bucket) -> bool:
     """Try once more whether ETags are MD5s; what cannot be tried, or is not stored as sent, is believed as before."""
     key = f"{store.root}{OWN_FOLDER}/probe/{uuid.uuid4().hex}"
     try:
@@ -111,7 +122,7 @@ def gives_md5_etags(store: S3Store) -> bool:
     return is_damaged or not stored.disagrees
 
 
-def _content_of(store: S3Store, key: str) -> bytes:
+def _content_of(store: Bucket, key: str) -> bytes:
     with store.calls.get(key, None, 0, None) as opened:
         return b"".join(opened.chunks)
 
@@ -130,7 +141,7 @@ class _Upload(NamedTuple):
 
 
 class _Probe:
-    def __init__(self, store: S3Store) -> None:
+    def __init__(self, store: Bucket) -> None:
         self._calls = store.calls
         self._store = store
         self._location = store.location
