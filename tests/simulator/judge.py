@@ -124,9 +124,7 @@ class Judge:
             if before is not None:
                 self._see_again(side, path, before, content)
             if content is not None:
-                from_store = side != "store" and self.shown["store"].get(path) == content
-                source = self._at.get(("store", path)) if from_store else None
-                self._at[side, path] = self._latest(path, content) if source is None else source
+                self._at[side, path] = self._arriving(side, path, content)
         if changed:
             self.shown[side] = dict(now)
 
@@ -178,6 +176,12 @@ class Judge:
     def was_put_back(self, path: str, content: bytes) -> bool:
         """Tell whether a content stood at a path twice, so that whoever went on from one went on from both."""
         return len(self._all(path, content)) > 1
+
+    def _arriving(self, side: str, path: str, content: bytes) -> int:
+        """Return the version that a side gets: the store's, if that shows it, else the latest."""
+        from_store = side != "store" and self.shown["store"].get(path) == content
+        source = self._at.get(("store", path)) if from_store else None
+        return self._latest(path, content) if source is None else source
 
     def _order(
         self, sides: tuple[str, ...], path: str, content: bytes | None, *, anew: bool
