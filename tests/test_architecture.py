@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "runs": {"opening", "config"} | ENGINE,
     "datastore": {"opening", "config"} | ENGINE,
     "progress": {"engine", "clock", "wording"},
-    "objects": {"datastore", "migrate", "opening", "config"} | ENGINE,
+    "objects": {"objects", "datastore", "migrate", "opening", "config"} | ENGINE,
     "lookup": {"objects", "datastore", "opening", "config"} | ENGINE,
     "filesystem": {"objects", "datastore", "errors"},
     "api": {"migrate", "progress"} | FRONT | ENGINE,

@@ -17,6 +17,7 @@ from craftsync.core.retention import Reserve
 from craftsync.datastore import DataStore
 from craftsync.engine.report import Report
 from craftsync.errors import CraftsyncError, StoreUnavailable
+from craftsync.objects import copying
 from craftsync.stores.base import Store
 from tests.simulator.determinism import replaced
 from tests.simulator.judge import Wrong
@@ -116,9 +117,9 @@ def _deterministic(world: World, content: bytes) -> Iterator[None]:
     world.clock.advance(1e-3)  # No two commands begin in the same microsecond.
     with replaced(
         (datastore, "SystemClock", lambda: world.clock),
-        (objects, "SystemClock", lambda: world.clock),
+        (copying, "SystemClock", lambda: world.clock),
         (datastore, "token_hex", token),
-        (objects, "token_hex", token),
+        (copying, "token_hex", token),
         (datastore, "source_of", source_of),
     ):
         yield

@@ -1,30 +1,24 @@
-"""What people do with objects, on any store and between any two: list, find, copy, move, remove.
+"""Copies, moves and removes objects, on any store and between any two.
 
-Used by the command line, the web page and the fsspec filesystem. What is replaced or removed goes to the
-trash of its store, or stays there as a version. A server copies by itself where it can; else the bytes pass here.
+What is replaced or removed goes to the trash of its store, or stays there as a version. A server copies
+by itself where it can; else the bytes pass here.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
 from secrets import token_hex
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from craftsync.clock import SystemClock
 from craftsync.config.addresses import joined, split
-from craftsync.core.model import ABSENT, RemoteObject, Skipped, Subfolder
+from craftsync.core.model import ABSENT, RemoteObject
 from craftsync.core.paths import is_own, refusal
-from craftsync.datastore import DataStore, ObjectInformation, information_of, stamp_now
+from craftsync.datastore import DataStore, stamp_now
 from craftsync.errors import (
     CraftsyncError,
-    Interrupted,
     ObjectNotFound,
     ObjectRefused,
     PathBusy,
@@ -33,7 +27,6 @@ from craftsync.errors import (
     PreconditionFailed,
     RequestDenied,
     StoreFull,
-    UsageError,
     builtin_kinds,
 )
 from craftsync.migrate.options import PropertyPolicy
@@ -41,29 +34,14 @@ from craftsync.migrate.stream import LARGE_SHARE, WHOLE, MemoryBudget, Stream, r
 from craftsync.net.pace import Limiter
 from craftsync.state.history import KeptVersion
 from craftsync.stores.base import Expect, Store
-from craftsync.stores.moving import check_made, fingerprint, remove_uploaded
-from craftsync.stores.sources import AT_ONCE, BREAKS, SMALL_AT_ONCE, Counted, OnBytes
-from craftsync.stores.sources import at_once as at_once
+from craftsync.stores.sources import AT_ONCE, BREAKS, SMALL_AT_ONCE, Counted, OnBytes, at_once
 
-OnSkipped = Callable[[Skipped], object]
-_GROUP = 200
+GROUP = 200
 """Objects of a move that are copied, made durable and then removed together."""
 _ATTEMPTS = 3
-_OF_ONE = (PathError, ObjectNotFound, PreconditionFailed, RequestDenied, StoreFull, ObjectRefused)
+OF_ONE = (PathError, ObjectNotFound, PreconditionFailed, RequestDenied, StoreFull, ObjectRefused)
 """What goes wrong with one object, and says nothing of the others."""
 _MEMORY = 128 * 1024 * 1024
-
-
-class Entry(NamedTuple):
-    """What is directly in a folder: an object, or a folder, of which neither size nor time is known.
-
-    `size` is bytes, `last_modified` ISO 8601 in UTC; `path` is that in the store, without a slash at its end.
-    """
-
-    path: str
-    size: int | None
-    last_modified: str | None
-    is_folder: bool
 
 
 class Outcome(NamedTuple):
@@ -81,71 +59,6 @@ class Outcome(NamedTuple):
 
 Outcomes = Generator[Outcome, None, None]
 """Outcomes as they come. Before a fatal error or a stop is raised, those of what was done all the same come, too."""
-
-
-def listing(
-    store: DataStore, folder: str = "", *, on_skipped: OnSkipped = lambda skipped: None
-) -> Iterator[Entry]:
-    """Yield what is directly in a folder ("" is the whole store), in the store's order.
-
-    Of a bucket this is one request per thousand names, however much is below the folders. A folder that
-    is not there has nothing in it. `on_skipped` hears of the keys that no folder can hold.
-    """
-    with builtin_kinds():
-        for entry in store.opened().list_folder(folder.strip("/")):
-            if isinstance(entry, Skipped):
-                on_skipped(entry)
-            elif isinstance(entry, Subfolder):
-                yield Entry(entry.path, None, None, True)
-            else:
-                yield Entry(entry.path, entry.size, information_of(entry)["last_modified"], False)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectFilter:
-    """Which objects are looked for: sizes in bytes, both included; times in nanoseconds since the epoch, UTC."""
-
-    name: str | None = None
-    """A pattern with `*`, `?` and `[…]` for the last part of the path."""
-    min_size: int = 0
-    max_size: int | None = None
-    since_ns: int | None = None
-    """Last modified then or later, by the store's clock."""
-
-    def __call__(self, found: RemoteObject) -> bool:
-        if found.size < self.min_size or (self.max_size is not None and found.size > self.max_size):
-            return False
-        if self.since_ns is not None and (found.modified_ns or 0) < self.since_ns:
-            return False
-        return self.name is None or fnmatchcase(found.path.rpartition("/")[2], self.name)
-
-
-def find(
-    store: DataStore,
-    folder: str = "",
-    wanted: ObjectFilter = ObjectFilter(),
-    *,
-    on_skipped: OnSkipped = lambda skipped: None,
-) -> Iterator[ObjectInformation]:
-    """Yield the wanted objects below a folder, as the store lists them."""
-    return map(information_of, below(store, folder, wanted, on_skipped=on_skipped))
-
-
-def below(
-    store: DataStore,
-    folder: str = "",
-    wanted: ObjectFilter = ObjectFilter(),
-    *,
-    on_skipped: OnSkipped = lambda skipped: None,
-) -> Iterator[RemoteObject]:
-    """Yield the same as `find`, as the store describes it."""
-    folder = folder.strip("/")
-    with builtin_kinds():
-        for entry in store.opened().list(f"{folder}/" if folder else ""):
-            if isinstance(entry, Skipped):
-                on_skipped(entry)
-            elif wanted(entry):
-                yield entry
 
 
 @builtin_kinds()
@@ -201,7 +114,7 @@ def copy_each(
     What concerns one object is the `error` of its outcome, and the others go on;
     what concerns a whole store is raised. The copies are durable at the end.
     """
-    copying = _Copying(source, target, overwrite, on_bytes)
+    copying = Copying(source, target, overwrite, on_bytes)
     yield from copying.each(pairs, copying.copied)
     copying.target.barrier()
 
@@ -215,9 +128,9 @@ def move_each(
     on_bytes: OnBytes | None = None,
 ) -> Outcomes:
     """Move several objects, as `copy_each` copies them; each is removed once its copy is durable."""
-    copying = _Copying(source, target, overwrite, on_bytes)
+    copying = Copying(source, target, overwrite, on_bytes)
     rest = iter(pairs)
-    while group := list(islice(rest, _GROUP)):
+    while group := list(islice(rest, GROUP)):
         copied, ended = list[tuple[RemoteObject, str]](), set[str]()
         copying.made.clear()
         try:
@@ -240,116 +153,14 @@ def remove_each(
     store: DataStore, paths: Iterable[str | RemoteObject], *, on_bytes: OnBytes | None = None
 ) -> Outcomes:
     """Remove several objects, a few at once; outcomes and errors are as in `copy_each`."""
-    removing = _Copying(store, store, True, on_bytes)
+    removing = Copying(store, store, True, on_bytes)
     stamp = "" if removing.source.features.keeps_versions else removing.keep
     for outcome in removing.each(((path, "") for path in paths), removing.removed):
         yield outcome if outcome.error else outcome._replace(stamp=stamp)
     removing.source.barrier()
 
 
-def upload_each(
-    files: Iterable[tuple[str, str]],
-    target: DataStore,
-    *,
-    remove_files: bool = False,
-    on_bytes: OnBytes | None = None,
-) -> Outcomes:
-    """Upload several files; each pair is a file and the path of its object. All else is as in `copy_each`.
-
-    With `remove_files`, each file that has not changed since is removed once its object is durable.
-    """
-
-    def upload(file: str, path: str) -> int:
-        made[path] = target.upload(file, path, on_bytes)
-        return made[path].size
-
-    rest = iter(files)
-    while group := list(islice(rest, _GROUP)):
-        made = dict[str, RemoteObject]()
-        before = {file: fingerprint(file) for file, _ in group} if remove_files else {}
-        # One that cannot be read makes no store.
-        stores = [target.opened_to_change(create=True)] if len(group) > 1 else []
-        ended = deque[Outcome]()
-        try:
-            for outcome in at_once(group, partial(_transferred, upload), *stores):
-                ended.append(outcome)
-            if not all(outcome.error for outcome in ended):
-                target.opened().barrier()
-            while ended:
-                outcome = ended[0]
-                if remove_files and outcome.error is None:
-                    remove = partial(remove_uploaded, target.opened(), made, before)
-                    outcome = _transferred(remove, outcome[:2])
-                    outcome = outcome._replace(copied=outcome.error is not None)
-                ended.popleft()
-                yield outcome
-        except BREAKS:
-            yield from ended
-            raise
-
-
-def download_each(
-    source: DataStore,
-    pairs: Iterable[tuple[RemoteObject, str]],
-    *,
-    make_folders: bool = True,
-    remove: bool = False,
-    on_bytes: OnBytes | None = None,
-) -> Outcomes:
-    """Download several objects; each pair is one and the file it becomes.
-
-    With `make_folders` the folders that it lies in are made if need be, with `remove`, each is then removed from the store, unless it has changed since.
-    """
-
-    def download(found: RemoteObject, file: str) -> int:
-        if make_folders:
-            os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
-        return source.download(found.path, file, on_bytes)
-
-    def removed(found: RemoteObject, file: str) -> int:
-        _Copying(source, source, True, None).removed(found, "")
-        return found.size
-
-    def act(pair: tuple[RemoteObject, str]) -> Outcome:
-        outcome = _transferred(download, pair)
-        if outcome.error is None and remove:
-            with suppress(Interrupted):  # The file is there; the caller hears of the stop himself.
-                outcome = _transferred(removed, pair)
-                outcome = outcome._replace(copied=outcome.error is not None)
-        return outcome
-
-    yield from at_once(pairs, act, source.opened())
-
-
-def _transferred(act: Callable[[Any, str], int], pair: tuple[Any, str]) -> Outcome:
-    given, to = pair
-    path = given.path if isinstance(given, RemoteObject) else given
-    try:
-        return Outcome(path, to, act(given, to))
-    except _OF_ONE as error:
-        return Outcome(path, to, 0, error)
-    except OSError as error:
-        return Outcome(path, to, 0, PathError(f"{error.filename or path}: {error.strerror}."))
-
-
-@builtin_kinds()
-def signed_url(store: DataStore, path: str, seconds: int | None = None) -> str:
-    """Return a URL by which anybody can read an object for so many seconds, by default an hour; the platform has its own.
-
-    Raises `ObjectNotFound`, and `UsageError` where the store has no such URLs.
-    """
-    opened = store.opened()
-    if not opened.features.signed_urls:
-        raise UsageError(
-            f"{store.word} is a folder of this machine: its objects have no URL.",
-            remedy="Copy the object to a bucket or an environment first, or run craftsync serve.",
-        )
-    if opened.stat(path) is None:
-        raise ObjectNotFound(f"{path}: object not found.")
-    return opened.signed_url(path, seconds)
-
-
-class _Copying:
+class Copying:
     """The objects of one call. All that it displaces lies under one name in the trash."""
 
     def __init__(
@@ -388,7 +199,7 @@ class _Copying:
             found = self._found(path) if isinstance(given, str) else given
             size = found.size
             act(found, target)
-        except _OF_ONE as error:
+        except OF_ONE as error:
             return Outcome(path, target, size, error)
         return Outcome(path, target, size)
 
@@ -483,6 +294,24 @@ def whereabouts(store: DataStore, path: str) -> tuple[str, str]:
         return origin.server, origin.place + path
     whole, root = split(store.location)
     return str(whole), joined(root, path)
+
+
+def check_made(store: Store, made: RemoteObject, origin: str) -> None:
+    """Raise `PathBusy` unless a store holds what it acknowledged; `origin`, of which it was made, is to be removed then."""
+    found = store.stat(made.path)
+    if found is not None and found.size == made.size:
+        answers = zip(_evidence(found), _evidence(made), strict=True)
+        known = [one == other for one, other in answers if one is not None and other is not None]
+        if any(known) or not known:
+            return
+    raise PathBusy(
+        f"{origin} stays: its copy {made.path} is not in the store, or has changed since.",
+        remedy="Try again.",
+    )
+
+
+def _evidence(found: RemoteObject) -> tuple[str | bytes | None, ...]:
+    return found.version, found.digest, found.operation
 
 
 def _are_near(source: Store, target: Store) -> bool:
