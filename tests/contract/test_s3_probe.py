@@ -14,9 +14,10 @@ from craftsync.errors import PreconditionFailed, StoreUnavailable
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store, probe
 from craftsync.stores.s3.objects import Digests, Form
-from tests.contract.conftest import OpenS3
+from tests.contract.conftest import BUCKET, OpenS3
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import Answer, Drop, Forward, Request, error, proxied
+from tests.support.s3 import PERSONALITIES, FakeS3, served
 from tests.support.servers import S3Server
 from tests.support.world import Bytes
 
@@ -302,6 +303,14 @@ def test_server_hiding_keys_below_an_object_is_detected(
 
     with proxied(moto_server, hiding) as (server, _):  # type: ignore[arg-type]
         assert probe(open_s3(server, facts=CAREFUL)).folders
+
+
+def test_listing_in_small_pages_hides_nothing(open_s3: OpenS3) -> None:
+    fake = FakeS3(PERSONALITIES["plain"], most_listed=2)
+    fake.bucket(BUCKET)
+    with served(fake) as server:
+        facts = probe(open_s3(server, facts=CAREFUL))
+    assert (facts.folders, facts.hides_below, facts.sorted_listing) == (False, False, True)
 
 
 def test_bucket_versioning_is_detected(moto_server: S3Server, open_s3: OpenS3) -> None:

@@ -255,12 +255,17 @@ class _Probe:
     def _listed(self, puts: Iterable[Future[str]]) -> list[str]:
         for put in puts:
             put.result()
-        query = [("encoding-type", "url"), ("prefix", self._folder + "p")]
-        page = self._patiently(partial(self._calls.list_page, query))
-        try:
-            return parse(page).keys
-        except BrokenPage as error:
-            raise broken(self._location, str(error)) from error
+        keys, token = list[str](), ""
+        while token is not None and len(keys) <= len(_OBJECTS):
+            query = [("encoding-type", "url"), ("prefix", self._folder + "p")]
+            query += [("continuation-token", token)] if token else []
+            body = self._patiently(partial(self._calls.list_page, query))
+            try:
+                page = parse(body)
+            except BrokenPage as error:
+                raise broken(self._location, str(error)) from error
+            keys, token = keys + page.keys, page.token if page.keys else None
+        return keys
 
     def _is_there(self, name: str) -> bool:
         head = partial(self._calls.head, self._folder + name)
