@@ -211,6 +211,12 @@ class Settler:
     def settle(self, action: Action, intents: Sequence[Intent]) -> Settled:
         """Return the settled action; raises `PathBusy` if the file is no longer the planned one."""
         self._still_here(action)
+        settled = self._settled(action, intents)
+        if self.dry_run and action.remote is None and _kind_of(settled) in _INTO_STORE:
+            check_room(self.store, action.path, self.leaving)
+        return settled
+
+    def _settled(self, action: Action, intents: Sequence[Intent]) -> Settled:
         if _has_nothing_to_learn(action, intents):
             return Settled(Decision(action.kind, action.rule), None)
         contents = Contents(
@@ -301,11 +307,8 @@ class Settler:
 
     def _check_way(self, action: Action) -> None:
         """Raise `PathObstructed` for a new path below a file, or in the place of a folder with files in it."""
-        path, kind = action.path, action.kind
-        if kind in _INTO_FOLDER and action.local is None:
-            self.root.check_place(path, self.leaving)
-        elif self.dry_run and kind in _INTO_STORE and action.remote is None:
-            check_room(self.store, path, self.leaving)
+        if action.kind in _INTO_FOLDER and action.local is None:
+            self.root.check_place(action.path, self.leaving)
 
     def _own_write(
         self, action: Action, intents: Sequence[Intent], contents: Contents
@@ -420,6 +423,10 @@ class Settler:
         newer = action.local.mtime_ns > found.mtime_ns
         kind = Kind.UPLOAD if newer else Kind.DOWNLOAD
         return Decision(kind, f"{decision.rule}; --conflict newer")
+
+
+def _kind_of(settled: Settled) -> Kind | None:
+    return None if settled.decision is None else settled.decision.kind
 
 
 def _has_nothing_to_learn(action: Action, intents: Sequence[Intent]) -> bool:

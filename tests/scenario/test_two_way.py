@@ -226,6 +226,24 @@ def test_dry_run_reports_planned_actions_and_changes_nothing(world: World) -> No
     assert not (world.root / ".craftsync").exists()
 
 
+def test_dry_run_deletes_a_touched_file_below_an_object(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    world = World(tmp_path, DirectoryStore(tmp_path / "store"))
+    for path in ("d/edited", "d/touched"):
+        world.write(path, "as uploaded")
+    world.run()
+    os.utime(world.root / "d/touched")
+    world.write("d/edited", "edited")
+    for path in ("d/edited", "d/touched"):
+        world.take(path)
+    world.put("d", "where the folder is")
+    world.run(dry_run=True)
+    foreseen = world.said
+    assert foreseen == ["problem d", "problem d/edited", "delete-local d/touched"]
+    world.run()
+    assert world.said == foreseen
+
+
 def test_dry_run_omits_baseline_only_updates(world: World) -> None:
     world.write("gone from both sides", "1")
     world.run()
