@@ -89,6 +89,10 @@ class SimulatedBucket:
         return checked and mine.knows_conditions and mine.etags != "none"
 
     @property
+    def hides_below(self) -> bool:
+        return self._server.personality.hides_below
+
+    @property
     def throttles(self) -> bool:
         """Whether requests are turned away now and then, which nobody foresees."""
         return self._server.personality.slow_down > 0

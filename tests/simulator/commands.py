@@ -102,7 +102,8 @@ def _tried_first(world: World, client: Client, *, beside: bool) -> Report:
     # Of a file and a folder that are both new, chance decides which comes first.
     new = world.judge.shown["store"].keys() - world.judge.shown[client.name].keys()
     is_certain = not any(are_at_odds(one, other) for one in new for other in new)
-    unforeseen = set() if client.has_tried_store else _beside_folders(world, client)
+    knows = client.has_tried_store or not world.hides_below
+    unforeseen = set() if knows else _beside_folders(world, client)
     session, ends = world.opened(client, read_only=True)
     with ends:
         dry = session.run("sync", replace(options, dry_run=True), lambda one: note(said, one))

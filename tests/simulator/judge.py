@@ -109,7 +109,11 @@ class Judge:
             if content is not None and content not in self.written:
                 raise Wrong(f"torn: {side} shows {content!r} at {path}")
             gave_way = self._gave_way[side, path]
-            if ordered or (chooses and self._is_a_conflict(side, path, content, path in forgotten)):
+            if (
+                ordered
+                or (chooses and content in self._overruled[side, path])  # It is put back.
+                or (chooses and self._is_a_conflict(side, path, content, path in forgotten))
+            ):
                 self._order((side, by, "store"), path, content, anew=settles)
                 continue
             if None not in (content, before) and gave_way.get(content) == before:

@@ -394,6 +394,28 @@ def test_choice_after_a_lost_state_replaces_the_last_edit(place: Path) -> None:
     play(History(1, 1, "s3 plain", steps), place)
 
 
+def test_what_goes_bad_is_nothing_that_somebody_wrote(place: Path) -> None:
+    steps = (
+        Act("write", 0, "a", 3),
+        Act("write", 0, "b", 10_000_003),
+        Run(0),
+        Run(0, what="repair folder"),
+    )
+    play(History(1, 1, "whole", steps), place)
+
+
+def test_upload_of_a_killed_run_is_not_recorded_by_a_run_that_leaves_it_out(place: Path) -> None:
+    """Another client replaces it meanwhile: a window, named in the docs."""
+    steps = (
+        Act("write", 1, "d/x", 16, "old time"),
+        Act("write", 0, "d/x", 20, "old time"),
+        Run(1, (Crash(34),)),
+        Change(1, exclude=("d/",)),
+        Run(1),
+    )
+    play(History(1, 2, "md5 only", steps), place)
+
+
 @pytest.mark.parametrize("personality", ["s3 ignores-conditions", "s3 no-etags", "s3 no-copy"])
 def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path, personality: str) -> None:
     """Also where another object of its size had that name."""
@@ -431,7 +453,7 @@ def test_write_beside_a_copy_onto_it_is_a_window(place: Path) -> None:
         play(History(at, 1, "s3 plain", steps), place)
 
 
-@pytest.mark.parametrize("personality", ["whole", "folder", "s3 plain"])
+@pytest.mark.parametrize("personality", ["whole", "folder", "s3 plain", "s3 hides-below"])
 def test_dry_run_foresees_a_file_where_a_folder_is_needed(place: Path, personality: str) -> None:
     """Also where another step clears the way, or nothing but empty folders is in it."""
     ends: tuple[Step, ...] = (Run(0, what="dry run"), Run(0))
@@ -635,6 +657,21 @@ def test_judge_does_not_count_an_edit_put_back_at_once() -> None:
     judge.craftsync("folder", {"a": b"2"})
     judge.craftsync("folder", {"a": b"3"})
     assert found(judge) == ""
+
+
+def test_judge_does_not_count_a_choice_that_is_put_back_at_once() -> None:
+    judge = Judge()
+    judge.person("folder", "a", b"1")
+    judge.craftsync("store", {"a": b"1"})
+    assert found(judge) == ""
+    judge.person("store", "a", b"2")
+    judge.person("folder", "a", b"3")
+    judge.craftsync("folder", {"a": b"2"}, chooses=True)
+    judge.craftsync("folder", {"a": b"3"}, chooses=True)
+    judge.craftsync("store", {"a": b"3"}, chooses=True)
+    assert found(judge) == ""
+    judge.craftsync("store", {"a": b"1"}, chooses=True)
+    assert "without a rule: b'3' at a of store was replaced" in found(judge)
 
 
 def test_judge_knows_an_edit_beside_an_edit_put_back() -> None:

@@ -63,7 +63,9 @@ def _gone_bad(world: World, client: Client, session: Session, side: str) -> byte
     good: bytes = world.store.contents()[path]
     if not good:  # A power cut may leave a file without its content: there is nothing to flip.
         return None
-    bad = bytes([good[0] ^ 1]) + good[1:]
+    flipped = (bytes([good[0] ^ 1 << bit]) + good[1:] for bit in range(8))
+    # What somebody wrote, or what went bad before and was restored, is not bad.
+    bad = next(one for one in flipped if one not in world.judge.written)
     world.damaged[bad] = good
     if side == "folder":
         inode = client.disk.find(path)

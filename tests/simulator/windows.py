@@ -2,11 +2,13 @@
 
 The judge knows none of this. A window opens for a path when a run ends with an
 effect that it could not record, and somebody else changes that path before its
-client has run again: then a second version beside it, or a delete undone, is no
+client has run again, with that path: then a second version beside it, or a delete undone, is no
 fault. No window excuses a lost or a torn content.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from craftsync.clock import Clock
 from tests.simulator.judge import original
@@ -48,10 +50,19 @@ class Windows:
             self.open.add(path)
         self._changed.add(original(path) or path)
 
-    def run_ended(self, by: str, *, recorded: bool, cut: bool = False) -> None:
-        """Hear whether all that a client did is recorded; a power `cut` loses what was begun, too."""
+    def run_ended(
+        self,
+        by: str,
+        *,
+        recorded: bool,
+        cut: bool = False,
+        left_out: Callable[[str], bool] = lambda path: False,
+    ) -> None:
+        """Hear whether all that a client did is recorded, but for what the run `left_out`; a power `cut` loses what was begun, too."""
         if recorded:
-            self._unrecorded = {(path, one) for path, one in self._unrecorded if one != by}
+            self._unrecorded = {
+                (path, one) for path, one in self._unrecorded if one != by or left_out(path)
+            }
         else:
             self.open |= self._met | (self._changed if cut else set())
             self._unrecorded |= {(path, by) for path in self._changed}

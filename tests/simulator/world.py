@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -177,6 +178,11 @@ class World:
         return isinstance(self.store, SimulatedBucket) and self.store.lags
 
     @property
+    def hides_below(self) -> bool:
+        """Whether the store lists nothing below an object, which the first run that writes finds out."""
+        return isinstance(self.store, SimulatedBucket) and self.store.hides_below
+
+    @property
     def throttles(self) -> bool:
         """Whether the store turns requests away."""
         return isinstance(self.store, SimulatedBucket) and self.store.throttles
@@ -322,7 +328,8 @@ class World:
         is_run = not plan.what or (plan.what == "dry run" and client.life is None)
         if failed or is_run:
             # No other command puts right what an earlier run left.
-            self.windows.run_ended(client.name, recorded=not failed)
+            left_out = partial(self._is_left_out, client)
+            self.windows.run_ended(client.name, recorded=not failed, left_out=left_out)
             client.is_settled = not failed and not self._fails
             client.forgotten -= set() if failed else self.judge.in_sync(client.name)
         if self.forgets:
@@ -560,11 +567,8 @@ class World:
                     self.person(here, path, now[path])
                     continue
                 self.windows.craftsync(by, path)
-                is_run = self.now.what in ("", "dry run")
-                if is_run and any(EXCLUDED[one](path) for one in client.config.exclude):
-                    raise Wrong(f"a run changed {path} of {side}, which is excluded")
-                if self.now.filter == "list" and LISTED.entry_of(path) is None:
-                    raise Wrong(f"a {mode} changed {path} of {side}, which its list leaves out")
+                if self.now.what in ("", "dry run") and self._is_left_out(client, path):
+                    raise Wrong(f"a {mode} changed {path} of {side}, which it leaves out")
                 if source is not None and path not in now and not self.now.delete:
                     raise Wrong(f"a {mode} deleted {path} of {side} without --delete")
             self.judge.craftsync(
@@ -576,6 +580,12 @@ class World:
                 forgotten=client.forgotten,
                 settles=self.now.what.startswith("keep"),
             )
+
+    def _is_left_out(self, client: Client, path: str) -> bool:
+        """Tell whether the run under way must not touch a path: the configuration excludes it, or a list does."""
+        if any(EXCLUDED[one](path) for one in client.config.exclude):
+            return True
+        return self.now.filter == "list" and LISTED.entry_of(path) is None
 
     def _before_its_folder_moved(self, path: str, content: bytes | None) -> str:
         """Return where a download would have ended if it had done so right before its folder was moved."""
