@@ -125,7 +125,6 @@ class Judge:
                 self._note_copy(side, path, content)
             if before is not None:
                 gave_way[before] = content
-            if before is not None:
                 self._see_again(side, path, before, content)
             if content is not None:
                 self._at[side, path] = self._arriving(side, path, content)
