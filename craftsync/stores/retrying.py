@@ -383,9 +383,9 @@ class RetryingStore:
         if found.operation is not None or found.digest is not None:
             same_content = digest is not None and found.digest == digest
             return found if found.operation == operation or same_content else None
-        if not digest or mtime_ns is None or found.mtime_ns != mtime_ns:
+        if not digest or found.mtime_ns not in (None, mtime_ns):
             return None
-        # Another client's object may have the same size and mtime.
+        # Another client's object may have the same size and mtime; some servers keep no mtime.
         return found if self._digest(found) == digest else None
 
     def _digest(self, found: RemoteObject) -> bytes | None:

@@ -101,10 +101,27 @@ class Bare(MemoryStore):
         return found and found._replace(digest=None, mtime_ns=None, operation=None)
 
 
+def test_lost_write_is_recognized_by_content_where_no_time_is_told() -> None:
+    bare = Bare()
+    store = Failing(bare, write=[LOST])
+    written = patient(store).write("a", Bytes(b"one", 10**18), expect=ABSENT, operation="mine")
+    assert written == bare.stat("a")
+    assert store.calls == ["write", "stat", "read"]
+
+
+def test_object_of_equal_size_is_not_the_lost_write_without_times() -> None:
+    bare = Bare()
+    bare.write("a", Bytes(b"two"), expect=ABSENT, operation="theirs")
+    store = Failing(bare, write=[StoreUnavailable("no answer", ambiguous=True)])
+    with pytest.raises(PreconditionFailed):
+        patient(store).write("a", Bytes(b"one", 10**18), expect=ABSENT, operation="mine")
+
+
 def test_a_repeated_write_leaves_the_version_kept_before_its_answer_was_lost() -> None:
     bare = Bare()
     bare.write("a", Bytes(b"old"), expect=None, operation="theirs")
-    store = patient(Failing(bare, write=[LOST, LOST]))
+    unreadable = PreconditionFailed("a changed while it was read.")
+    store = patient(Failing(bare, write=[LOST, LOST], read=[unreadable, unreadable]))
     store.write("a", Bytes(b"new one"), expect=None, operation="mine", trash_stamp=STAMP)
     with bare.read(in_trash(STAMP, "a")) as kept:
         assert b"".join(kept) == b"old"
