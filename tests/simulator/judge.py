@@ -109,11 +109,7 @@ class Judge:
             if content is not None and content not in self.written:
                 raise Wrong(f"torn: {side} shows {content!r} at {path}")
             gave_way = self._gave_way[side, path]
-            if (
-                ordered
-                or (chooses and content in self._overruled[side, path])  # It is put back.
-                or (chooses and self._is_a_conflict(side, path, content, path in forgotten))
-            ):
+            if ordered or (chooses and self._is_a_conflict(side, path, content, path in forgotten)):
                 self._order((side, by, "store"), path, content, anew=settles)
                 continue
             if None not in (content, before) and gave_way.get(content) == before:
@@ -222,7 +218,8 @@ class Judge:
         replaced = self._at.get((side, path))
         if replaced is None or content is None or self.shown[side].get(path) is None:
             return False
-        return is_forgotten or self._are_apart(replaced, self._latest(path, content))
+        is_put_back = content in self._overruled[side, path]
+        return is_put_back or is_forgotten or self._are_apart(replaced, self._latest(path, content))
 
     def _see_again(self, side: str, path: str, replaced: bytes, by: bytes | None) -> None:
         """Whoever went on from a content went on from it wherever it was put back, and from what that replaced."""

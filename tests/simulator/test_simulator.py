@@ -394,7 +394,7 @@ def test_choice_after_a_lost_state_replaces_the_last_edit(place: Path) -> None:
     play(History(1, 1, "s3 plain", steps), place)
 
 
-def test_what_goes_bad_is_nothing_that_somebody_wrote(place: Path) -> None:
+def test_damaged_content_is_one_that_was_never_written(place: Path) -> None:
     steps = (
         Act("write", 0, "a", 3),
         Act("write", 0, "b", 10_000_003),
@@ -404,7 +404,7 @@ def test_what_goes_bad_is_nothing_that_somebody_wrote(place: Path) -> None:
     play(History(1, 1, "whole", steps), place)
 
 
-def test_upload_of_a_killed_run_is_not_recorded_by_a_run_that_leaves_it_out(place: Path) -> None:
+def test_excluded_upload_of_a_killed_run_stays_unrecorded(place: Path) -> None:
     """Another client replaces it meanwhile: a window, named in the docs."""
     steps = (
         Act("write", 1, "d/x", 16, "old time"),
@@ -467,7 +467,7 @@ def test_dry_run_foresees_a_file_where_a_folder_is_needed(place: Path, personali
             play(History(1, 1, personality, (*steps, *ends)), place)
 
 
-def test_dry_run_does_not_know_a_server_that_only_a_pull_has_met(place: Path) -> None:
+def test_dry_run_after_a_pull_does_not_know_the_server(place: Path) -> None:
     """A pull writes nothing, so it does not find out that a server lists nothing below an object."""
     steps = (
         Run(0, mode="pull", delete=True),

@@ -255,16 +255,16 @@ class _Probe:
     def _listed(self, puts: Iterable[Future[str]]) -> list[str]:
         for put in puts:
             put.result()
-        keys, token = list[str](), ""
-        while token is not None and len(keys) <= len(_OBJECTS):
-            query = [("encoding-type", "url"), ("prefix", self._folder + "p")]
-            query += [("continuation-token", token)] if token else []
-            body = self._patiently(partial(self._calls.list_page, query))
+        query = [("encoding-type", "url"), ("prefix", self._folder + "p")]
+        keys, more = list[str](), query
+        while more and len(keys) <= len(_OBJECTS):
+            body = self._patiently(partial(self._calls.list_page, more))
             try:
                 page = parse(body)
             except BrokenPage as error:
                 raise broken(self._location, str(error)) from error
-            keys, token = keys + page.keys, page.token if page.keys else None
+            keys += page.keys
+            more = [*query, ("continuation-token", page.token)] if page.token and page.keys else []
         return keys
 
     def _is_there(self, name: str) -> bool:
