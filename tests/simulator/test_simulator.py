@@ -42,7 +42,9 @@ from tests.simulator.steps import (
     Wait,
 )
 from tests.simulator.store import PERSONALITIES
+from tests.simulator.windows import TrashWatch
 from tests.simulator.world import World
+from tests.support.clock import FakeClock
 
 SHARES = 4
 FIRST_SEED = 1
@@ -713,3 +715,32 @@ def test_the_judge_allows_no_torn_content() -> None:
     judge.person("folder", "a", b"12345678")
     with pytest.raises(Wrong, match="torn"):
         judge.craftsync("store", {"a": b"1234"})
+
+
+def test_versions_may_go_early_after_a_clock_set_ahead_before_a_restart(place: Path) -> None:
+    """A window: the machine may as well have been off for that long."""
+    steps = (
+        Act("write", 0, "e/f/z", 3),
+        Run(0),
+        Act("remove", 0, "e/f/z"),
+        Run(0),
+        Wait(90_000.0, jump=True),
+        Act("write", 0, "d/y", 8),
+        Run(0, (Crash(10, cut=True),)),
+    )
+    play(History(1, 1, "s3 lagging", steps, keep=(40_000.0,)), place)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_judge_excuses_only_a_clock_that_no_run_had_seen(seen: bool) -> None:
+    clock = FakeClock()
+    trash = TrashWatch(clock)
+    trash.begin("client 0", 40_000.0, {".craftsync/trash/1/a": b"a"}, {}, None)
+    trash.restarted("client 0")
+    assert not trash.has_ended(b"a")
+    trash.clock_set(90_000.0, ["client 0"])
+    if seen:
+        trash.clock_seen("client 0")
+    assert not trash.has_ended(b"a")
+    trash.restarted("client 0")
+    assert trash.has_ended(b"a") is not seen

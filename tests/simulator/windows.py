@@ -8,7 +8,8 @@ fault. No window excuses a lost or a torn content.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 
 from craftsync.clock import Clock
 from tests.simulator.judge import original
@@ -83,6 +84,25 @@ class TrashWatch:
         self._purged: float | None = None
         """For how many seconds what may be purged has been kept."""
         self._leaving: set[bytes] = set()
+        self._ahead: dict[str, float] = defaultdict(float)
+        """Seconds by which the wall clock was set since a run of each client saw it."""
+        self._unseen: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        """By client: when its machine restarted, and by how many seconds its clock had been set ahead just before."""
+
+    def clock_set(self, seconds: float, clients: Iterable[str]) -> None:
+        """Hear that the wall clock was set, forward or back."""
+        for client in clients:
+            self._ahead[client] += seconds
+
+    def clock_seen(self, client: str) -> None:
+        """Hear that a client saw what time it is: from then on it knows of all that was set."""
+        self._ahead.pop(client, None)
+
+    def restarted(self, client: str) -> None:
+        """Hear that a client's machine restarted: it may have been off for as long as its clock was set ahead."""
+        self._unseen[client].append(
+            (self._clock.boottime(), max(self._ahead.pop(client, 0.0), 0.0))
+        )
 
     def begin(
         self,
@@ -136,6 +156,11 @@ class TrashWatch:
         return bool(held) and all(
             by == self._client
             and self._keep is not None
-            and self._clock.boottime() - since >= self._keep - _UNNOTICED
+            and self._seeming_age(since) >= self._keep - _UNNOTICED
             for since, by, _ in held
         )
+
+    def _seeming_age(self, since: float) -> float:
+        """Return how old, in seconds, what came then may seem to the client; see docs/reliability.md on clocks and restarts."""
+        ahead = sum(seconds for at, seconds in self._unseen[self._client] if at >= since)
+        return self._clock.boottime() - since + ahead

@@ -228,6 +228,8 @@ class World:
     def _wait(self, step: Wait) -> None:
         self._jumped = self._jumped or step.jump
         (self.clock.jump if step.jump else self.clock.advance)(step.seconds)
+        if step.jump:
+            self._trash.clock_set(step.seconds, (client.name for client in self.clients))
         if step.seconds >= _WRITTEN_BACK and not step.jump:
             for disk in self.kernel.disks.values():
                 disk.flush()
@@ -346,6 +348,7 @@ class World:
         if client.life is not None and not client.life.looked_at_everything:
             return
         client.has_run = True
+        self._trash.clock_seen(client.name)
         has_identity = any(name.endswith(STORE_ID) for name in self.store.saved())
         client.knows_store = client.knows_store or has_identity
         client.has_tried_store = client.has_tried_store or plan.mode != "pull"
@@ -669,6 +672,7 @@ class World:
         self._dead = False
         if self._cut:
             cut_power(self, client)
+            self._trash.restarted(client.name)
             self._contents = self.all_contents()
 
     def settle(self) -> None:
