@@ -31,8 +31,9 @@ from craftsync.local.tree import LinkInTheWay, Tree
 BLOCK = 256 * 1024
 """Bytes read into new memory at once. The allocator maps a block of 1 MiB anew each time
 (`limits.give_back_large_blocks`), and the kernel clears it: 130,000 page faults for 512 MiB."""
-_REUSED_BLOCK = 1024 * 1024
-"""Bytes read into memory that is used again: each read gives the interpreter's lock to other threads."""
+_REUSED_BLOCK = 256 * 1024
+"""Bytes read into memory that is used again: each read gives the interpreter's lock to other threads.
+With 1 MiB, hashing 512 MiB beside the threads that receive them takes 0.35 processor seconds more."""
 
 # O_NONBLOCK: opening a FIFO that was swapped in must not wait for a writer.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
