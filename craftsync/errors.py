@@ -86,7 +86,7 @@ class ConfigError(CraftsyncError):
 
 
 class RootError(CraftsyncError):
-    """The root is missing, is no folder, or is not the one it was."""
+    """The root is missing, is not a folder, or is not the one it was."""
 
     exit_code = 3
 
@@ -98,7 +98,7 @@ class LockedError(CraftsyncError):
 
 
 class StateError(CraftsyncError):
-    """The state database cannot be used and a person has to look at it."""
+    """The state database cannot be used, and a person has to decide what becomes of it."""
 
     exit_code = 7
 
@@ -128,7 +128,7 @@ class IncompleteError(CraftsyncError):
 
 
 class PathError(CraftsyncError):
-    """One path could not be handled; all others go on."""
+    """One path could not be handled; the run continues with all others."""
 
 
 class PathBusy(PathError):
@@ -338,7 +338,7 @@ def _restored(
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was told to stop. Like any KeyboardInterrupt it is no `Exception`: nothing handles it on the way."""
+    """The run was stopped. Like any KeyboardInterrupt it is not an `Exception`: nothing handles it on the way."""
 
 
 def nearest(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:

@@ -1,4 +1,4 @@
-"""How sizes and counts are said to people, on a terminal and in a browser."""
+"""How sizes and counts are written for people, on a terminal and in a browser."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def accepts(wanted: SpecifierSet, pinned: SpecifierSet | None) -> bool:
     return one.operator == "==" and wanted.contains(one.version, prereleases=True)
 
 
-def test_every_pin_is_asked_for_by_pyproject_or_by_another_pin() -> None:
+def test_every_pin_is_required_by_pyproject_or_another_pin() -> None:
     project = f"{PROJECT['name']}"
     known = {pin.requirement.name for pin in PINS} | {project, "(pyproject.toml)"}
     unknown = {

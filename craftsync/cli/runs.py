@@ -387,7 +387,7 @@ def migrate(source: str, target: str, **flags: Any) -> int:
     """Copy what SOURCE has and TARGET has not, from store to store, and prove it.
 
     The bytes pass through memory, or not at all where one server holds both
-    stores. Killed and started again, it goes on where it was; run again, it
+    stores. Killed and started again, it resumes where it was; run again, it
     copies what has changed. What it overwrites or deletes in the target stays
     recoverable there; the source is only read.
 

@@ -183,7 +183,7 @@ def ui(**flags: Any) -> int:
     Prints a link that opens the page once, and opens the browser with it. Only
     this machine can reach the page, unless --host says otherwise: then it needs
     a token of yours, better in CRAFTSYNC_UI_TOKEN than in --token, which every
-    user of the machine can see. Ctrl-C ends it; a daemon goes on without it.
+    user of the machine can see. Ctrl-C ends it; a daemon keeps running without it.
 
     \b
     Examples:

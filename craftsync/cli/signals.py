@@ -74,7 +74,7 @@ def _hear_again(unheard: sys.UnraisableHookArgs) -> None:
 def _interrupt_waits() -> None:
     """Start a thread that lets the main thread handle a signal that arrived just before a wait.
 
-    Python only notes a signal, and its handler runs when the main thread goes on.
+    Python only notes a signal, and its handler runs when the main thread continues.
     Where that is about to wait for a lock, or another thread received the signal,
     the wait does not end; a second signal, to the main thread, ends it.
     """

@@ -165,7 +165,7 @@ def wait(pair: tuple[str, ...], timeout: float, **flags: Any) -> int:
 
 
 class _Awaited:
-    """A folder that `wait` waits for, and whether its daemon has been told to scan everything."""
+    """A folder that `wait` waits for, and whether its daemon has begun to scan everything for it."""
 
     def __init__(self, pair: pairs.Pair, asked: PairOptions) -> None:
         self._pair = pair

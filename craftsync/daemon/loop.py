@@ -111,7 +111,7 @@ class FolderLoop:
         self._again = True
         self._differences = StoreDifferences()
         self._unreachable: str | None = None
-        """Why the store could not be reached; until it answers again, a retry is no recovery."""
+        """Why the store could not be reached; until it answers again, a retry does not count as a recovery."""
 
     @property
     def state(self) -> FolderState:

@@ -86,7 +86,7 @@ def _named_store(
     try:
         location = places.resolve(word, config, access)
     except UsageError as error:
-        # Without a readable configuration, an unknown name is no finding.
+        # Without a readable configuration, an unknown name is not a finding.
         if broken is None:
             yield failed(word, error)
     except CraftsyncError as error:

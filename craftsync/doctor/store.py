@@ -200,7 +200,7 @@ def _clock(written: RemoteObject | None, before: int, after: int) -> Finding:
     """Compare clocks. The engine never does: it compares each side only with its own earlier times."""
     if written is None or written.modified_ns is None:
         return note("clock", "the store does not report when an object was written")
-    # Stores round to the second, so a second is no difference.
+    # Stores round to the second, so a second does not count.
     ahead = written.modified_ns - after
     behind = before - written.modified_ns - 1_000_000_000
     skew = ahead if ahead > 0 else -max(behind, 0)

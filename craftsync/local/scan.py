@@ -434,8 +434,8 @@ def worth_it(files: int) -> bool:
 if __name__ == "__main__":
     import gc
 
-    # A service manager ends all processes of a service at once. What it was told is for the
-    # one that asked, to which a scan that ends early is a root that is broken.
+    # A service manager ends all processes of a service at once. The signal is for the
+    # process that began this scan, to which a scan that ends early means a broken root.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.disable()
     _serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -324,7 +324,7 @@ class Host:
         except OSError:
             if self._cancelled:
                 raise Interrupted from None
-        # The name may stand for another address by now; and what is wrong is told by the longer way.
+        # The name may stand for another address by now; and the longer way reports what is wrong.
         self._reached_at = None
         return blocking(partial(self._connect, seconds))
 
@@ -333,7 +333,7 @@ class Host:
         return self._proxy is not None or self._address.scheme != "http"
 
     def _connected(self, place: _Place, seconds: float) -> socket.socket:
-        """Return a socket that is connected; other tasks of the thread run meanwhile."""
+        """Return a connected socket; other tasks of the thread run while this waits."""
         connecting = socket.socket(*place.kind)
         self._connecting.add(connecting)
         try:

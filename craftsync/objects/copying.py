@@ -111,7 +111,7 @@ def copy_each(
 ) -> Outcomes:
     """Copy several objects, a few at once; each pair is an object, or its path, and where it goes.
 
-    What concerns one object is the `error` of its outcome, and the others go on;
+    What concerns one object is the `error` of its outcome, and the others continue;
     what concerns a whole store is raised. The copies are durable at the end.
     """
     copying = Copying(source, target, overwrite, on_bytes)

@@ -91,7 +91,7 @@ def download_each(
     def act(pair: tuple[RemoteObject, str]) -> Outcome:
         outcome = _transferred(download, pair)
         if outcome.error is None and remove:
-            with suppress(Interrupted):  # The file is there; the caller hears of the stop himself.
+            with suppress(Interrupted):  # The file is there; the caller notices the stop by itself.
                 outcome = _transferred(removed, pair)
                 outcome = outcome._replace(copied=outcome.error is not None)
         return outcome

@@ -35,8 +35,8 @@ def listing(
 ) -> Iterator[Entry]:
     """Yield what is directly in a folder ("" is the whole store), in the store's order.
 
-    Of a bucket this is one request per thousand names, however much is below the folders. A folder that
-    is not there has nothing in it. `on_skipped` hears of the keys that no folder can hold.
+    Of a bucket this is one request per thousand names, however much is below the folders. A missing
+    folder is empty. `on_skipped` is called for each key that no folder can hold.
     """
     with builtin_kinds():
         for entry in store.opened().list_folder(folder.strip("/")):
@@ -97,7 +97,7 @@ def below(
 
 @builtin_kinds()
 def signed_url(store: DataStore, path: str, seconds: int | None = None) -> str:
-    """Return a URL by which anybody can read an object for so many seconds, by default an hour; the platform has its own.
+    """Return a URL by which anybody can read an object for `seconds`, by default an hour; the platform sets its own time.
 
     Raises `ObjectNotFound`, and `UsageError` where the store has no such URLs.
     """

@@ -255,7 +255,7 @@ class Database:
         return None if row is None else str(row[0])
 
     def get_int(self, key: str) -> int | None:
-        """Return a number, `None` if missing; raises `StateError` for text that is no number, which is damage."""
+        """Return a number, `None` if missing; raises `StateError` for text that is not a number, which is damage."""
         text = self.get(key)
         try:
             return None if text is None else int(text)

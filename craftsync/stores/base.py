@@ -84,7 +84,7 @@ class Features:
     """A name cannot be both an object and a folder."""
     max_path_bytes: int = 1024
     raw_keys: bool = False
-    """Every key is an object, even one that is no valid path, such as `a//b`; none is `Skipped` for its name."""
+    """Every key is an object, even one that is not a valid path, such as `a//b`; none is `Skipped` for its name."""
     origin: Origin | None = None
     """`copy_from` works for stores near this origin."""
     properties: bool = False
@@ -274,7 +274,7 @@ class Store(Protocol):
         """Yield every object whose path starts with `prefix`, without `.craftsync/` at any depth.
 
         A `prefix` inside craftsync's own folder lists that. Raises
-        `ListingBroken` if the listing is not complete. A key that is no valid
+        `ListingBroken` if the listing is not complete. A key that is not a valid
         path is yielded as `Skipped` under its raw key. `boundaries` are sorted
         paths that cut the listing into equal shares; a store may list the shares
         in parallel. With `nested_own`, the own folders of stores nested in this

@@ -110,7 +110,7 @@ def _may_wait(file: BinaryIO) -> bool:
 
 
 def _rewind(file: BinaryIO) -> None:
-    """Go to the start of a file object, if it can; a standard stream goes on where the caller is in it."""
+    """Go to the start of a file object, if it can; a standard stream continues where the caller is in it."""
     can_seek = file.seekable() if hasattr(file, "seekable") else hasattr(file, "seek")
     if can_seek and not _is_standard_stream(file):
         file.seek(0)

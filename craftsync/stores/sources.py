@@ -392,7 +392,7 @@ def _cancelled(stores: Sequence[object], error: BaseException) -> Iterator[None]
     """Cancel the stores for a block, if `error` is a signal.
 
     Whoever raised `Interrupted` has cancelled them, and renews them once all threads
-    have ended: renewed here, those that still run would go on.
+    have ended: renewed here, those that still run would continue.
     """
     if isinstance(error, Interrupted) or not isinstance(error, KeyboardInterrupt):
         yield

@@ -74,7 +74,7 @@ def may_be_named(host: str, listening: str, names: Iterable[str] = ()) -> bool:
     """Return whether a request may use this host name; `listening` is the address of the server.
 
     DNS rebinding needs a name that an attacker owns: addresses, and this
-    machine's own names, are none.
+    machine's own names, are not such names.
     """
     if host in {"localhost", listening, *names}:
         return True

@@ -293,7 +293,7 @@ def test_doctor_reports_no_unfinished_uploads(craftsync: Craftsync) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 501])
-def test_server_that_cannot_list_uploads_is_no_fault(craftsync: Craftsync, status: int) -> None:
+def test_doctor_notes_a_server_that_cannot_list_uploads(craftsync: Craftsync, status: int) -> None:
     with fake_s3("plain", "bucket") as (server, fake):
         code = "AccessDenied" if status == 403 else "NotImplemented"
         refused = error(status, code)

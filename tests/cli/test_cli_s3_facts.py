@@ -107,7 +107,7 @@ def test_a_bucket_that_becomes_sse_kms_keeps_two_folders_in_sync(
 
 @pytest.mark.parametrize("size", [5, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("kind", ["named in answers", "not named", "of one object alone"])
-def test_equal_content_under_a_non_md5_etag_is_no_conflict(
+def test_equal_content_under_a_non_md5_etag_makes_no_conflict(
     craftsync: Craftsync, fake: FakeS3, root: Path, kind: str, size: int
 ) -> None:
     succeeded(craftsync("sync", str(root), STORE))

@@ -42,7 +42,7 @@ def test_status_queries_a_running_daemon(craftsync: Craftsync, pair: tuple[str, 
     assert [facts[name] for name in ("pending", "conflicts", "held", "problems")] == [0] * 4
 
 
-def test_store_outage_is_no_problem_once_it_is_over(
+def test_store_outage_is_not_a_problem_once_it_is_over(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
     root, store = map(Path, pair)

@@ -101,7 +101,7 @@ class Bare(MemoryStore):
         return found and found._replace(digest=None, mtime_ns=None, operation=None)
 
 
-def test_lost_write_is_recognized_by_content_where_no_time_is_told() -> None:
+def test_lost_write_is_recognized_by_content_without_a_time() -> None:
     bare = Bare()
     store = Failing(bare, write=[LOST])
     written = patient(store).write("a", Bytes(b"one", 10**18), expect=ABSENT, operation="mine")

@@ -189,7 +189,7 @@ def test_crash_at_any_change_of_a_run_loses_nothing(tmp_path: Path, edit_after: 
     assert survived > 20
 
 
-def test_edit_of_a_download_unrecorded_by_a_crash_is_no_conflict(
+def test_edit_of_a_download_unrecorded_by_a_crash_makes_no_conflict(
     tmp_path: Path, points: Points
 ) -> None:
     edited = 0

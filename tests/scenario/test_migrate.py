@@ -388,7 +388,7 @@ def test_a_large_object_that_changes_between_two_parts_is_never_torn(tmp_path: P
     assert (report.copied, report.exit_code) == (1, 0)
 
 
-def test_source_object_vanishing_during_migration_is_no_failure(tmp_path: Path) -> None:
+def test_source_object_vanishing_during_migration_is_not_a_failure(tmp_path: Path) -> None:
     source = Meddled("source")
     moving = Moving(tmp_path, source, MemoryStore("target"))
     moving.put(source, "a", "first")

@@ -121,7 +121,7 @@ def test_undo_accepts_a_file_whose_mtime_alone_changed(changed: World) -> None:
     assert changed.here()["edited here"] == "old 1"
 
 
-def test_only_the_paths_asked_for_come_back(changed: World) -> None:
+def test_undo_restores_only_the_given_paths(changed: World) -> None:
     assert undone(changed, 2, "gone*") == {"gone here": "done", "gone there": "done"}
 
 

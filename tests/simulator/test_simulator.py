@@ -338,7 +338,7 @@ def test_the_rules_of_a_configuration_are_kept(place: Path) -> None:
         assert sorted(world.judge.shown["store"]) == ["b"]
 
 
-def test_daemon_goes_on_after_the_store_failed_while_it_was_listed(place: Path) -> None:
+def test_daemon_continues_after_a_listing_failed(place: Path) -> None:
     """What was read until then is let go of, even while nothing collects it."""
     steps = (
         Act("write", 0, "a", 1),

@@ -204,7 +204,7 @@ def test_a_name_with_markup_runs_nothing(page: Page, ui: Ui, store: Path) -> Non
     assert "broken'" in page.title() and page.title() != "broken"
 
 
-def test_a_store_that_is_not_there_says_what_to_do(page: Page, ui: Ui) -> None:
+def test_missing_store_shows_the_remedy(page: Page, ui: Ui) -> None:
     page.goto(f"{ui.address}/store?at=/not/there")
     expect(page.get_by_role("alert")).to_be_visible()
     expect(page.get_by_text("Nothing could be listed.")).to_be_visible()

@@ -124,7 +124,7 @@ def test_the_configuration_says_where_each_value_comes_from(page: Page, ui: Ui) 
 def test_the_doctor_shows_its_findings(page: Page, ui: Ui) -> None:
     (ui.craftsync.folder / "other").rmdir()
     page.goto(f"{ui.address}/doctor")
-    expect(page.get_by_text("1 finding to look at")).to_be_visible()
+    expect(page.get_by_text("1 finding to review")).to_be_visible()
 
 
 def test_a_daemon_is_paused_and_resumed_and_outlives_the_page(page: Page, ui: Ui) -> None:

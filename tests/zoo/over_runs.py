@@ -55,7 +55,7 @@ MUTATIONS = (
         42,
         "if (file := stat(row[0])) is not None and (row[-1] or file.inode == row[2])",
         "if False",
-        ("test_edit_of_a_download_unrecorded_by_a_crash_is_no_conflict",),
+        ("test_edit_of_a_download_unrecorded_by_a_crash_makes_no_conflict",),
     ),
     Mutation(
         "a conflict copy replaces one that the store has under its name",

@@ -108,7 +108,7 @@ def answer(cli: click.Command, shell: str) -> int:
     """Print the completions of the word being typed, for the script of a shell; never fails.
 
     A complete word ends with a space in bash, and with a tab and its help in
-    the others; what may go on, such as a folder, ends with neither.
+    the others; what may continue, such as a folder, ends with neither.
     """
     common.Word.suggest = staticmethod(suggest)
     with suppress(Exception):

@@ -1,1 +1,1 @@
-"""What a person looks at and settles after a run: held deletes, conflicts, the trash, damage."""
+"""What a person reviews and settles after a run: held deletes, conflicts, the trash, damage."""

@@ -37,7 +37,7 @@ class Selection(NamedTuple):
         )
 
     def by_name(self, paths: Iterable[str]) -> Selection:
-        """Return the same, but a word that names one of these paths exactly, or a folder above it, is no glob."""
+        """Return the same, but a word that names one of these paths exactly, or a folder above it, is not a glob."""
         globs = [word for word in self.words if _GLOB.search(word)]
         if not globs:
             return self

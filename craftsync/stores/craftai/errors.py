@@ -179,7 +179,7 @@ def unreachable(
 ) -> StoreUnavailable:
     """Return the error for a request without an answer; `sent` when it may have arrived.
 
-    `configured`: a person has written the host's name, which may be wrong. Only the kind of failure is told: the text of the libraries' exceptions may
+    `configured`: a person has written the host's name, which may be wrong. Only the kind of failure is reported: the text of the libraries' exceptions may
     hold the signed URL.
     """
     if configured and isinstance(error, NoSuchHost):

@@ -394,8 +394,8 @@ class BatchedStats:
     def catch_up(self) -> dict[str, RemoteObject]:
         """Stat what was written since the last time; return what is there and is what was written.
 
-        A write that cannot be told from another client's, or not asked for at
-        all, is left out; nothing is retried.
+        A write that cannot be told from another client's, or has no stat, is
+        left out; nothing is retried.
         """
         with self._lock:
             written, self._written = self._written, {}

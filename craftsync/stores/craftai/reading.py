@@ -257,7 +257,7 @@ class StoredSource:
         self.size = found.size
 
     def load(self) -> None:
-        """Read a small object now, so that something else can be asked for meanwhile."""
+        """Read a small object now, so that other requests can be made in the same time."""
         if self.size <= CHUNK:
             self._content = self.read_at(0, self.size)
 

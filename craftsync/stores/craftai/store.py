@@ -450,7 +450,7 @@ class CraftAiStore(OnlyContent):
     def _stat_and_sign(
         self, path: str, expect: Expect, trash_stamp: str | None
     ) -> RemoteObject | None:
-        """Stat a path; if its version is to be kept, the signed URL to read it from is requested meanwhile."""
+        """Stat a path; if its version is to be kept, the signed URL to read it from is requested at the same time."""
         if trash_stamp is None or not isinstance(expect, RemoteObject):
             return self._stat(path)
         return both(partial(self._stat, path), partial(self._reading.sign, expect))[0]

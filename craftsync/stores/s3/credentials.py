@@ -114,7 +114,7 @@ def _signature(
     """Return which headers are signed, and the signature; `headers` are the request's and those it gets."""
     names = sorted(headers)
     signed = ";".join(names)
-    # What is no ASCII goes out as http.client encodes it, and so is what the server will see.
+    # Other text than ASCII is sent as http.client encodes it, and the server sees that.
     lines = "".join([f"{name}:{headers[name]}\n" for name in names])
     if "\n".join(lines.split()) + "\n" != lines:  # Hardly ever: a value has spaces.
         lines = "".join([f"{name}:{' '.join(headers[name].split())}\n" for name in names])

@@ -1,4 +1,4 @@
-"""What an S3 server or the network said, told in craftsync's own errors.
+"""Turns what an S3 server or the network reported into craftsync's own errors.
 
 The only place that knows S3's error codes.
 Error codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html

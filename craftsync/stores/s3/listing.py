@@ -173,7 +173,7 @@ def entries(
         if "-" in "".join(page.sizes):
             raise ValueError("a size is negative")
     except ValueError as error:
-        raise BrokenPage("an entry has a time or size that is none") from error
+        raise BrokenPage("an entry has an invalid time or size") from error
     if _all_ordinary(paths) and max((item.size for item in found), default=0) < LIMIT:
         return iter(found)
     return (entry for item in found if (entry := _judged(item, hidden, raw)) is not None)

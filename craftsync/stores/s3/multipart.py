@@ -109,7 +109,7 @@ class Uploads:
         """Upload an object in parts and return its version.
 
         `metadata` is what the object gets: headers that S3 keeps, and metadata
-        of its own. `condition` is asked for at the very end, so that a look at what is to
+        of its own. `condition` is called at the very end, so that a stat of what is to
         be replaced is no older than the completion. A passing failure leaves
         the parts for the journal to resume; any other gives the upload up, and
         none of its bytes have moved.

@@ -352,7 +352,7 @@ def mtime_text(mtime_ns: int) -> str:
 
 
 def mtime_of(text: str | None) -> int | None:
-    """Read seconds with any number of decimals; what is no such number is nobody's mtime."""
+    """Read seconds with any number of decimals; anything else is not an mtime."""
     whole, _, fraction = (text or "").removeprefix("-").partition(".")
     if not whole.isdecimal() or (fraction and not fraction.isdecimal()):
         return None
@@ -446,7 +446,7 @@ def old_versions(
                         gone_ns,
                     )
     except ValueError as error:
-        raise broken(location, "a version has a time or size that is none") from error
+        raise broken(location, "a version has an invalid time or size") from error
 
 
 class _Pairing:
@@ -459,7 +459,7 @@ class _Pairing:
     def of(self, page: list[ListedVersion]) -> Iterator[tuple[ListedVersion, int]]:
         """Yield the versions of a page that are not current, and when each went.
 
-        Raises `ValueError` for a time that is none.
+        Raises `ValueError` for an invalid time.
         """
         self._deleted = {self._key: self._deleted.get(self._key, [])}
         for listed in page:

@@ -67,7 +67,7 @@ class Limits:
     page: int = 1000
     """Keys asked for at once when listing; S3 never gives more."""
     fresh_listing_seconds: float = 2.0
-    """For so long after its begin, a complete listing is taken for a look at where nothing was."""
+    """How long after its start a complete listing stands in for a stat of a path that it did not show."""
 
 
 class Replaced(NamedTuple):

@@ -139,7 +139,7 @@ class Calls:
         return Stored(version, told, disagrees=told not in (None, hashed))
 
     def head(self, key: str) -> Found | None:
-        """Look at an object; `None` when there is none."""
+        """Stat an object; `None` when there is none."""
         seen = self.look(key)
         return seen[0] if seen else None
 
@@ -154,7 +154,7 @@ class Calls:
         return found_in(headers, size, md5_etags=self.md5_etags, whole=True), headers
 
     def tags_of(self, key: str, headers: Mapping[str, str]) -> str:
-        """Return the tags of an object that was looked at; they are asked for if there are any."""
+        """Return the tags of an object, requested only if `headers`, of its stat, count any."""
         return self.tags(key) if int(headers.get("x-amz-tagging-count", 0)) else ""
 
     @contextmanager
@@ -197,7 +197,7 @@ class Calls:
         """Remove an object; one that is not there is a success.
 
         Only 204 says that the server did it: a login page comes with 200, and so does the
-        answer of a few servers, for which a look settles it. A proxy answers 404, too.
+        answer of a few servers, for which a stat settles it. A proxy answers 404, too.
         """
         try:
             answer = self._wire.call("DELETE", key, headers=_demand(condition))

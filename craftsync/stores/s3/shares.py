@@ -40,7 +40,7 @@ _ALPHABETS = (
 """What keys are likely made of, each in the order of its characters."""
 _DIGIT = re.compile("[0-9]")
 _CHARACTERS = 8
-"""So many from the first one on in which the keys of a page differ are looked at."""
+"""Characters compared, from the first in which the keys of a page differ."""
 
 
 class Share:

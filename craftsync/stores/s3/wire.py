@@ -34,7 +34,7 @@ from craftsync.stores.s3.credentials import (
 from craftsync.stores.s3.errors import answer_of, refused, unreachable
 
 IDLE_SECONDS = 60.0
-"""A connection on which nothing moves for so long counts as dead."""
+"""A connection on which nothing moves for this long counts as dead."""
 
 _HOUR, _WEEK = 3600, 7 * 24 * 3600
 """The longest that signature version 4 allows (AWS S3 user guide, "Sharing objects with presigned URLs")."""

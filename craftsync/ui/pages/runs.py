@@ -147,7 +147,7 @@ class _PlanPage:
             page.text("Plan", tag="h1")
             ui.space()
             pair = page.folder_choice(self.workspace, "/plan", folder)
-        page.text("What a run would do, to be looked at first, and then done exactly so.", "muted")
+        page.text("What a run would do. Review it, then have exactly that done.", "muted")
         with ui.element("div").classes("line"):
             if pair is not None:
                 self._making(pair)

@@ -262,7 +262,7 @@ class _Doctor:
             findings = await self._workspace.in_thread(self._examined)
             grave = [one for one in findings if one.level in (Level.ERROR, Level.WARNING)]
             page.text(
-                counted(len(grave), "finding") + " to look at",
+                counted(len(grave), "finding") + " to review",
                 "warn" if grave else "ok",
             )
             fine = [one for one in findings if one.level is Level.OK]
