@@ -11,7 +11,7 @@ from craftsync.errors import ObjectArchived, RequestDenied
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store, probe
 from tests.contract.conftest import BUCKET, OpenS3
 from tests.contract.test_s3_multipart import Journal
-from tests.support.fake_s3 import Answer, Drop, Request
+from tests.support.fake_s3 import Answer, Drop, Request, error, proxied
 from tests.support.s3 import FakeS3, fake_s3
 from tests.support.servers import S3Server
 from tests.support.world import Bytes
@@ -44,6 +44,25 @@ def test_fully_conformant_server_gets_all_facts(opened: OpenS3) -> None:
     assert facts.conditional_create and facts.conditional_replace and facts.conditional_delete
     assert facts.conditional_complete_create and facts.conditional_complete_replace
     assert facts.conditional_copy and facts.md5_versions and facts.metadata
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["ignores", "refuses"])
+def test_completion_gets_no_version_that_the_server_does_not_compare(
+    opened: OpenS3, *, refuses: bool
+) -> None:
+    def script(request: Request) -> Answer | None:
+        if request.method != "POST" or "if-match" not in request.headers:
+            return None
+        if refuses:
+            return error(412, "PreconditionFailed")
+        return Answer(
+            body=b'<CompleteMultipartUploadResult><ETag>"1-1"</ETag></CompleteMultipartUploadResult>'
+        )
+
+    with fake_s3("plain", BUCKET) as (server, fake), proxied(server, script) as (before, _):
+        facts = opened(before, fake).facts
+    assert facts.conditional_complete_create and facts.conditional_replace
+    assert not facts.conditional_complete_replace
 
 
 @pytest.mark.parametrize("name", ["ignores-conditions", "no-conditions"])

@@ -118,8 +118,8 @@ class Bucket:
         return {upload["UploadId"] for upload in listed.get("Uploads", ())}
 
 
-_PARTS_OF_RCLONE = "/.rclone_temp_multipart_"
-"""Begins the name of a file in which `rclone serve s3` collects an upload in parts; no listing shows it."""
+_TEMPORARY_OF_RCLONE = "/.rclone_temp_"
+"""Begins the name of a file in which `rclone serve s3` collects an upload; no listing shows it."""
 
 
 class Served(Bucket):
@@ -131,7 +131,7 @@ class Served(Bucket):
 
     def everything(self) -> Contents:
         held = self._files.everything()
-        return {path: what for path, what in held.items() if _PARTS_OF_RCLONE not in f"/{path}"}
+        return {path: what for path, what in held.items() if _TEMPORARY_OF_RCLONE not in f"/{path}"}
 
 
 def shown(side: Side) -> Contents:

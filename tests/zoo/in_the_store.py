@@ -176,16 +176,30 @@ MUTATIONS = (
     Mutation(
         "a condition counts as checked although the right one is refused",
         None,
-        "            if self._is_met(partial(act, form.of(version))):\n                return form",
+        "            if is_accepted:\n                return form",
         "            return form",
         ("test_server_that_refuses_every_version_form_gets_none",),
     ),
     Mutation(
+        "a completion's condition counts as checked although the right one is refused",
+        None,
+        "            if self._is_met(partial(act, form.of(version))):\n                return form",
+        "            return form",
+        ("test_completion_gets_no_version_that_the_server_does_not_compare",),
+    ),
+    Mutation(
         "a condition counts as checked although the wrong one is accepted",
+        48,
+        "            if not is_refused:\n                return Form.NONE\n",
+        "",
+        ("test_server_ignoring_conditions_is_sent_none",),
+    ),
+    Mutation(
+        "a completion's condition counts as checked although the wrong one is accepted",
         48,
         "            if not self._is_unmet(partial(act, form.of(_NOBODY))):\n                return Form.NONE\n",
         "",
-        ("test_server_ignoring_conditions_is_sent_none",),
+        ("test_completion_gets_no_version_that_the_server_does_not_compare",),
     ),
     Mutation(
         "a replacement that fails leaves a copy in the trash",
