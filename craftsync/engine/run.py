@@ -220,7 +220,7 @@ class FolderRun(Run):
             fetcher,
             self.clock,
             dry_run=options.dry_run,
-            leaving=self.state.plan.leaving() if options.dry_run else (),
+            leaving=self.state.moves.leaving() if options.dry_run else (),
         )
 
 

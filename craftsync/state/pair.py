@@ -19,7 +19,8 @@ from craftsync.errors import StateError
 from craftsync.state.database import UNREADABLE, Database, open_to_read, state_place
 from craftsync.state.held import CutOff, Events, Held
 from craftsync.state.history import History, Kept, KeptVersion, Outside, Total
-from craftsync.state.plan import Moves, Plan, Replacements
+from craftsync.state.moves import Moves
+from craftsync.state.plan import Plan, Replacements
 from craftsync.state.transfers import Arrivals, Intents, Transfers
 
 FACTS_LAST_NS = 7 * 86_400 * 1_000_000_000

@@ -129,7 +129,7 @@ def test_many_renamed_files_are_planned_within_bounded_memory(session: Session) 
     def paired() -> Container[str]:
         with state.transaction():
             state.moves.pair(by_version=False)
-        return state.plan.leaving()
+        return state.moves.leaving()
 
     leaving, peak = peak_of(paired)
     assert state.plan.count(Kind.MOVE_REMOTE) == FILES
