@@ -390,8 +390,8 @@ def test_status_loads_no_ignore_rules(tmp_path: Path) -> None:
     assert not loaded_by("status", "root", "./store", folder=tmp_path) & {"pathspec", *HEAVY, *LATE}
 
 
-def test_each_migration_of_the_state_database_has_a_number_of_its_own() -> None:
-    names = sorted(path.name for path in (PACKAGE / "state/migrations").glob("*.sql"))
+def test_each_step_of_the_database_schema_has_a_number_of_its_own() -> None:
+    names = sorted(path.name for path in (PACKAGE / "state/schema").glob("*.sql"))
     numbers = [name.partition("-")[0] for name in names]
     assert len(set(numbers)) == len(numbers), names
 

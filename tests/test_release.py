@@ -65,7 +65,7 @@ def test_wheel_has_every_file_of_the_package_and_nothing_else(released: tuple[Pa
     expected.add("craftsync/config.example.yaml")
     names = set(zipfile.ZipFile(released[1]).namelist())
     assert {name for name in names if ".dist-info/" not in name} == expected
-    assert {"craftsync/py.typed", "craftsync/state/migrations/001-initial.sql"} <= names
+    assert {"craftsync/py.typed", "craftsync/state/schema/001-initial.sql"} <= names
 
 
 def test_sdist_has_docs_tests_and_locks(released: tuple[Path, Path]) -> None:

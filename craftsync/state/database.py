@@ -1,4 +1,4 @@
-"""Opens a state database: schema migrations, damage, durability.
+"""Opens a state database: the steps of its schema, damage, durability.
 
 All methods of a `Database` belong to the control thread. A transaction is on
 disk when it ends (`synchronous=FULL`), because deletes rely on baseline rows.
@@ -29,7 +29,7 @@ def _listed(words: type[StrEnum]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
 
-_MIGRATION = re.compile(r"(\d+)-.*\.sql")
+_STEP = re.compile(r"(\d+)-.*\.sql")
 _BUSY_SECONDS = 30.0
 _INVALID_VALUES = (
     f"SELECT kind FROM plan WHERE kind NOT IN ({_listed(Kind)}) LIMIT 1",
@@ -385,7 +385,7 @@ def _set_up(connection: _Connection) -> None:
     damage = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if damage != "ok":
         raise connection.damaged(damage)
-    _migrate(connection)
+    _upgrade(connection)
     for query in _INVALID_VALUES:
         if unknown := connection.execute(query).fetchone():
             raise connection.damaged(f"unknown value {unknown[0]!r}")
@@ -394,7 +394,7 @@ def _set_up(connection: _Connection) -> None:
 def _schema(connection: sqlite3.Connection) -> tuple[int, int]:
     """Return the schema version of a database and the newest known one; raises `StateError` for a newer database."""
     current = connection.execute("PRAGMA user_version").fetchone()[0]
-    newest = max(_migrations())
+    newest = max(_schema_steps())
     if current > newest:
         raise StateError(
             f"the state database has schema {current}, this craftsync supports {newest}",
@@ -403,16 +403,16 @@ def _schema(connection: sqlite3.Connection) -> tuple[int, int]:
     return current, newest
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    (current, newest), migrations = _schema(connection), _migrations()
-    missing = sorted(number for number in migrations if number > current)
+def _upgrade(connection: sqlite3.Connection) -> None:
+    (current, newest), steps = _schema(connection), _schema_steps()
+    missing = sorted(number for number in steps if number > current)
     if missing:
         if current and isinstance(connection, _Connection):
             _keep_older(connection, current)
         # One transaction, because each waits for the disk.
-        steps = "\n".join(migrations[number] for number in missing)
+        script = "\n".join(steps[number] for number in missing)
         connection.executescript(
-            f"BEGIN IMMEDIATE;\n{steps}\nPRAGMA user_version = {newest};\nCOMMIT;"
+            f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {newest};\nCOMMIT;"
         )
 
 
@@ -429,10 +429,10 @@ def _keep_older(connection: _Connection, schema: int) -> None:
 
 
 @cache
-def _migrations() -> dict[int, str]:
+def _schema_steps() -> dict[int, str]:
     found = {}
-    for file in Path(__file__).with_name("migrations").iterdir():
-        match = _MIGRATION.fullmatch(file.name)
+    for file in Path(__file__).with_name("schema").iterdir():
+        match = _STEP.fullmatch(file.name)
         if match:
             found[int(match[1])] = file.read_text("utf-8")
     return found

@@ -74,7 +74,7 @@ def as_an_older_version_left_it(moving: Moving, *statements: str) -> None:
     for file in folder.glob("state.db*"):
         file.unlink()
     with closing(sqlite3.connect(folder / "state.db")) as old:
-        for script in sorted((files("craftsync.state") / "migrations").iterdir(), key=str):
+        for script in sorted((files("craftsync.state") / "schema").iterdir(), key=str):
             if script.name.endswith(".sql") and int(script.name[:3]) <= LAST_OLD_SCHEMA:
                 old.executescript(script.read_text())
         old.executemany("INSERT INTO copied VALUES (?,?,?,?,?,?,?,?)", map(copied, rows))

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from craftsync.errors import StateError
-from craftsync.state.database import Database, _migrations
+from craftsync.state.database import Database, _schema_steps
 
 KILLED = """
 import os, signal, sys
@@ -122,7 +122,7 @@ def test_database_of_an_older_craftsync_is_read_without_changes(tmp_path: Path) 
     file = tmp_path / "state.db"
     connection = sqlite3.connect(file)
     connection.executescript(
-        f"PRAGMA journal_mode = WAL; {_migrations()[1]}; PRAGMA user_version = 1"
+        f"PRAGMA journal_mode = WAL; {_schema_steps()[1]}; PRAGMA user_version = 1"
     )
     connection.execute("INSERT INTO meta VALUES ('word', 'of old')")
     connection.commit()
