@@ -20,7 +20,7 @@ environment in the configuration. `help(craftsync.push)` names every option.
 For those who work on craftsync, a map of the house, in the order to read it:
 
     errors        everything raised on purpose, and the exit codes
-    installing    what to type to install craftsync, or more of it
+    install_hint  what to type to install craftsync, or more of it
     net/          requests and whatever waits: connections, hosts, tasks, rates
     core/         pure values and decisions: model, decide, merge, guard
     stores/       the remote side; `base` is the contract every store keeps
@@ -97,7 +97,7 @@ if not TYPE_CHECKING:  # So that a type checker still reports names that are not
         # Imported when it is first used: importing craftsync is cheap.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        import_module("craftsync.installing").refuse_other_systems()
+        import_module("craftsync.install_hint").refuse_other_systems()
         if name in ("errors", "objects"):
             return import_module(f"craftsync.{name}")
         value = getattr(import_module(_PLACES.get(name, "craftsync.api")), name)

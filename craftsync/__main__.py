@@ -11,10 +11,10 @@ def main() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from craftsync import installing
+    from craftsync import install_hint
 
     try:
-        installing.refuse_other_systems()
+        install_hint.refuse_other_systems()
     except ImportError as error:
         sys.exit(_said(f"craftsync: {error}"))
     from craftsync import cli

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.installing import install_command
+from craftsync.install_hint import install_command
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
@@ -88,7 +88,7 @@ def test_wheel_works_in_an_environment_without_the_repository(
     # The dependencies are those of this interpreter; its own craftsync is not on that path.
     (venv / site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     probe = (
-        "import craftsync; from craftsync.installing import install_command;"
+        "import craftsync; from craftsync.install_hint import install_command;"
         "print(craftsync.__file__); print(install_command('fs'))"
     )
     where, command = run([venv / "bin/python", "-c", probe], tmp_path).stdout.splitlines()

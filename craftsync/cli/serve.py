@@ -20,7 +20,7 @@ from craftsync.clock import SystemClock
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.errors import UsageError
-from craftsync.installing import install_command
+from craftsync.install_hint import install_command
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.stores.base import server_and_location
 

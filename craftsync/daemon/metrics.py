@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from craftsync.errors import ConfigError
-from craftsync.installing import install_command
+from craftsync.install_hint import install_command
 from craftsync.local.files import written
 
 Address = tuple[str, int]

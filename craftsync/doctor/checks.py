@@ -26,7 +26,7 @@ from craftsync.config.secrets import TOKEN_ENV, in_dotenv
 from craftsync.core.model import OWN_FOLDER
 from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
 from craftsync.errors import ConfigError, RootError, StateError
-from craftsync.installing import install_command, pip_command
+from craftsync.install_hint import install_command, pip_command
 from craftsync.local import linux, rename
 from craftsync.opening import access_to
 

@@ -37,7 +37,7 @@ from craftsync.engine.report import OnEvent, Report, ignore_events
 from craftsync.engine.review.inspect import Checker
 from craftsync.errors import UsageError
 from craftsync.hashing import is_md5
-from craftsync.installing import install_command
+from craftsync.install_hint import install_command
 from craftsync.local.ignore import CallRules
 from craftsync.migrate.options import options_for
 from craftsync.migrate.shards import Span

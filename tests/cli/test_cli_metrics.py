@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from craftsync.installing import install_command
+from craftsync.install_hint import install_command
 from tests.support.cli import Craftsync, until
 from tests.support.daemons import Daemon, running
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import requests
 
-from craftsync.installing import install_command
+from craftsync.install_hint import install_command
 from tests.support.cli import Craftsync, until
 from tests.support.serving import TOKEN, Serving, serving
 

@@ -29,7 +29,7 @@ from craftsync.errors import (
     StoreUnavailable,
     UsageError,
 )
-from craftsync.installing import install_command
+from craftsync.install_hint import install_command
 from craftsync.stores.craftai import Access, CraftAiStore
 from craftsync.stores.craftai.sdk import Sdk, SdkLimits
 from craftsync.stores.craftai.sizes import KnownSizes, Shown, size_text

@@ -35,7 +35,7 @@ from craftsync.errors import (
     StoreUnavailable,
     UsageError,
 )
-from craftsync.installing import install_command
+from craftsync.install_hint import install_command
 from craftsync.net.pace import Attempt
 from craftsync.net.waiting import CHECK_SECONDS, after_fork, blocking
 from craftsync.stores.base import Source, pace_of, written_already

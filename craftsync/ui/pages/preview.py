@@ -22,7 +22,7 @@ from nicegui import background_tasks, ui
 
 from craftsync.datastore import DataStore
 from craftsync.errors import CraftsyncError
-from craftsync.installing import pip_command
+from craftsync.install_hint import pip_command
 from craftsync.ui import page
 from craftsync.ui.content import IMAGES, PDF, SHOWN, SOUNDS
 from craftsync.ui.pages import actions
