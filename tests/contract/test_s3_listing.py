@@ -17,7 +17,7 @@ from craftsync.errors import ListingBroken, StoreMissing, StoreUnavailable
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store
 from craftsync.stores.s3.listing import BrokenPage, Page, entries, parse
-from craftsync.stores.s3.shares import PAGES_AHEAD, SHARES_AT_ONCE
+from craftsync.stores.s3.parallel_listing import PAGES_AHEAD, SHARES_AT_ONCE
 from tests.contract.conftest import BUCKET, OpenS3
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import (

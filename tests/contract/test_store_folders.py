@@ -9,7 +9,7 @@ import pytest
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.stores.base import Store
 from craftsync.stores.s3 import S3Store
-from craftsync.stores.s3.shares import Share
+from craftsync.stores.s3.parallel_listing import Share
 from tests.contract.conftest import OpenS3
 from tests.contract.test_store_contract import content_of, kept_of, put
 from tests.support.servers import S3Server

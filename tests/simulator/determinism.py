@@ -15,7 +15,7 @@ from typing import Any
 
 from craftsync.stores import retrying, sources
 from craftsync.stores.s3 import listing
-from craftsync.stores.s3.shares import PagesOf, Share
+from craftsync.stores.s3.parallel_listing import PagesOf, Share
 
 
 class SerialExecutor:

@@ -30,7 +30,7 @@ from craftsync.net.waiting import after_fork, blocking
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.objects import modified_ns_of, version_of
-from craftsync.stores.s3.shares import LAST, Share, fetched_ahead
+from craftsync.stores.s3.parallel_listing import LAST, Share, fetched_ahead
 
 _PLAIN_ENTRY = re.compile(
     r"<Contents>\s*+<Key>([^<&]*+)</Key>\s*+"
