@@ -8,7 +8,7 @@ from craftsync.core.model import RemoteObject
 from craftsync.errors import StoreUnavailable
 from craftsync.stores.craftai.reading import Incoming
 from craftsync.stores.s3.objects import Found
-from craftsync.stores.s3.reader import ObjectReader
+from craftsync.stores.s3.reading import ObjectReader
 
 OBJECT = RemoteObject("a", 4, 1, "v")
 

@@ -1,7 +1,7 @@
 """S3-compatible buckets: a store over signed requests of our own.
 
 From the wire up: `credentials` (who asks, where, and the signature), `wire`
-(HTTP), `api` (the requests), `objects` and `reader`, `listing`, `multipart`,
+(HTTP), `requests`, `objects` and `reading`, `listing` and `parallel_listing`, `multipart`,
 `preconditions` (what a write replaces), `copy` (from another bucket), `probe`
 (what the server really does), and `store`, which puts them in order.
 Nothing here knows of plans or baselines.

@@ -58,7 +58,7 @@ from craftsync.stores.s3.preconditions import (
     check,
 )
 from craftsync.stores.s3.probe import gives_md5_etags, probe
-from craftsync.stores.s3.reader import ObjectReader, Reading, holds, is_ours
+from craftsync.stores.s3.reading import ObjectReader, Reading, holds, is_ours
 from craftsync.stores.s3.requests import Calls
 from craftsync.stores.s3.wire import Wire
 from craftsync.stores.sources import Beside, check_room
