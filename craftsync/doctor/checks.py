@@ -27,7 +27,7 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
 from craftsync.errors import ConfigError, RootError, StateError
 from craftsync.install_hint import install_command, pip_command
-from craftsync.local import linux, rename
+from craftsync.local import exclusive_rename, linux
 from craftsync.opening import access_to
 
 _NETWORK = {
@@ -123,7 +123,7 @@ def _unnamed_files(folder: Path) -> Iterator[Finding]:
 
 def _timestamps(folder: Path) -> Iterator[Finding]:
     with _opened(folder) as descriptor:
-        step = rename.timestamp_granularity_ns(descriptor)
+        step = exclusive_rename.timestamp_granularity_ns(descriptor)
     if step >= 1_000_000_000:
         yield note(
             "timestamps",
@@ -163,7 +163,7 @@ def _tried_names(trial: Path) -> Iterator[Finding]:
             "names", "names that differ in case, or in how an accent is written, stay different"
         )
     with _opened(trial) as descriptor:
-        if rename.can_exchange(descriptor, "a", "b"):
+        if exclusive_rename.can_exchange(descriptor, "a", "b"):
             yield ok("swapping", "a file is replaced in one step (renameat2)")
         else:
             yield note(

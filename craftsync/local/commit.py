@@ -22,7 +22,7 @@ from itertools import count
 from craftsync.core.conflict_names import conflict_name
 from craftsync.core.model import OWN_FOLDER, LocalFile
 from craftsync.errors import PathBusy, PathError, PathObstructed
-from craftsync.local import linux, rename
+from craftsync.local import exclusive_rename, linux
 from craftsync.local.files import local_file
 from craftsync.local.temporary import Temporary
 from craftsync.local.tree import LISTING, Tree, give_owner
@@ -149,7 +149,7 @@ def _retry_if_folder_removed(tree: Tree, act: Callable[[], None]) -> None:
 def _move(tree: Tree, source: str, target: str, expect: LocalFile) -> None:
     with tree.parent(source) as origin, _parent_for(tree, target) as goal:
         _check_expected(origin, expect)
-        _move_to_free(partial(rename.noreplace, *origin), goal, target)
+        _move_to_free(partial(exclusive_rename.noreplace, *origin), goal, target)
         if not _matches(_status(goal), expect):
             _restore_name(goal, origin, source)
             raise PathBusy(f"{source} changed while it was moved.")
@@ -236,7 +236,7 @@ def _replace(
         # The new file is put in the trash slot, and one swap then replaces and trashes the old one.
         slot = _move_to_trash(stack, tree, temporary.give_name, expect.path, trash_stamp)
         try:
-            rename.exchange(*slot, *target)
+            exclusive_rename.exchange(*slot, *target)
         except OSError as error:
             _remove(slot)
             if error.errno not in _BUSY:
@@ -253,7 +253,7 @@ def _displace(tree: Tree, origin: _Place, expect: LocalFile, trash_stamp: str | 
     with ExitStack() as stack:
         try:
             slot = _move_to_trash(
-                stack, tree, partial(rename.noreplace, *origin), expect.path, trash_stamp
+                stack, tree, partial(exclusive_rename.noreplace, *origin), expect.path, trash_stamp
             )
         except FileNotFoundError as error:
             if _exists(origin):
@@ -306,7 +306,7 @@ def _no_trash(path: str) -> PathError:
 def _swap_back(slot: _Place, target: _Place, path: str, mine: os.stat_result) -> None:
     """Undo a swap that replaced an unexpected file; `mine` is the new file, which must come back."""
     try:
-        rename.exchange(*slot, *target)
+        exclusive_rename.exchange(*slot, *target)
     except FileNotFoundError:
         _restore_name(slot, target, path)
         return
@@ -328,7 +328,7 @@ def _same_content(status: os.stat_result, other: os.stat_result) -> bool:
 def _restore_name(slot: _Place, target: _Place, path: str) -> None:
     """Give a file its name back, or make it a conflict copy if the name is taken by now."""
     try:
-        rename.noreplace(*slot, *target)
+        exclusive_rename.noreplace(*slot, *target)
     except FileExistsError:
         _make_conflict_copy(slot, target, _status(slot))
 
@@ -338,7 +338,9 @@ def _make_conflict_copy(slot: _Place, target: _Place, status: os.stat_result) ->
     for number in count(1):
         label = "local" if number == 1 else f"local-{number}"
         try:
-            rename.noreplace(*slot, target[0], conflict_name(target[1], status.st_mtime_ns, label))
+            exclusive_rename.noreplace(
+                *slot, target[0], conflict_name(target[1], status.st_mtime_ns, label)
+            )
         except FileExistsError:
             continue
         return

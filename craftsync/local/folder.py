@@ -28,7 +28,7 @@ from craftsync.errors import (
     PathRefused,
     RootError,
 )
-from craftsync.local import commit, files, linux, rename, temporary
+from craftsync.local import commit, exclusive_rename, files, linux, temporary
 from craftsync.local.commit import SyncGroup
 from craftsync.local.files import OpenFile, inode_of, path_errors, read_block
 from craftsync.local.links import FollowingTree
@@ -134,7 +134,7 @@ class Folder:
     @cached_property
     def timestamp_granularity_ns(self) -> int:
         """Nanoseconds between two changes of a file that are certain to give different timestamps."""
-        return rename.timestamp_granularity_ns(self.tree.descriptor)
+        return exclusive_rename.timestamp_granularity_ns(self.tree.descriptor)
 
     def ensure_same(self) -> None:
         """Raise `RootError` unless the path still leads to the folder that was opened."""

@@ -21,7 +21,7 @@ from typing import Self
 from craftsync.core.model import OWN_FOLDER
 from craftsync.core.retention import Reserve
 from craftsync.errors import NoSpace, PathBusy
-from craftsync.local import linux, rename
+from craftsync.local import exclusive_rename, linux
 from craftsync.local.files import (
     BLOCK,
     READ,
@@ -262,10 +262,10 @@ class Temporary:
     def give_name(self, parent: int, name: str) -> None:
         """Move it out of `.craftsync/tmp`; raises `OSError`, `FileExistsError` when the name is taken."""
         if self._path is None:
-            rename.link_unnamed(self._descriptor, parent, name)
+            exclusive_rename.link_unnamed(self._descriptor, parent, name)
             return
         with self._tree.parent(self._path) as source:
-            rename.noreplace(*source, parent, name)
+            exclusive_rename.noreplace(*source, parent, name)
         self._path = None
 
     def discard(self) -> None:
@@ -321,7 +321,7 @@ def copy_content(source: OpenFile, target: Temporary) -> None:
 
 def _open_unnamed(tree: Tree) -> int:
     """Open a new file without a name; -1 where the filesystem does not support it."""
-    if not rename.can_link_unnamed():
+    if not exclusive_rename.can_link_unnamed():
         return -1
     # The final mode now saves a chmod later; nobody can open a file without a name.
     try:

@@ -17,7 +17,7 @@ import pytest
 
 from craftsync.engine.content import RootSource
 from craftsync.errors import CraftsyncError, PathBusy, PathError
-from craftsync.local import rename
+from craftsync.local import exclusive_rename
 from craftsync.local.folder import Folder
 from craftsync.net.pace import UNPACED, Hashing
 from craftsync.stores.directory import DirectoryStore
@@ -112,7 +112,7 @@ def test_a_hundred_thousand_swaps_of_a_folder_and_a_link_lead_nowhere(tmp_path: 
 
     def swap() -> None:
         nonlocal swaps
-        rename.exchange(descriptor, "d", descriptor, "link")
+        exclusive_rename.exchange(descriptor, "d", descriptor, "link")
         swaps += 1
 
     with Folder.open(root) as folder, meanwhile(swap):

@@ -16,7 +16,7 @@ import pytest
 
 from craftsync.core.model import Kind
 from craftsync.engine.report import ActionEvent, Options
-from craftsync.local import rename
+from craftsync.local import exclusive_rename
 from tests.support.memory_store import MemoryStore
 from tests.support.watching import SENTINELS, Hearing, Kept, kept
 from tests.support.world import World
@@ -119,7 +119,7 @@ def exchanged(a: Path) -> None:
     beside = a.with_name("a.new")
     beside.write_text(NEW)
     folder = os.open(a.parent, os.O_RDONLY)
-    rename.exchange(folder, "a.new", folder, "a")
+    exclusive_rename.exchange(folder, "a.new", folder, "a")
     os.close(folder)
     beside.unlink()
 
@@ -129,7 +129,7 @@ def unnamed_and_linked(a: Path) -> None:
     descriptor = os.open(a.parent, os.O_TMPFILE | os.O_RDWR, 0o644)
     os.write(descriptor, NEW.encode())
     a.unlink()
-    rename.link_unnamed(descriptor, folder, "a")
+    exclusive_rename.link_unnamed(descriptor, folder, "a")
     os.close(descriptor)
     os.close(folder)
 

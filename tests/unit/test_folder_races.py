@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from craftsync.errors import PathBusy, PathError
-from craftsync.local import rename, trash
+from craftsync.local import exclusive_rename, trash
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
 
@@ -54,12 +54,12 @@ class Editor:
         content = f"edit {len(self.saved)}"
         (self._root / "scratch").write_text(content)
         with suppress(FileNotFoundError):
-            rename.exchange(self._folder, "scratch", self._folder, self._path)
+            exclusive_rename.exchange(self._folder, "scratch", self._folder, self._path)
             self.saved.add(content)
             self.displaced.add((self._root / "scratch").read_text())
             return
         with suppress(FileExistsError):
-            rename.noreplace(self._folder, "scratch", self._folder, self._path)
+            exclusive_rename.noreplace(self._folder, "scratch", self._folder, self._path)
             self.saved.add(content)
 
 
@@ -122,14 +122,14 @@ def just_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, list[Step]],
 
     def install(path: Path, steps: list[Step]) -> None:
         for name in ("exchange", "noreplace"):
-            real = getattr(rename, name)
+            real = getattr(exclusive_rename, name)
 
             def act_first(*names: int | str, name: str = name, real: Any = real) -> None:
                 if steps and steps[0][0] == name and path.name in names:
                     steps.pop(0)[1](path)
                 real(*names)
 
-            monkeypatch.setattr(rename, name, act_first)
+            monkeypatch.setattr(exclusive_rename, name, act_first)
 
     return install
 
@@ -277,7 +277,7 @@ def test_folder_swapped_for_a_symlink_never_escapes_the_root(tmp_path: Path) -> 
     (root / "link").symlink_to(outside)
     descriptor = os.open(root, os.O_RDONLY)
     with Folder.open(root) as folder:
-        swap = meanwhile(lambda: rename.exchange(descriptor, "d", descriptor, "link"))
+        swap = meanwhile(lambda: exclusive_rename.exchange(descriptor, "d", descriptor, "link"))
         with swap:
             for _ in range(400):
                 with suppress(PathError), folder.open_file("d/a") as opened:

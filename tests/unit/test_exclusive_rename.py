@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from craftsync.local import linux, rename
+from craftsync.local import exclusive_rename, linux
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ def here(tmp_path: Path) -> Iterator[int]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The three ways a filesystem can make us take; the last two by the functions for them."""
     if request.param == "kernel":
-        return rename.noreplace, rename.exchange
+        return exclusive_rename.noreplace, exclusive_rename.exchange
     if request.param == "no links":
 
         def refuse(*_: object, **__: object) -> None:
             raise OSError(errno.EPERM, "links are not supported")
 
         monkeypatch.setattr(linux, "link", refuse)
-    return rename.noreplace_by_link, rename.exchange_by_steps
+    return exclusive_rename.noreplace_by_link, exclusive_rename.exchange_by_steps
 
 
 def test_rename_to_a_free_name_keeps_the_inode(way: Any, here: int, tmp_path: Path) -> None:
@@ -107,15 +107,15 @@ def test_filesystem_without_renameat2_uses_fallbacks(
     monkeypatch.setattr(linux, "renameat2", refuse)
     (tmp_path / "a").write_text("A")
     (tmp_path / "b").write_text("B")
-    rename.exchange(here, "a", here, "b")
-    rename.noreplace(here, "a", here, "c")
+    exclusive_rename.exchange(here, "a", here, "b")
+    exclusive_rename.noreplace(here, "a", here, "c")
     assert (tmp_path / "b").read_text() == "A"
     assert (tmp_path / "c").read_text() == "B"
 
 
 def test_other_rename_errors_are_raised(here: int) -> None:
     with pytest.raises(FileNotFoundError):
-        rename.noreplace(here, "missing", here, "b")
+        exclusive_rename.noreplace(here, "missing", here, "b")
 
 
 def test_syncfs_reports_a_failure() -> None:
@@ -125,13 +125,13 @@ def test_syncfs_reports_a_failure() -> None:
 
 def test_syncfs_and_timestamp_granularity_work_on_a_real_folder(here: int) -> None:
     linux.syncfs(here)
-    assert rename.timestamp_granularity_ns(here) in (10_000_000, 2_000_000_000)
+    assert exclusive_rename.timestamp_granularity_ns(here) in (10_000_000, 2_000_000_000)
 
 
 def test_unknown_filesystem_gets_two_second_timestamp_granularity() -> None:
     descriptor = os.open("/proc", os.O_RDONLY)
     try:
-        assert rename.timestamp_granularity_ns(descriptor) == 2_000_000_000
+        assert exclusive_rename.timestamp_granularity_ns(descriptor) == 2_000_000_000
     finally:
         os.close(descriptor)
 
@@ -143,8 +143,8 @@ def test_unnamed_file_is_linked_only_to_a_free_name(here: int, tmp_path: Path) -
     os.write(unnamed, b"U")
     for name in ("taken", "link"):
         with pytest.raises(FileExistsError):
-            rename.link_unnamed(unnamed, here, name)
-    rename.link_unnamed(unnamed, here, "free")
+            exclusive_rename.link_unnamed(unnamed, here, name)
+    exclusive_rename.link_unnamed(unnamed, here, "free")
     os.close(unnamed)
     assert (tmp_path / "free").read_text() == "U"
     assert (tmp_path / "taken").read_text() == "T"
