@@ -12,7 +12,7 @@ import click
 from craftsync import opening
 from craftsync.cli import params as common
 from craftsync.cli import watch
-from craftsync.cli.live import follow
+from craftsync.cli.live_display import follow
 from craftsync.cli.output import say, say_json
 from craftsync.cli.status_view import Facts, checked_line, lines_of, naming_of, show
 from craftsync.config import pairs, places

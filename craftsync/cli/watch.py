@@ -16,7 +16,7 @@ import click
 from craftsync import opening, runs
 from craftsync.cli import log
 from craftsync.cli import params as common
-from craftsync.cli.live import WatchView
+from craftsync.cli.live_display import WatchView
 from craftsync.cli.output import reporting, say
 from craftsync.cli.terminal import shown
 from craftsync.config import file as config
