@@ -1,34 +1,19 @@
-"""The daemon's metrics for Prometheus: in a file, and over HTTP with health checks.
+"""The daemon's metrics for Prometheus: in a file, and as the answer to a scrape (`health.py` serves it).
 
 The file is in the text format of node_exporter's textfile collector, and needs
 no package: https://prometheus.io/docs/instrumenting/exposition_formats/
-HTTP uses prometheus_client (extra `metrics`), imported when needed.
+The answer uses prometheus_client (extra `metrics`), imported when needed.
 """
 
 from __future__ import annotations
 
-import logging
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from socketserver import ThreadingMixIn
-from threading import Lock, Thread
 from typing import Any, NamedTuple
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from craftsync.errors import ConfigError
 from craftsync.install_hint import install_command
 from craftsync.local.files import written
-
-Address = tuple[str, int]
-"""Host and port; port 0 takes any free one."""
-
-_SILENT_SECONDS = 10.0
-"""How long a client may be silent."""
-_MOST_CLIENTS = 32
-
-_log = logging.getLogger(__name__)
 
 STATES = ("watching", "scanning", "transferring", "paused", "offline", "halted", "stopped")
 
@@ -138,17 +123,6 @@ def _escaped(text: str) -> str:
     return _plain(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-class Health(NamedTuple):
-    """The health checks, called for each request from any thread.
-
-    `is_alive` returns whether the daemon's main loop runs, `unready` why folders
-    are not kept in sync, one line each; an empty list means ready.
-    """
-
-    is_alive: Callable[[], bool]
-    unready: Callable[[], Sequence[str]]
-
-
 def ensure_installed() -> None:
     """Raise `ConfigError` unless the packages of the extra `metrics` are installed."""
     try:
@@ -160,109 +134,13 @@ def ensure_installed() -> None:
         ) from error
 
 
-class MetricsServer:
-    """Serves GET /metrics, /healthz and /readyz in threads of its own until closed."""
-
-    def __init__(
-        self, wanted: Address, statuses: Callable[[], Sequence[Status]], health: Health
-    ) -> None:
-        """Raises `OSError` when the address cannot be listened on."""
-        self.wanted = wanted
-        self._server = _Server(wanted)
-        self._server.set_app(_app(statuses, health))
-        Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        host = f"[{self.wanted[0]}]" if ":" in self.wanted[0] else self.wanted[0]
-        return f"http://{host}:{self._server.server_port}/metrics"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each client; the oldest is disconnected when there are too many."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, address: Address) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._lock = Lock()
-        self._clients: dict[Any, None] = {}
-        super().__init__(address, _Handler)
-
-    def server_bind(self) -> None:
-        # WSGIServer's own looks up the host name, which may take long.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_name, self.server_port = self.socket.getsockname()[:2]
-        self.setup_environ()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            self._clients[request] = None
-            oldest = next(iter(self._clients)) if len(self._clients) > _MOST_CLIENTS else None
-        if oldest is not None:
-            with suppress(OSError):
-                oldest.shutdown(socket.SHUT_RDWR)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._clients.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        _log.debug("a metrics request failed", exc_info=True)
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = _SILENT_SECONDS
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: there is a request every few seconds."""
-
-
-def _app(
-    statuses: Callable[[], Sequence[Status]], health: Health
-) -> Callable[..., Iterable[bytes]]:
+def scrape_app(statuses: Callable[[], Sequence[Status]]) -> Callable[..., Iterable[bytes]]:
+    """Return the WSGI application that answers a scrape with the metrics of that moment."""
     from prometheus_client import CollectorRegistry, make_wsgi_app
 
     registry = CollectorRegistry()
     registry.register(_collector(statuses))
-    figures = make_wsgi_app(registry)
-
-    def answer(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        if environment["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _text(start, "405 Method Not Allowed", "use GET")
-        match environment["PATH_INFO"]:
-            case "/metrics":
-                return list(figures({**environment, "REQUEST_METHOD": "GET"}, start))
-            case "/healthz":
-                fine = health.is_alive()
-                return _text(start, _code(fine), "ok" if fine else "the main loop hangs")
-            case "/readyz":
-                unready = health.unready()
-                return _text(start, _code(not unready), *(unready or ["ready"]))
-        return _text(start, "404 Not Found", "use /metrics, /healthz or /readyz")
-
-    def app(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        body = answer(environment, start)
-        return [b""] if environment["REQUEST_METHOD"] == "HEAD" else body
-
-    return app
-
-
-def _code(is_fine: bool) -> str:
-    return "200 OK" if is_fine else "503 Service Unavailable"
-
-
-def _text(start: Callable[..., Any], code: str, *lines: str) -> list[bytes]:
-    start(code, [("Content-Type", "text/plain; charset=utf-8"), ("Allow", "GET, HEAD")])
-    return ["".join(f"{line}\n" for line in lines).encode(errors="replace")]
+    return make_wsgi_app(registry)
 
 
 def _collector(statuses: Callable[[], Sequence[Status]]) -> Any:

@@ -27,7 +27,7 @@ from craftsync.errors import ConfigError, CraftsyncError, LockedError, UsageErro
 
 if TYPE_CHECKING:
     # Imported when needed: an HTTP server is a tenth of the start-up time.
-    from craftsync.daemon.metrics import Address, MetricsServer
+    from craftsync.daemon.health import Address, Endpoint
 
 _TICK_SECONDS = 1.0
 _METRICS_SECONDS = 15.0
@@ -165,7 +165,7 @@ class _Daemon:
         self._stopped: set[Path] = set()
         """Folders the user has stopped; they stay stopped until the daemon restarts."""
         self._metrics_at = 0.0
-        self._server: MetricsServer | None = None
+        self._server: Endpoint | None = None
         self._server_at = 0.0
         self._server_failure = ""
         self._turned_at = clock.monotonic()
@@ -338,11 +338,11 @@ class _Daemon:
         if self._server is not None or wanted is None or now < self._server_at:
             return
         self._server_at = now + _METRICS_SECONDS
-        from craftsync.daemon import metrics
+        from craftsync.daemon import health
 
         try:
-            health = metrics.Health(self._is_alive, self._unready)
-            self._server = metrics.MetricsServer(wanted, self._statuses, health)
+            checks = health.Health(self._is_alive, self._unready)
+            self._server = health.Endpoint(wanted, self._statuses, checks)
         except OSError as error:
             if self._server_failure != str(error):
                 _log.warning("metrics cannot be served at %s:%d: %s", *wanted, error)

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from craftsync.core.model import Kind
-from craftsync.daemon import metrics
+from craftsync.daemon import health, metrics
 from craftsync.daemon.hook import Hook, Notice
 from craftsync.daemon.process import ServiceManager
 from craftsync.daemon.status import Waiting
@@ -257,8 +257,8 @@ def test_metrics_file_is_replaced_atomically(tmp_path: Path) -> None:
 def serving(
     *statuses: dict[str, Any], alive: bool = True, unready: Sequence[str] = ()
 ) -> Iterator[int]:
-    health = metrics.Health(lambda: alive, lambda: unready)
-    server = metrics.MetricsServer(("127.0.0.1", 0), lambda: statuses, health)
+    checks = health.Health(lambda: alive, lambda: unready)
+    server = health.Endpoint(("127.0.0.1", 0), lambda: statuses, checks)
     try:
         yield int(server.url.rpartition(":")[2].partition("/")[0])
     finally:
