@@ -21,7 +21,7 @@ from itertools import chain, count, islice
 from typing import Protocol, TypeVar, runtime_checkable
 
 from craftsync.clock import Clock
-from craftsync.core.model import RemoteObject, Skipped, Subfolder
+from craftsync.core.model import ABSENT, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import in_trash
 from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.net.concurrency import Concurrency, concurrency, known_limit
@@ -168,9 +168,7 @@ class RetryingStore:
                 trash_stamp=stamp,
                 journal=journal,
             ),
-            lambda: self._object_we_wrote(
-                path, source.size, source.digest, source.mtime_ns, operation
-            ),
+            lambda: self._object_we_wrote(path, source, operation, expect),
         )
 
     def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
@@ -206,9 +204,7 @@ class RetryingStore:
             lambda stamp: copy(
                 source, target, expect=expect, operation=operation, trash_stamp=stamp
             ),
-            lambda: self._object_we_wrote(
-                target, source.size, source.digest, source.mtime_ns, operation
-            ),
+            lambda: self._object_we_wrote(target, source, operation, expect),
         )
 
     def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
@@ -216,9 +212,7 @@ class RetryingStore:
             target,
             None,
             lambda _: self.store.move(source, target, operation=operation),
-            lambda: self._object_we_wrote(
-                target, source.size, source.digest, source.mtime_ns, operation
-            ),
+            lambda: self._object_we_wrote(target, source, operation, ABSENT),
         )
 
     def copy_from(
@@ -374,16 +368,22 @@ class RetryingStore:
         return found if same and source.version is not None else None
 
     def _object_we_wrote(
-        self, path: str, size: int, digest: bytes | None, mtime_ns: int | None, operation: str
+        self, path: str, written: Source | RemoteObject, operation: str, expect: Expect
     ) -> RemoteObject | None:
-        """Return the object at a path if it is the one we tried to write, else `None`."""
-        found = self.stat(path)
-        if found is None or found.size != size:
+        """Return the object at a path if it is the one we tried to write, else `None`.
+
+        It is read only where nothing else tells: the store keeps no metadata, and
+        the object is not the one expected before the write.
+        """
+        found, digest = self.stat(path), written.digest
+        if found is None or found.size != written.size:
             return None
         if found.operation is not None or found.digest is not None:
             same_content = digest is not None and found.digest == digest
             return found if found.operation == operation or same_content else None
-        if not digest or found.mtime_ns not in (None, mtime_ns):
+        if not digest or self.features.metadata or _is_unchanged(found, expect):
+            return None
+        if found.mtime_ns not in (None, written.mtime_ns):
             return None
         # Another client's object may have the same size and mtime; some servers keep no mtime.
         return found if self._digest(found) == digest else None
@@ -458,6 +458,13 @@ def _is_copy(kept: RemoteObject, original: RemoteObject) -> bool:
         strict=True,
     )
     return kept.size == original.size and any(a is not None and a == b for a, b in pairs)
+
+
+def _is_unchanged(found: RemoteObject, expect: Expect) -> bool:
+    """Return whether an object is still the version that a change was to replace."""
+    if not isinstance(expect, RemoteObject) or found.version != expect.version:
+        return False
+    return found.version is not None or found.modified_ns == expect.modified_ns
 
 
 def _after(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,11 @@ def test_object_of_equal_size_is_not_the_lost_write() -> None:
 
 
 class Bare(MemoryStore):
-    """A store that tells neither digest, time of the file nor operation id."""
+    """A store without metadata: no digest, time of the file or operation id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = replace(self.features, metadata=False)
 
     def stat(self, path: str) -> RemoteObject | None:
         found = super().stat(path)
@@ -107,6 +112,27 @@ def test_lost_write_is_recognized_by_content_without_a_time() -> None:
     written = patient(store).write("a", Bytes(b"one", 10**18), expect=ABSENT, operation="mine")
     assert written == bare.stat("a")
     assert store.calls == ["write", "stat", "read"]
+
+
+def test_object_that_a_write_did_not_replace_is_not_read() -> None:
+    bare = Bare()
+    bare.write("a", Bytes(b"old"), expect=None, operation="theirs")
+    store = Failing(bare, write=[StoreUnavailable("no answer", ambiguous=True)])
+    patient(store).write("a", Bytes(b"new"), expect=bare.stat("a"), operation="mine")
+    assert store.calls == ["write", "stat", "write"]
+
+
+def test_object_without_metadata_is_not_read_where_the_store_keeps_it() -> None:
+    class Foreign(MemoryStore):
+        def stat(self, path: str) -> RemoteObject | None:
+            found = super().stat(path)
+            return found and found._replace(digest=None, mtime_ns=None, operation=None)
+
+    foreign = Foreign()
+    foreign.write("a", Bytes(b"old"), expect=None, operation="theirs")
+    store = Failing(foreign, write=[StoreUnavailable("no answer", ambiguous=True)])
+    patient(store).write("a", Bytes(b"new"), expect=None, operation="mine")
+    assert "read" not in store.calls
 
 
 def test_object_of_equal_size_is_not_the_lost_write_without_times() -> None:
