@@ -351,8 +351,10 @@ class Session:
         sides = (self.root, self.store, self.state)
         with resolving(approval, *sides, report, on_event, stamp(self.clock)) as actions:
             # A rejected path counts as new, so it is copied to the side that lacks it.
-            told = {"approved": approval.approved, "as_new": not approval.approved}
-            self._carry_out(report, actions, options, on_event, **told)
+            approved = approval.approved
+            self._carry_out(
+                report, actions, options, on_event, approved=approved, as_new=not approved
+            )
         return report
 
     def why(self, path: str, options: Options) -> Explanation:

@@ -66,8 +66,11 @@ def check_place(tree: Tree, path: str, leaving: Container[str]) -> None:
             raise _in_the_way(error) from error
         return
     if stat.S_ISDIR(status.st_mode):
-        with tree.parent(path) as place_of:
-            _empty_folders(place_of, path, leaving=leaving)
+        try:
+            with tree.parent(path) as place_of:
+                _empty_folders(place_of, path, leaving=leaving)
+        except NotADirectoryError as error:
+            raise PathObstructed(f"{path} is behind a symbolic link, or is one.") from error
 
 
 def displace(tree: Tree, path: str, *, expect: LocalFile, trash_stamp: str | None) -> None:

@@ -1,6 +1,6 @@
 """Opens a state database: the steps of its schema, damage, durability.
 
-All methods of a `Database` belong to the control thread. A transaction is on
+All methods of a `Database` belong to the control thread, but for what `Moves.leaving` returns. A transaction is on
 disk when it ends (`synchronous=FULL`), because deletes rely on baseline rows.
 Other tasks run while a worker waits for the disk (`commits.PendingCommit`).
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Container, Sequence
 
 from craftsync.core.model import Kind
@@ -40,7 +41,7 @@ class Moves:
     def leaving(self) -> Container[str]:
         """Return the paths that steps move or delete because others need their place, and those of all other moves.
 
-        They are those of now: a step that is done leaves the plan. Any thread may look them up.
+        They are those of this call: make it before any step is done. Any thread may look them up.
         """
         self._db.execute("DROP TABLE IF EXISTS temp.leaving")
         self._db.execute("CREATE TEMP TABLE leaving (path TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -66,7 +67,9 @@ class Moves:
         columns = ", ".join(f"b.{column}" for column in known)
         same = " AND ".join(f"g.{one} = a.{other}" for one, other in zip(known, seen, strict=True))
         self._db.execute("DROP TABLE IF EXISTS temp.moved")
-        self._db.execute("CREATE TEMP TABLE moved (id INTEGER PRIMARY KEY, gone, source TEXT)")
+        self._db.execute(
+            "CREATE TEMP TABLE moved (id INTEGER PRIMARY KEY, gone, source TEXT UNIQUE)"
+        )
         # Of the arrivals of one content, the first is where it moved.
         self._db.execute(
             f"WITH gone AS MATERIALIZED (SELECT min(d.id) AS id, b.path, {columns}"
@@ -97,7 +100,9 @@ class _Leaving(Container[str]):
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self._lock = threading.Lock()
 
     def __contains__(self, path: object) -> bool:
-        found = self._db.execute("SELECT 1 FROM temp.leaving WHERE path = ?", (path,))
-        return found.fetchone() is not None
+        with self._lock:
+            found = self._db.execute("SELECT 1 FROM temp.leaving WHERE path = ?", (path,))
+            return found.fetchone() is not None

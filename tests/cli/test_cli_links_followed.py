@@ -9,7 +9,7 @@ import pytest
 
 import craftsync as package
 from craftsync.core.model import LocalFile, Skipped
-from craftsync.errors import UsageError
+from craftsync.errors import PathObstructed, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.local.scan import look, scan, scan_aside
@@ -174,6 +174,15 @@ def test_nothing_is_written_where_links_are_followed(craftsync: Craftsync, root:
             with pytest.raises(Exception, match="links are followed"):
                 act()
     assert os.readlink(root / "file") == "models/v1/a"
+
+
+@pytest.mark.parametrize("path", ["latest", "latest/sub"])
+def test_a_followed_link_is_in_the_way_of_a_new_file(root: Path, path: str) -> None:
+    (root / "models/v2/sub").mkdir()
+    with Folder.open(root) as folder:
+        folder.follow_links()
+        with pytest.raises(PathObstructed, match="behind a symbolic link, or is one"):
+            folder.check_place(path)
 
 
 def test_folders_that_link_to_each_other_are_walked_in_bounds(craftsync: Craftsync) -> None:

@@ -116,7 +116,7 @@ class Purging:
     def run(self) -> int:
         """Delete what is due and return how many versions; failed deletions are retried by the next run.
 
-        The clock is watched without a bound, too: one that is set later counts from true times.
+        The clock is watched without a bound, too: a bound that is set later counts from true times.
         """
         reason = ClockWatch(self.state, self.clock).doubt()
         if not self.retention.is_bounded:
