@@ -33,8 +33,8 @@ For those who work on craftsync, a map of the house, in the order to read it:
     runs          one run, from the words of a call to its report
     progress      how far it has come, on a terminal or in a notebook
     datastore     the platform's five functions over any store; `filesystem` is the same for fsspec
-    objects       what people do with objects: list a folder, find, copy, move, remove, between any two stores
-    lookup        from an OBJECT word to its store and the objects it names
+    objects/      what people do with objects: list a folder, find, copy, move, remove, between any two stores;
+                  `arguments` leads from an OBJECT argument to its store and the objects it names
     serve/        a data store server for the platform's SDK, over any store
     migrate/      from one store to another: the engine with a store on both sides
     api           the functions of `import craftsync`

@@ -27,7 +27,7 @@ PACKAGE = PROJECT / "craftsync"
 
 GROUND = {"errors", "install_hint", "limits", "hashing", "clock", "net"}
 ENGINE = {"engine", "state", "local", "stores", "core"} | GROUND
-FRONT = {"config", "opening", "runs", "datastore", "objects", "lookup"}
+FRONT = {"config", "opening", "runs", "datastore", "objects"}
 
 MAY_IMPORT = {
     "errors": set(),
@@ -49,7 +49,6 @@ MAY_IMPORT = {
     "datastore": {"opening", "config"} | ENGINE,
     "progress": {"engine", "clock", "wording"},
     "objects": {"objects", "datastore", "migrate", "opening", "config"} | ENGINE,
-    "lookup": {"objects", "datastore", "opening", "config"} | ENGINE,
     "filesystem": {"objects", "datastore", "errors"},
     "api": {"migrate", "progress"} | FRONT | ENGINE,
     "__init__": {"api", "datastore", "engine", "errors", "objects"},

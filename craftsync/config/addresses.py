@@ -1,6 +1,6 @@
 """Parses an OBJECT argument: a bucket, an environment or the disk, and a path in it.
 
-`craftsync.lookup` finds which part of the path is the store.
+`craftsync.objects.arguments` finds which part of the path is the store.
 """
 
 from __future__ import annotations

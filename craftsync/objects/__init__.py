@@ -1,6 +1,7 @@
 """What people do with objects, on any store and between any two: list, find, copy, move, remove.
 
-Used by the command line, the web page and the fsspec filesystem.
+Used by the command line, the web page and the fsspec filesystem. What an OBJECT argument names is
+in `arguments`, which only the command line needs.
 """
 
 from craftsync.objects.copying import (

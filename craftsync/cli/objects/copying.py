@@ -35,8 +35,8 @@ from craftsync.cli.output import say
 from craftsync.cli.terminal import told
 from craftsync.core.model import Kind, RemoteObject
 from craftsync.errors import UsageError
-from craftsync.lookup import Lookup, Place
 from craftsync.objects import Outcome, Outcomes
+from craftsync.objects.arguments import Arguments, Place
 from craftsync.wording import counted, size_shown
 
 _transfer_options = common.all_of(
@@ -94,7 +94,7 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
     if len(words) < 2:
         raise click.UsageError("Missing argument: say from where, and where to.")
     rules, skipped_keys, moves = rules_of(flags), shared.SkippedKeys(), name == "mv"
-    with shared.lookup_of(flags) as found:
+    with shared.arguments_of(flags) as found:
         with shared.sources_first(found, words[:-1], recursive=flags["recursive"]):
             target = _place_or_file(found, words[-1], change=True)
         found.refuse_written(target)
@@ -125,7 +125,7 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
     return code or skipped_keys.exit_code()
 
 
-def _place_or_file(found: Lookup, word: str, *, change: bool) -> Place | None:
+def _place_or_file(found: Arguments, word: str, *, change: bool) -> Place | None:
     """Return the place that a word names in a store; `None` for a file of this machine."""
     if word in STANDARD_INPUT | STANDARD_OUTPUT:
         return None
@@ -195,7 +195,7 @@ def rm(words: tuple[str, ...], **flags: Any) -> int:
       craftsync rm -r s3://bucket/logs --include '*.tmp' --store s3://bucket
     """
     rules, skipped_keys = rules_of(flags), shared.SkippedKeys()
-    with shared.lookup_of(flags) as found:
+    with shared.arguments_of(flags) as found:
         with shared.sources_first(found, words, recursive=flags["recursive"]):
             places = _sources_of(found, words, flags["recursive"], change=True)
         for place in places:
@@ -375,7 +375,7 @@ def put(words: tuple[str, ...], **flags: Any) -> int:
     """
     _insist_on(words, "FILE and OBJECT")
     rules = rules_of(flags)
-    with shared.lookup_of(flags) as found:
+    with shared.arguments_of(flags) as found:
         old = len(words) == 3 and not flags["recursive"] and not found.names_store(words[2])
         if old:
             place = found.store(*words[1:])
@@ -407,7 +407,7 @@ def get(words: tuple[str, ...], **flags: Any) -> int:
     """
     _insist_on(words, "OBJECT and FILE")
     skipped_keys, rules = shared.SkippedKeys(), rules_of(flags)
-    with shared.lookup_of(flags) as found:
+    with shared.arguments_of(flags) as found:
         places = _sources_of(found, words[:-1], flags["recursive"])
         sources = [Objects(place, flags["recursive"], rules, skipped_keys) for place in places]
         if words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
@@ -418,7 +418,7 @@ def get(words: tuple[str, ...], **flags: Any) -> int:
 
 
 def _sources_of(
-    found: Lookup, words: tuple[str, ...], recursive: bool, *, change: bool = False
+    found: Arguments, words: tuple[str, ...], recursive: bool, *, change: bool = False
 ) -> list[Place]:
     if recursive:
         return [found.place(word, change=change) for word in words]

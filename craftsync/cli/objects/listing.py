@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from craftsync import lookup, objects
+from craftsync import objects
 from craftsync.cli import params as common
 from craftsync.cli.objects import shared
 from craftsync.cli.output import say, say_json
@@ -17,8 +17,8 @@ from craftsync.clock import SystemClock, iso
 from craftsync.config.addresses import joined, within
 from craftsync.config.parsers import parse_age, parse_seconds, parse_size
 from craftsync.core.model import RemoteObject
-from craftsync.lookup import Place
-from craftsync.objects import Entry, ObjectFilter, OnSkipped
+from craftsync.objects import Entry, ObjectFilter, OnSkipped, arguments
+from craftsync.objects.arguments import Place
 from craftsync.stores.retrying import now_by
 from craftsync.wording import counted, size_shown
 
@@ -46,13 +46,15 @@ def ls(words: tuple[str, ...], **flags: Any) -> int:
       craftsync ls --json ./backup
     """
     skipped = shared.SkippedKeys()
-    with shared.lookup_of(flags) as found:
+    with shared.arguments_of(flags) as found:
         for number, word in enumerate(words):
             if len(words) > 1 and not flags["json"]:
                 for line in ("", f"{word}:")[not number :]:
                     say(line)
             place = found.place(word)
-            for entry in lookup.entries_at(place, recursive=flags["recursive"], on_skipped=skipped):
+            for entry in arguments.entries_at(
+                place, recursive=flags["recursive"], on_skipped=skipped
+            ):
                 _say_entry(entry, place, flags)
     return skipped.exit_code()
 
@@ -89,9 +91,9 @@ def stat(words: tuple[str, ...], **flags: Any) -> None:
       craftsync stat dev:models/iris.joblib
       craftsync stat dev models/iris.joblib
     """
-    with shared.lookup_of(flags) as found:
+    with shared.arguments_of(flags) as found:
         for place in shared.places_of(found, words):
-            for each in lookup.found_at(place, recursive=False):
+            for each in arguments.found_at(place, recursive=False):
                 modified = each.object.modified_ns
                 shared.say_object(
                     each.object.path,
@@ -130,7 +132,9 @@ def _less(depth: int | None) -> int | None:
 def _tree_of(place: Place, depth: int | None, on_skipped: OnSkipped) -> Node:
     """Return everything below a word as a tree; raises `ObjectNotFound` if there is nothing."""
     top = Node()
-    for found in lookup.found_at(place, recursive=True, may_be_empty=True, on_skipped=on_skipped):
+    for found in arguments.found_at(
+        place, recursive=True, may_be_empty=True, on_skipped=on_skipped
+    ):
         top.add(found.name, found.object.size, depth)
     return top
 
@@ -160,7 +164,7 @@ def tree(word: str, depth: int | None, **flags: Any) -> int:
       craftsync tree -d 1 --human s3://bucket
     """
     skipped = shared.SkippedKeys()
-    with shared.lookup_of(flags) as found:
+    with shared.arguments_of(flags) as found:
         top = _tree_of(found.place(word), depth, skipped)
     say(shown(word))
     for line in _drawn(top, "", flags["human"], depth):
@@ -217,7 +221,7 @@ def du(words: tuple[str, ...], depth: int, **flags: Any) -> int:
       craftsync du -d 2 s3://bucket/prefix
     """
     skipped = shared.SkippedKeys()
-    with shared.lookup_of(flags) as found:
+    with shared.arguments_of(flags) as found:
         for word in words:
             top = _tree_of(found.place(word), depth, skipped)
             for path, node in _largest_first(top, "", depth):
@@ -284,19 +288,21 @@ def find(
       craftsync find s3://bucket/models --max-age 7d --json
     """
     skipped = shared.SkippedKeys()
-    with shared.lookup_of(flags) as opened:
+    with shared.arguments_of(flags) as opened:
         place = opened.place(word)
         since = None
         if max_age is not None:
             since = now_by(place.store.opened(), SystemClock().now_ns()) - max_age
         wanted = ObjectFilter(name, min_size or 0, max_size, since)
-        for each in lookup.found_at(place, recursive=True, may_be_empty=True, on_skipped=skipped):
+        for each in arguments.found_at(
+            place, recursive=True, may_be_empty=True, on_skipped=skipped
+        ):
             if wanted(each.object):
                 _say_found(place, each, flags["json"])
     return skipped.exit_code()
 
 
-def _say_found(place: Place, found: lookup.Found, as_json: bool) -> None:
+def _say_found(place: Place, found: arguments.Found, as_json: bool) -> None:
     word = place.named(found.object.path)
     if not as_json:
         say(shown(word))
@@ -324,9 +330,9 @@ def cat(words: tuple[str, ...], **flags: Any) -> None:
       craftsync cat dev:datasets/clients.csv | head
       craftsync cat 's3://bucket/logs/*.txt'
     """
-    with shared.lookup_of(flags) as found:
+    with shared.arguments_of(flags) as found:
         for place in shared.places_of(found, words):
-            for each in lookup.found_at(place, recursive=False):
+            for each in arguments.found_at(place, recursive=False):
                 with told():
                     place.store.download(each.object.path, sys.stdout.buffer)
 
@@ -355,9 +361,9 @@ def url(words: tuple[str, ...], expires: float | None, **flags: Any) -> None:
       craftsync url dev:models/iris.joblib
     """
     seconds = None if expires is None else round(expires)
-    with shared.lookup_of(flags) as found:
+    with shared.arguments_of(flags) as found:
         for place in shared.places_of(found, words):
-            for each in lookup.found_at(place, recursive=False):
+            for each in arguments.found_at(place, recursive=False):
                 signed = objects.signed_url(place.store, each.object.path, seconds)
                 if flags["json"]:
                     say_json({"path": each.object.path, "url": signed})

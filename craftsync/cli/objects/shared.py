@@ -16,7 +16,7 @@ from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown
 from craftsync.core.model import Skipped
 from craftsync.errors import FileMissing, UsageError
-from craftsync.lookup import Lookup, Place, found_at
+from craftsync.objects.arguments import Arguments, Place, found_at
 from craftsync.wording import size_shown
 
 recursive_option = click.option(
@@ -41,8 +41,8 @@ access_options = common.all_of(
 )
 
 
-def lookup_of(flags: dict[str, Any]) -> Lookup:
-    return Lookup(common.place_of(flags), flags["store"], _again_with)
+def arguments_of(flags: dict[str, Any]) -> Arguments:
+    return Arguments(common.place_of(flags), flags["store"], _again_with)
 
 
 def _again_with(root: str) -> str:
@@ -53,7 +53,7 @@ def _again_with(root: str) -> str:
 
 
 @contextmanager
-def sources_first(found: Lookup, words: Sequence[str], *, recursive: bool) -> Iterator[None]:
+def sources_first(found: Arguments, words: Sequence[str], *, recursive: bool) -> Iterator[None]:
     """If the target is refused, first raise what is wrong with the sources."""
     try:
         yield
@@ -67,11 +67,11 @@ def sources_first(found: Lookup, words: Sequence[str], *, recursive: bool) -> It
         raise
 
 
-def places_of(lookup: Lookup, words: Sequence[str], *, change: bool = False) -> list[Place]:
+def places_of(arguments: Arguments, words: Sequence[str], *, change: bool = False) -> list[Place]:
     """Return the places that the words name: each an OBJECT, or together a STORE and a PATH."""
-    if len(words) == 2 and not lookup.names_store(words[1]):
-        return [lookup.store(*words)]
-    return [lookup.place(word, change=change) for word in words]
+    if len(words) == 2 and not arguments.names_store(words[1]):
+        return [arguments.store(*words)]
+    return [arguments.place(word, change=change) for word in words]
 
 
 class SkippedKeys:

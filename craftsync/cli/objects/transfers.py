@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from craftsync import lookup
 from craftsync.cli.objects.shared import SkippedKeys
 from craftsync.cli.output import Output, reporting
 from craftsync.config import places
@@ -22,8 +21,8 @@ from craftsync.core.paths import in_trash
 from craftsync.engine.report import ActionEvent, Issue, IssueEvent, ProgressEvent
 from craftsync.errors import ObjectNotFound, PathError, StoreMissing, UsageError
 from craftsync.local.ignore import CallRules
-from craftsync.lookup import Place
-from craftsync.objects import Outcome, at_once, whereabouts
+from craftsync.objects import Outcome, arguments, at_once, whereabouts
+from craftsync.objects.arguments import Place
 from craftsync.stores.sources import OnBytes
 
 STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
@@ -91,7 +90,7 @@ class Objects:
 
     @property
     def several(self) -> bool:
-        if lookup.is_pattern(self.place.path):
+        if arguments.is_pattern(self.place.path):
             return True
         return self.recursive and (
             self.place.is_folder or self.place.store.opened().stat(self.place.path) is None
@@ -100,7 +99,7 @@ class Objects:
     def items(self, on_skipped: Callable[[str, str], object]) -> Iterator[Item]:
         """Yield what the word names; raises `ObjectNotFound` where that, or the filter, leaves nothing."""
         some = False
-        found = lookup.found_at(
+        found = arguments.found_at(
             self.place,
             recursive=self.recursive,
             hint="Use -r for all of them.",
@@ -121,7 +120,7 @@ class Objects:
 
     def holds(self, place: Place) -> bool:
         """Return whether a target is in the folder that the word names: the copy would never end."""
-        if lookup.is_pattern(self.place.path) or not places.exists(place.store.location):
+        if arguments.is_pattern(self.place.path) or not places.exists(place.store.location):
             return False
         server, folder = whereabouts(self.place.store, self.place.path)
         other, path = whereabouts(place.store, place.path)

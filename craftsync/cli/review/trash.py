@@ -17,7 +17,7 @@ from craftsync.cli.review import meant_by
 from craftsync.cli.terminal import addressed, shown
 from craftsync.config import pairs
 from craftsync.datastore import stamp_now
-from craftsync.lookup import Lookup
+from craftsync.objects.arguments import Arguments
 from craftsync.wording import counted, size_shown
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def _opened_store(
     where = {
         name: value for name, value in flags.items() if name not in ("root", "store", "folder")
     }
-    with Lookup(common.place_of(where), [word]) as found:
+    with Arguments(common.place_of(where), [word]) as found:
         place = found.place(word, change=True)
         inside = tuple(
             found.place(path, change=True).path if found.names_store(path) else path.strip("/")

@@ -1,4 +1,4 @@
-"""From OBJECT words to stores and the objects they name: where a store ends, globs, and what is near.
+"""From OBJECT arguments to stores and the objects they name: where a store ends, globs, and what is near.
 
 Trash and conditions belong to the root of a store, so a change needs to know
 it: what `--store` names, else the innermost store of the configuration, or that
@@ -17,7 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from craftsync import objects, opening
+from craftsync import opening
 from craftsync.config import addresses, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.addresses import Address, joined, object_address, within
@@ -34,7 +34,7 @@ from craftsync.errors import (
     StoreMissing,
     UsageError,
 )
-from craftsync.objects import Entry, OnSkipped
+from craftsync.objects.finding import Entry, OnSkipped, below, find, listing
 
 _MAGIC = re.compile(r"[*?[]")
 
@@ -114,8 +114,8 @@ class Found(NamedTuple):
     name: str
 
 
-class Lookup:
-    """Reads the OBJECT words of one call, and opens each store once. Use it in a `with`."""
+class Arguments:
+    """Reads the OBJECT arguments of one call, and opens each store once. Use it in a `with`."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class Lookup:
         self._opened: dict[places.Location, DataStore] = {}
         self._remembered: list[str] | None = None
 
-    def __enter__(self) -> Lookup:
+    def __enter__(self) -> Arguments:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -346,11 +346,11 @@ def _objects_at(place: Place, recursive: bool, on_skipped: OnSkipped) -> Iterato
     """Yield the objects that a pattern matches, and with `recursive` those below what it matches, or below a folder."""
     if not is_pattern(place.path):
         if recursive:
-            yield from objects.below(place.store, place.path, on_skipped=on_skipped)
+            yield from below(place.store, place.path, on_skipped=on_skipped)
         return
     pattern = Pattern(place.path)
     if recursive or pattern.depth is None:
-        for each in objects.below(place.store, pattern.folder, on_skipped=on_skipped):
+        for each in below(place.store, pattern.folder, on_skipped=on_skipped):
             if pattern.matches(each.path) or (recursive and pattern.matched(each.path)):
                 yield each
         return
@@ -398,10 +398,10 @@ def missing(place: Place, *, hint: str = "") -> ObjectNotFound:
     what = "nothing matches" if is_pattern(path) else "object not found"
     remedy = ""
     with suppress(CraftsyncError):
-        first = None if is_pattern(path) else next(objects.find(place.store, path), None)
+        first = None if is_pattern(path) else next(find(place.store, path), None)
         if first is not None:
-            below = f"there are objects below it, such as {place.named(first['path'])}"
-            remedy = f"It is a folder: {below}. {hint}".rstrip()
+            inside = f"there are objects below it, such as {place.named(first['path'])}"
+            remedy = f"It is a folder: {inside}. {hint}".rstrip()
         else:
             remedy = _near(place, Pattern(path).folder if is_pattern(path) else path)
     return ObjectNotFound(f"{place.word}: {what}.", remedy=remedy)
@@ -416,7 +416,7 @@ def _near(place: Place, path: str) -> str:
     from difflib import get_close_matches  # Only for a mistake: it costs every start a millisecond.
 
     for above in [*reversed([*folders_above(path)]), ""]:
-        level = islice(objects.listing(place.store, above), _MOST_NAMES)
+        level = islice(listing(place.store, above), _MOST_NAMES)
         names = {entry.path.rpartition("/")[2]: entry for entry in level}
         if names:
             wanted = (within(above, path) or path).partition("/")[0]
