@@ -19,28 +19,29 @@ environment in the configuration. `help(craftsync.push)` names every option.
 
 For those who work on craftsync, a map of the house, in the order to read it:
 
-    errors        everything raised on purpose, and the exit codes
-    install_hint  what to type to install craftsync, or more of it
-    net/          requests and whatever waits: connections, hosts, tasks, rates
-    core/         pure values and decisions: model, decide, merge, guard
-    stores/       the remote side; `base` is the contract every store keeps
-    local/        the folder: scanning it, and changing it safely
-    state/        what both sides last agreed on: one SQLite database a pair
-    engine/       one run: plan, execute, record; `session` is the door; review/ is what a person settles
-    daemon/       when a run starts: file events, timers
-    config/       what can be configured: options, the file, secrets, and what names stand for
-    opening       from the words of a call to an open store, or to a folder and its store
-    runs          one run, from the words of a call to its report
-    progress      how far it has come, on a terminal or in a notebook
-    datastore     the platform's five functions over any store; `filesystem` is the same for fsspec
-    objects/      what people do with objects: list a folder, find, copy, move, remove, between any two stores;
-                  `arguments` leads from an OBJECT argument to its store and the objects it names
-    serve/        a data store server for the platform's SDK, over any store
-    migrate/      from one store to another: the engine with a store on both sides
-    api           the functions of `import craftsync`
-    doctor/       what could keep craftsync from working here
-    ui/           the page in a browser
-    cli/          the commands; one file for each group of them
+    errors          everything raised on purpose, and the exit codes
+    install_hint    what to type to install craftsync, or more of it
+    net/            requests and whatever waits: connections, hosts, tasks, rates
+    core/           pure values and decisions: model, decide, merge, guard
+    stores/         the remote side; `base` is the contract every store keeps
+    local/          the folder: scanning it, and changing it safely
+    state/          what both sides last agreed on: one SQLite database a pair
+    engine/         one run: plan, execute, record; `session` is the door; review/ is what a person settles
+    daemon/         when a run starts: file events, timers
+    config/         what can be configured: options, the file, secrets, and what names stand for
+    open_store      from a place to its open store: a directory, a bucket or an environment
+    linked_folders  which linked folders the words of a call mean, and an open session of one
+    runs            one run, from the words of a call to its report
+    progress        how far it has come, on a terminal or in a notebook
+    datastore       the platform's five functions over any store; `filesystem` is the same for fsspec
+    objects/        what people do with objects: list a folder, find, copy, move, remove, between any two stores;
+                    `arguments` leads from an OBJECT argument to its store and the objects it names
+    serve/          a data store server for the platform's SDK, over any store
+    migrate/        from one store to another: the engine with a store on both sides
+    api             the functions of `import craftsync`
+    doctor/         what could keep craftsync from working here
+    ui/             the page in a browser
+    cli/            the commands; one file for each group of them
 
 Imports point upwards in this list, `core` imports nothing else of craftsync,
 and a third-party library is imported only by the room that needs it.

@@ -15,7 +15,6 @@ from secrets import token_hex
 from threading import RLock
 from typing import Self, TypedDict, Unpack
 
-from craftsync import opening
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
@@ -31,6 +30,7 @@ from craftsync.errors import (
     UsageError,
     builtin_kinds,
 )
+from craftsync.open_store import open_store, refuse_nothing
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.state.pair import known_facts, known_places
 from craftsync.stores.base import Reader, Store, server_and_location
@@ -146,7 +146,7 @@ class DataStore:
 
     def refuse_nothing(self) -> None:
         """Raise `StoreMissing` when this is a folder of a bucket or an environment in which nothing is."""
-        opening.refuse_nothing(self.opened(), self.word)
+        refuse_nothing(self.opened(), self.word)
 
     @builtin_kinds()
     def get_data_store_object_information(
@@ -263,7 +263,7 @@ class DataStore:
         """Return the store itself, for what reads it (`craftsync.objects`); `close` closes it."""
         with _Opening.lock:
             if self._opened is None:
-                store = opening.open_store(self.location, create=create)
+                store = open_store(self.location, create=create)
                 self._opened = self._exit.enter_context(store)
             return self._opened
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from craftsync import opening
+from craftsync import linked_folders
 from craftsync.config.options import (
     Links,
     RunOptions,
@@ -40,11 +40,11 @@ MODES = {"push": Mode.PUSH, "pull": Mode.PULL, "sync": Mode.TWO_WAY}
 
 def run(command: str, words: Sequence[str], asked: RunOptions) -> Report:
     """Push, pull or sync the pair the words name; `command` is one of the three words."""
-    pair = opening.resolve(words, asked)
+    pair = linked_folders.resolve(words, asked)
     options = options_for(pair, asked, MODES[command])
     refuse_filter(options)
     if command == "pull" and len(words) == _ROOT_AND_STORE:
-        opening.refuse_new_and_empty(pair, words[1], asked)
+        linked_folders.refuse_new_and_empty(pair, words[1], asked)
     with opened_for(pair, options, asked) as session:
         return session.run(command, options, asked.get("on_event", ignore_events))
 
@@ -59,12 +59,12 @@ def check(
     `on_line` gets each path with its symbol: "=" equal, "-" only in the store, "+" only
     in the folder, "*" different, "!" could not be read.
     """
-    pair = opening.resolve(words, asked)
+    pair = linked_folders.resolve(words, asked)
     options = options_for(pair, asked)
     refuse_direction(options)
     if options.policy.compare is Compare.FINGERPRINT:
         options = replace(options, policy=replace(options.policy, compare=Compare.CHECKSUM))
-    with opening.open_pair(pair, state_dir_of(asked), read_only=True) as session:
+    with linked_folders.open_pair(pair, state_dir_of(asked), read_only=True) as session:
         return session.check(options, on_line, asked.get("on_event", ignore_events))
 
 
@@ -158,7 +158,7 @@ def _compare(asked: RunOptions) -> Compare:
 
 def opened_for(pair: Pair, options: Options, asked: RunOptions) -> AbstractContextManager[Session]:
     """Open a pair for a run with these options: the side a run brings files to may be new."""
-    return opening.open_pair(
+    return linked_folders.open_pair(
         pair,
         state_dir_of(asked),
         read_only=options.dry_run,

@@ -27,7 +27,7 @@ PACKAGE = PROJECT / "craftsync"
 
 GROUND = {"errors", "install_hint", "limits", "hashing", "clock", "net"}
 ENGINE = {"engine", "state", "local", "stores", "core"} | GROUND
-FRONT = {"config", "opening", "runs", "datastore", "objects"}
+FRONT = {"config", "open_store", "linked_folders", "runs", "datastore", "objects"}
 
 MAY_IMPORT = {
     "errors": set(),
@@ -44,17 +44,18 @@ MAY_IMPORT = {
     "engine": ENGINE,
     "daemon": {"daemon"} | ENGINE,
     "config": {"config", "core", "errors"},
-    "opening": {"config"} | ENGINE,
-    "runs": {"opening", "config"} | ENGINE,
-    "datastore": {"opening", "config"} | ENGINE,
+    "open_store": {"config", "stores", "core"} | GROUND,
+    "linked_folders": {"open_store", "config"} | ENGINE,
+    "runs": {"linked_folders", "config"} | ENGINE,
+    "datastore": {"open_store", "config"} | ENGINE,
     "progress": {"engine", "clock", "wording"},
-    "objects": {"objects", "datastore", "migrate", "opening", "config"} | ENGINE,
+    "objects": {"objects", "datastore", "migrate", "linked_folders", "config"} | ENGINE,
     "filesystem": {"objects", "datastore", "errors"},
     "api": {"migrate", "progress"} | FRONT | ENGINE,
     "__init__": {"api", "datastore", "engine", "errors", "objects"},
     "serve": {"serve", "stores", "core"} | GROUND,
-    "migrate": {"migrate", "runs", "opening", "config"} | ENGINE,
-    "doctor": {"doctor", "opening", "config", "wording"} | ENGINE,
+    "migrate": {"migrate", "runs", "open_store", "config"} | ENGINE,
+    "doctor": {"doctor", "open_store", "config", "wording"} | ENGINE,
     "ui": {"ui", "daemon", "doctor", "migrate", "wording"} | FRONT | ENGINE,
     "cli": {"cli", "ui", "daemon", "serve", "doctor", "migrate", "progress", "wording"}
     | FRONT

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from craftsync import opening
 from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
@@ -26,6 +25,7 @@ from craftsync.config.parsers import user_path
 from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Access
 from craftsync.core.model import Mode
 from craftsync.errors import CraftsyncError, UsageError, nearest
+from craftsync.open_store import spelled_out
 
 _of_new_store = common.all_of(
     click.option(
@@ -189,7 +189,7 @@ class _Questions:
             if token_env is not None:
                 access = replace(location.access, token_env=token_env, token_file=None)
                 location = replace(location, access=access)
-            return opening.spelled_out(location)
+            return spelled_out(location)
         if self.token_env is not None:
             raise UsageError(
                 f"--token-env is for a new Craft AI environment; {word} is not one.",

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from craftsync import opening, runs
+from craftsync import linked_folders, runs
 from craftsync.cli import params as common
 from craftsync.cli.output import outcomes, say, say_json, say_which, which
 from craftsync.cli.terminal import addressed, shown
@@ -44,9 +44,9 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
     """
     asked = common.asked_of(flags)
     words = common.words_of(flags)
-    pair, inside = opening.around(path or ".", words, asked)
+    pair, inside = linked_folders.around(path or ".", words, asked)
     say_which(pair, words, flags)
-    with opening.read_state(pair, pairs.state_dir_of(asked)) as state:
+    with linked_folders.read_state(pair, pairs.state_dir_of(asked)) as state:
         row = None
         for row in state.history.rows(inside if path else None, limit):
             if flags["json"]:
@@ -82,9 +82,9 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
     """
     asked = common.asked_of(flags)
     words = common.words_of(flags)
-    pair, inside = opening.around(path, words, asked)
+    pair, inside = linked_folders.around(path, words, asked)
     say_which(pair, words, flags)
-    with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
+    with linked_folders.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
         found = session.why(inside, runs.options_for(pair, asked, common.mode_of(mode)))
     sides = {"root": found.local, "store": found.remote, "baseline": found.baseline}
     names = dict(zip(sides, ("folder", "store", "last synced state"), strict=True))
@@ -171,7 +171,7 @@ def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
     """
     asked = common.asked_of(flags)
     words = common.words_of(flags, pair)
-    meant = opening.resolve(words, asked)
+    meant = linked_folders.resolve(words, asked)
     say_which(meant, words, flags)
     with (
         outcomes("forget", flags) as output,
@@ -241,7 +241,7 @@ def _memory_of(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any] | None:
     from craftsync.state.pair import Memory
 
     try:
-        with opening.read_state(pair, pairs.state_dir_of(asked)) as state:
+        with linked_folders.read_state(pair, pairs.state_dir_of(asked)) as state:
             return Memory.of(state)._asdict()
     except StateError:
         return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from craftsync import opening, runs
+from craftsync import linked_folders, runs
 from craftsync.cli import params as common
 from craftsync.cli.output import (
     Output,
@@ -65,7 +65,7 @@ def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
         words = common.words_of(flags, pair)
         output.names(common.naming(words))
         if len(words) < _ROOT_AND_STORE:
-            say_which(opening.resolve(words, asked), words, flags)
+            say_which(linked_folders.resolve(words, asked), words, flags)
         asked["on_event"] = output.on_event
         return output.finish(runs.run(command, words, asked))
 
@@ -167,7 +167,7 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
         words = common.words_of(flags, pair)
         compare = command.check if command.are_stores(words, asked) else runs.check
         if compare is runs.check:
-            say_which(opening.resolve(words, asked), words, flags)
+            say_which(linked_folders.resolve(words, asked), words, flags)
         return output.finish(compare(words, asked, on_line))
 
 
@@ -196,7 +196,7 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
     """
     asked = common.asked_of(flags)
     words = common.words_of(flags, pair)
-    resolved = opening.resolve(words, asked)
+    resolved = linked_folders.resolve(words, asked)
     _refuse_inside(resolved, output)
     say_which(resolved, words, flags)
     options = replace(runs.options_for(resolved, asked, common.mode_of(mode)), dry_run=True)
@@ -204,7 +204,7 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
     state_dir = pairs.state_dir_of(asked)
     with (
         _written(output) as lines,
-        opening.open_pair(resolved, state_dir, read_only=True, create_store=True) as session,
+        linked_folders.open_pair(resolved, state_dir, read_only=True, create_store=True) as session,
     ):
         report = session.write_plan(options, lines, say_issue)
     say(summary_line(report), to_stderr=True)
@@ -353,7 +353,7 @@ def scrub(paths: tuple[str, ...], repair: bool, **flags: Any) -> int:
     with reporting("scrub", flags) as output:
         pair, inside, asked = meant_by(paths, flags)
         state_dir = pairs.state_dir_of(asked)
-        with opening.open_pair(pair, state_dir, read_only=not repair) as session:
+        with linked_folders.open_pair(pair, state_dir, read_only=not repair) as session:
             report = session.scrub(output.on_event, inside or (), repair=repair)
         return output.finish(report)
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import opening
 from craftsync.cli import params as common
 from craftsync.cli.output import say
 from craftsync.cli.terminal import shown
@@ -21,6 +20,7 @@ from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.errors import UsageError
 from craftsync.install_hint import install_command
+from craftsync.open_store import open_store
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.stores.base import server_and_location
 
@@ -89,7 +89,7 @@ def _serve(
     from craftsync.serve import server
 
     made = create and not places.exists(location)
-    with opening.open_store(location, create=create) as store:
+    with open_store(location, create=create) as store:
         server.ensure_there(store)
         if made:
             say(f"Made the folder {shown(str(location))}.", to_stderr=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from craftsync import opening
+from craftsync import linked_folders
 from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import say
@@ -237,7 +237,7 @@ def _user_settings(flags: dict[str, Any]) -> str:
 
 def _system_drop_in(name: str) -> str:
     """Return a drop-in with the user of the service, and the folders it may write to."""
-    pair = opening.resolve([name], {"config": _SYSTEM_CONFIG})
+    pair = linked_folders.resolve([name], {"config": _SYSTEM_CONFIG})
     writable = [pair.root]
     if isinstance(pair.location, DirectoryLocation):
         writable.append(pair.location.path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from craftsync import opening
+from craftsync import linked_folders
 from craftsync.cli import params as common
 from craftsync.cli import watch
 from craftsync.cli.live_display import follow
@@ -83,15 +83,15 @@ def status(
 def _known(words: Sequence[str], asked: PairOptions) -> tuple[list[dict[str, Any]], int]:
     """Return the status of each folder, and the exit code of the first that cannot be read."""
     if words:
-        return [_facts(one, asked, named=True) for one in opening.every(words, asked)], 0
-    return _of_all(opening.all_known(asked), asked)
+        return [_facts(one, asked, named=True) for one in linked_folders.every(words, asked)], 0
+    return _of_all(linked_folders.all_known(asked), asked)
 
 
 def _kept(words: Sequence[str], asked: PairOptions) -> list[pairs.Pair]:
     """Return the folders that should be in sync: those of the configuration, else those with a state."""
     if words or pairs.of_configuration(asked):
-        return opening.every(words, asked)
-    return opening.all_known(asked)
+        return linked_folders.every(words, asked)
+    return linked_folders.all_known(asked)
 
 
 def _check(
@@ -230,16 +230,16 @@ def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[
 
 
 def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
-    return {**opening.unknown_standing(pair, error), "next": []}
+    return {**linked_folders.unknown_standing(pair, error), "next": []}
 
 
 def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, Any]:
     state_dir = pairs.state_dir_of(asked)
     live = watch.tell(pair, asked, "status")
-    facts = opening.standing(pair, state_dir, live)
+    facts = linked_folders.standing(pair, state_dir, live)
     if live is None and named and pair.folder is None and facts["mode"] is None:
         # Nobody has ever heard of it: the words may be mistyped, and this raises what is wrong.
-        with opening.open_pair(pair, state_dir, reading=True):
+        with linked_folders.open_pair(pair, state_dir, reading=True):
             pass
     return {**facts, "next": _next_steps(facts)}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import opening, runs
+from craftsync import linked_folders, runs
 from craftsync.cli import log
 from craftsync.cli import params as common
 from craftsync.cli.live_display import WatchView
@@ -120,7 +120,7 @@ def stop(pair: tuple[str, ...], **flags: Any) -> None:
     with ExitStack() as opened:
         # A descriptor, for the number of a process that has ended may be another's.
         daemons = {process: _opened(process, opened) for process in running(state_dir)}
-        for one in opening.every(common.words_of(flags, pair), asked):
+        for one in linked_folders.every(common.words_of(flags, pair), asked):
             if tell(one, asked, "stop") is None:
                 say(f"{shown(str(one.root))}: was not running")
             else:
@@ -184,7 +184,7 @@ def _tell_every(
     """Send a request to the daemon of each pair, and print the result; raises `CraftsyncError` in the end if one did not run."""
     asked = common.asked_of(flags)
     missing = []
-    for pair in opening.every(common.words_of(flags, typed), asked):
+    for pair in linked_folders.every(common.words_of(flags, typed), asked):
         if tell(pair, asked, verb, **arguments) is None:
             missing.append(str(pair.root))
         else:
@@ -303,7 +303,9 @@ def _setup(words: Sequence[str], flags: dict[str, Any], make_listener: MakeListe
     asked = common.asked_of(flags)
     given = given_by(flags)
     known = config.load(asked.get("config"))
-    watched = [_watched(one, given, asked, make_listener) for one in opening.every(words, asked)]
+    watched = [
+        _watched(one, given, asked, make_listener) for one in linked_folders.every(words, asked)
+    ]
     typed = len(words) > 1
     figures = known.metrics and _own_file(known.metrics, words, watched)
     address = read(flags, "metrics_addr", parse_address) or known.metrics_addr

@@ -1,6 +1,6 @@
 """A folder and its store, from arguments or the configuration.
 
-`craftsync.opening` finds the pair of the current directory or a path, and also
+`craftsync.linked_folders` finds the pair of the current directory or a path, and also
 those that only have a saved state.
 """
 

@@ -1,7 +1,7 @@
 """Resolves a STORE argument to a location.
 
 The argument is an environment of the configuration (with an optional folder in
-it), a URL, or a path that looks like one. `craftsync.opening` opens the store.
+it), a URL, or a path that looks like one. `craftsync.open_store` opens the store.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
 from craftsync.errors import ConfigError, RootError, StateError
 from craftsync.install_hint import install_command, pip_command
 from craftsync.local import exclusive_rename, linux
-from craftsync.opening import access_to
+from craftsync.open_store import access_to
 
 _NETWORK = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "lustre", "ncpfs", "nfs"),

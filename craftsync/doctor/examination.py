@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from craftsync import opening
 from craftsync.clock import SystemClock
 from craftsync.config import file as configuration
 from craftsync.config import places
@@ -19,6 +18,7 @@ from craftsync.doctor.report import Finding, examined, failed, note, ok, warning
 from craftsync.engine.identity import STORE_ID_FILE
 from craftsync.engine.review.retention import holdings_of
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
+from craftsync.open_store import open_store
 from craftsync.wording import counted, size_shown
 
 _BOUND = (
@@ -101,7 +101,7 @@ def tried(location: Location) -> Iterator[Finding]:
     Errors become findings and are not raised.
     """
     try:
-        with _without_trace(location), opening.open_store(location, create=False) as opened:
+        with _without_trace(location), open_store(location, create=False) as opened:
             yield from examined("", store.OpenStore(opened, SystemClock()), store.FIRST_CHECKS)
     except CraftsyncError as error:
         yield failed("reachable", error)
@@ -109,7 +109,7 @@ def tried(location: Location) -> Iterator[Finding]:
 
 def _store(word: str, location: Location) -> Iterator[Finding]:
     try:
-        with _without_trace(location), opening.open_store(location, create=False) as opened:
+        with _without_trace(location), open_store(location, create=False) as opened:
             if isinstance(location, CraftAiLocation):
                 yield from examined(word, location, checks.CONTRACT_CHECKS)
             yield from examined(word, store.OpenStore(opened, SystemClock()), store.CHECKS)

@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
-from craftsync import opening
 from craftsync.clock import SystemClock, stamp
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
@@ -44,6 +43,7 @@ from craftsync.migrate.shards import Span
 from craftsync.migrate.sides import SourceSide, TargetSide
 from craftsync.net.concurrency import FIRST
 from craftsync.net.pace import Limiter
+from craftsync.open_store import open_store, refuse_nothing
 from craftsync.runs import options_of, refuse_direction
 from craftsync.state.database import Database
 from craftsync.state.history import Outside
@@ -73,8 +73,8 @@ def opened(
         if stand_in and not places.exists(target):
             empty = stack.enter_context(TemporaryDirectory(prefix="craftsync-"))
             target = DirectoryLocation(Path(empty))
-        there = stack.enter_context(opening.open_store(source, create=False, raw_keys=True))
-        here = stack.enter_context(opening.open_store(target, create=create, raw_keys=True))
+        there = stack.enter_context(open_store(source, create=False, raw_keys=True))
+        here = stack.enter_context(open_store(target, create=create, raw_keys=True))
         here.location = address
         _refuse_shared_place(there, here)
         yield there, here
@@ -139,7 +139,7 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
             pairs.state_dir_of(asked), store.location, to.location, str(options.shard or "")
         )
         if not folder.exists():
-            opening.refuse_nothing(store, source)
+            refuse_nothing(store, source)
         outside = Outside(pairs.state_dir_of(asked), server_and_location(to))
         state = MigrationState.open(folder, scratch=dry_run, outside=outside)
         try:

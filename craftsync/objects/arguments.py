@@ -17,7 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from craftsync import opening
+from craftsync import linked_folders
 from craftsync.config import addresses, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.addresses import Address, joined, object_address, within
@@ -217,7 +217,7 @@ class Arguments:
 
     def _remembered_in(self, address: Address) -> Iterator[str]:
         if self._remembered is None:
-            self._remembered = opening.remembered_stores(self._where)
+            self._remembered = linked_folders.remembered_stores(self._where)
         for store in self._remembered:
             with suppress(CraftsyncError):
                 location = places.remembered(store, self._config, self._access)

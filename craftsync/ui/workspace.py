@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from craftsync import opening
+from craftsync import linked_folders
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions, RunOptions
@@ -90,7 +90,7 @@ class Workspace:
 
     def pairs(self) -> list[Pair]:
         """Return every linked folder: of the configuration, and those with a state database."""
-        return opening.every_known(self.where)
+        return linked_folders.every_known(self.where)
 
     def pair(self, key: str) -> Pair:
         """Return the linked folder with this key; raises `UsageError`."""
@@ -136,16 +136,16 @@ class Workspace:
         """Return the status of a linked folder: the fields of `status --json`. Never raises a `CraftsyncError`."""
         try:
             live: dict[str, Any] | None = self.ask(pair, "status")
-            facts = opening.standing(pair, self.state_dir, live)
+            facts = linked_folders.standing(pair, self.state_dir, live)
         except CraftsyncError as error:
-            facts = opening.unknown_standing(pair, error)
+            facts = linked_folders.unknown_standing(pair, error)
         return {**facts, "name": name_of(pair)}
 
     def session(self, pair: Pair, *, reading: bool = False) -> AbstractContextManager[Session]:
         """Open a linked folder; while a daemon or another run holds it, or with `reading`, its state is only read."""
         if reading:
-            return opening.open_pair(pair, self.state_dir, reading=True)
-        return opening.open_beside(pair, self.state_dir)
+            return linked_folders.open_pair(pair, self.state_dir, reading=True)
+        return linked_folders.open_beside(pair, self.state_dir)
 
 
 def key_of(pair: Pair) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from craftsync import opening
+from craftsync import linked_folders
 from craftsync.cli import params as common
 from craftsync.cli import watch
 from craftsync.config import file as configuration
@@ -127,10 +127,10 @@ class _Typing:
         """Yield paths from the state of the linked folder, one level at a time, relative to the current directory."""
         names = dict[str, None]()
         with suppress(CraftsyncError):
-            pair = opening.resolve(self._folder, self.asked)
+            pair = linked_folders.resolve(self._folder, self.asked)
             here = Path.cwd().resolve()
             inside = here.is_relative_to(pair.root)
-            with opening.read_state(pair, pairs.state_dir_of(self.asked)) as state:
+            with linked_folders.read_state(pair, pairs.state_dir_of(self.asked)) as state:
                 for path in found(state):
                     word = os.path.relpath(pair.root / path, here) if inside else path
                     if word.startswith(self.incomplete):
@@ -358,10 +358,10 @@ def _is_offline(location: Location, asked: PairOptions) -> bool:
 
 
 def _take(location: Location, prefix: str, names: dict[str, None]) -> None:
-    from craftsync import opening
+    from craftsync.open_store import open_store
 
     folder = prefix[: prefix.rfind("/") + 1]
-    with opening.open_store(location, create=False) as store:
+    with open_store(location, create=False) as store:
         for entry in store.list_folder(folder.rstrip("/")):
             if entry.path.startswith(prefix):
                 name, slash, _ = entry.path.removeprefix(folder).partition("/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from craftsync import opening
+from craftsync import linked_folders
 from craftsync.cli import params as common
 from craftsync.cli.output import say_which
 from craftsync.config.options import RunOptions
@@ -17,6 +17,6 @@ def meant_by(
 ) -> tuple[Pair, tuple[str, ...] | None, RunOptions]:
     """Return the linked folder of a call, after printing its name; the paths in it, if given; and the options."""
     asked, words = common.asked_of(flags), common.words_of(flags)
-    pair, inside = opening.around_all(paths, words, asked)
+    pair, inside = linked_folders.around_all(paths, words, asked)
     say_which(pair, words, flags)
     return pair, inside, asked

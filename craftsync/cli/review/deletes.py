@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import opening, runs
+from craftsync import linked_folders, runs
 from craftsync.cli import Group, watch
 from craftsync.cli import params as common
 from craftsync.cli.output import reporting, say, say_json
@@ -90,7 +90,7 @@ def list_(paths: tuple[str, ...], since: str | None, **flags: Any) -> None:
       craftsync deletes list --json --folder datasets
     """
     pair, inside, asked = meant_by(paths, flags)
-    with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
+    with linked_folders.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
         held, deleted = _chosen(session, Selection(inside or ()), since)
         if flags["json"]:
             for one in held:
@@ -194,7 +194,7 @@ def _meant_in(
     Raises `UsageError` for a word that means none.
     """
     wanted = Selection(words or ())
-    with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
+    with linked_folders.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
         held, deleted = _chosen(session, wanted, since)
         paths = (*(one.path for one in held), *(one.path for one in deleted))
     for word in ["."] if "." in wanted.words else wanted.unmatched(paths):
@@ -228,7 +228,9 @@ def _resolve_here(
     options = runs.options_for(pair, asked)
     with (
         reporting(verb, flags) as output,
-        opening.open_pair(pair, pairs.state_dir_of(asked), read_only=options.dry_run) as session,
+        linked_folders.open_pair(
+            pair, pairs.state_dir_of(asked), read_only=options.dry_run
+        ) as session,
     ):
         approval = Approval(verb == "approve", paths)
         return output.finish(session.resolve_held(approval, options, output.on_event))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import opening
+from craftsync import linked_folders
 from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import OutcomePrinter, holdings_shown, outcomes, say, say_json
@@ -250,7 +250,7 @@ def _opened(
     paths: Sequence[str], flags: dict[str, Any], *, read_only: bool
 ) -> Iterator[tuple[Session, tuple[str, ...]]]:
     pair, inside, asked = meant_by(paths, flags)
-    with opening.open_pair(pair, pairs.state_dir_of(asked), read_only=read_only) as session:
+    with linked_folders.open_pair(pair, pairs.state_dir_of(asked), read_only=read_only) as session:
         yield session, inside or ()
 
 
@@ -268,7 +268,7 @@ def _opened_to_restore(
 ) -> Iterator[tuple[Trash, tuple[str, ...]]]:
     pair, inside, asked = meant_by(paths, flags)
     state_dir = pairs.state_dir_of(asked)
-    with opening.open_beside(pair, state_dir, read_only=flags["dry_run"]) as session:
+    with linked_folders.open_beside(pair, state_dir, read_only=flags["dry_run"]) as session:
         yield session.trash, inside or ()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nicegui import background_tasks, ui
 
-from craftsync import opening, runs
+from craftsync import linked_folders, runs
 from craftsync.config.pairs import Pair
 from craftsync.errors import CraftsyncError
 from craftsync.ui import jobs, page
@@ -292,7 +292,7 @@ class _Chart:
 def moved_by_hour(workspace: Workspace, pair: Pair) -> list[tuple[int, int]]:
     """Return files and bytes that were transferred in each of the last 24 hours, the oldest first."""
     now, hours = time.time_ns(), [(0, 0)] * _HOURS
-    with opening.read_state(pair, workspace.state_dir) as state:
+    with linked_folders.read_state(pair, workspace.state_dir) as state:
         for row in state.history.rows(None, _MOST_ROWS):
             ago = (now - row.at_ns) // _HOUR_NS
             if ago >= _HOURS:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from nicegui import background_tasks, ui
 
-from craftsync import opening, runs
+from craftsync import linked_folders, runs
 from craftsync.clock import iso
 from craftsync.config.pairs import Pair
 from craftsync.daemon import control
@@ -165,7 +165,7 @@ class _Deletes:
             return "Handed to the daemon"
         approval = Approval(verb == "approve", None if paths is None else tuple(paths))
         options = runs.options_for(self._pair, self._workspace.asked)
-        with opening.open_pair(self._pair, state_dir) as session:
+        with linked_folders.open_pair(self._pair, state_dir) as session:
             report = session.resolve_held(approval, options)
         done = report.deleted_local + report.deleted_remote + report.uploaded + report.downloaded
         left = (
@@ -304,7 +304,7 @@ class _Trash:
             return sum(1 for _ in session.trash.purgeable(days))
 
     def _purged(self, days: float) -> Any:
-        with opening.open_pair(self._pair, self._workspace.state_dir) as session:
+        with linked_folders.open_pair(self._pair, self._workspace.state_dir) as session:
             return session.trash.purge(days)
 
 
@@ -359,7 +359,7 @@ class _History:
             self._run(run[0], run[1], list(found))
 
     def _read(self, path: str | None) -> list[HistoryRow]:
-        with opening.read_state(self._pair, self._workspace.state_dir) as state:
+        with linked_folders.read_state(self._pair, self._workspace.state_dir) as state:
             return list(state.history.rows(path, _MOST_ROWS))
 
     def _run(self, run: int | None, command: str, rows: Sequence[HistoryRow]) -> None:

@@ -25,8 +25,8 @@ from craftsync.core.model import Mode
 from craftsync.engine import planfile
 from craftsync.engine.report import ActionEvent, Event, OnEvent, Report
 from craftsync.errors import UsageError
+from craftsync.linked_folders import open_pair
 from craftsync.migrate import command
-from craftsync.opening import open_pair
 from craftsync.ui import jobs, page
 from craftsync.ui.workspace import Workspace
 from craftsync.wording import counted, size_shown

@@ -20,7 +20,7 @@ from craftsync.config.places import CraftAiLocation, DirectoryLocation
 from craftsync.doctor.examination import examine
 from craftsync.doctor.report import Finding, Level
 from craftsync.errors import CraftsyncError, UsageError
-from craftsync.opening import open_store, spelled_out
+from craftsync.open_store import open_store, spelled_out
 from craftsync.ui import page
 from craftsync.ui.workspace import Workspace
 from craftsync.wording import counted

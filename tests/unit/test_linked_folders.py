@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from craftsync import opening
+from craftsync import linked_folders
 from craftsync.config import pairs
 from craftsync.config.options import PairOptions
 from craftsync.config.places import DirectoryLocation
@@ -50,19 +50,19 @@ def remember(folder: Path, root: Path, store: Path) -> None:
 
 def test_two_arguments_are_folder_and_store(here: Path) -> None:
     asked = configured(here, ONE)
-    assert opening.resolve(["data", "./store"], asked) == pairs.Pair(
+    assert linked_folders.resolve(["data", "./store"], asked) == pairs.Pair(
         here / "data", DirectoryLocation(here / "store")
     )
 
 
 def test_one_argument_is_a_configured_folder_with_its_settings(here: Path) -> None:
-    pair = opening.resolve(["datasets"], configured(here, ONE))
+    pair = linked_folders.resolve(["datasets"], configured(here, ONE))
     assert (pair.root, pair.location) == (here / "datasets", DirectoryLocation(here / "archive"))
     assert pair.settings.mode is Mode.PUSH
 
 
 def test_no_argument_means_the_only_configured_folder(here: Path) -> None:
-    assert opening.resolve([], configured(here, ONE)).root == here / "datasets"
+    assert linked_folders.resolve([], configured(here, ONE)).root == here / "datasets"
 
 
 @pytest.mark.parametrize(
@@ -77,19 +77,19 @@ def test_arguments_that_name_no_linked_folder_are_rejected(
     words: list[str], message: str, remedy: str, here: Path
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        opening.resolve(words, two_folders(here))
+        linked_folders.resolve(words, two_folders(here))
     assert message in str(caught.value)
     assert remedy in caught.value.remedy
 
 
 def test_status_without_arguments_covers_every_folder(here: Path) -> None:
-    found = opening.every([], two_folders(here))
+    found = linked_folders.every([], two_folders(here))
     assert [pair.root.name for pair in found] == ["datasets", "models"]
 
 
 def test_path_belongs_to_the_linked_folder_around_it(here: Path) -> None:
     remember(here, here / "data", here / "store")
-    pair, inside = opening.around("data/a/été.csv", [], {"state_dir": here / "state"})
+    pair, inside = linked_folders.around("data/a/été.csv", [], {"state_dir": here / "state"})
     assert (pair.root, pair.location) == (here / "data", DirectoryLocation(here / "store"))
     assert inside == "a/été.csv"
 
@@ -100,14 +100,14 @@ def test_inside_a_folder_paths_are_relative_to_the_current_one(
     remember(here, here / "data", here / "store")
     (here / "data" / "sub").mkdir()
     monkeypatch.chdir(here / "data" / "sub")
-    _, inside = opening.around("a.csv", [], {"state_dir": here / "state"})
+    _, inside = linked_folders.around("a.csv", [], {"state_dir": here / "state"})
     assert inside == "sub/a.csv"
 
 
 def test_innermost_linked_folder_wins(here: Path) -> None:
     remember(here, here / "data", here / "outer")
     remember(here, here / "data" / "sub", here / "inner")
-    pair, inside = opening.around("data/sub/a.csv", [], {"state_dir": here / "state"})
+    pair, inside = linked_folders.around("data/sub/a.csv", [], {"state_dir": here / "state"})
     assert (pair.location, inside) == (DirectoryLocation(here / "inner"), "a.csv")
 
 
@@ -115,21 +115,21 @@ def test_folder_with_several_stores_needs_one_named(here: Path) -> None:
     remember(here, here / "data", here / "one")
     remember(here, here / "data", here / "two")
     with pytest.raises(UsageError, match="several stores") as caught:
-        opening.around("data/a.csv", [], {"state_dir": here / "state"})
+        linked_folders.around("data/a.csv", [], {"state_dir": here / "state"})
     assert "--store" in caught.value.remedy
 
 
 def test_named_folder_takes_paths_relative_to_it(here: Path) -> None:
     asked = two_folders(here)
-    assert opening.around("a.csv", ["models"], asked)[1] == "a.csv"
-    assert opening.around("models/a.csv", ["models"], asked)[1] == "a.csv"
-    assert opening.around(str(here / "models" / "a.csv"), ["models"], asked)[1] == "a.csv"
+    assert linked_folders.around("a.csv", ["models"], asked)[1] == "a.csv"
+    assert linked_folders.around("models/a.csv", ["models"], asked)[1] == "a.csv"
+    assert linked_folders.around(str(here / "models" / "a.csv"), ["models"], asked)[1] == "a.csv"
 
 
 def test_path_outside_all_folders_belongs_to_the_only_configured_one(
     here: Path,
 ) -> None:
-    pair, inside = opening.around("a.csv", [], configured(here, ONE))
+    pair, inside = linked_folders.around("a.csv", [], configured(here, ONE))
     assert (pair.root, inside) == (here / "datasets", "a.csv")
 
 
@@ -137,5 +137,5 @@ def test_symlink_is_followed_on_the_way_but_not_at_the_end(here: Path) -> None:
     remember(here, here / "data", here / "store")
     (here / "way").symlink_to("data")
     (here / "data" / "link.csv").symlink_to("/etc/hostname")
-    pair, inside = opening.around("way/link.csv", [], {"state_dir": here / "state"})
+    pair, inside = linked_folders.around("way/link.csv", [], {"state_dir": here / "state"})
     assert (pair.root, inside) == (here / "data", "link.csv")

@@ -1,0 +1,126 @@
+"""Opens the store of a place: a directory, a bucket or an environment.
+
+The libraries of a store are imported only when such a store is opened, because
+importing boto3 alone takes longer than a small push.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from craftsync.clock import CancellableClock, Clock
+from craftsync.config import places
+from craftsync.config.options import Transport
+from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location
+from craftsync.core.model import OWN_FOLDER
+from craftsync.errors import StoreMissing
+
+if TYPE_CHECKING:
+    from craftsync.stores.base import Store
+    from craftsync.stores.craftai import Access
+
+
+@contextmanager
+def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> Iterator[Store]:
+    """Open a store that retries transient failures, and close it afterwards.
+
+    With `create`, a missing directory store is created; without, it raises
+    `StoreMissing`. With `raw_keys`, a bucket includes keys that are no valid
+    paths. Raises `UsageError` when the token or the SDK for a Craft AI
+    environment is missing.
+    """
+    from craftsync.stores.retrying import RetryingStore
+
+    clock = CancellableClock()
+    with closing(_store_at(location, clock, create=create, raw_keys=raw_keys)) as store:
+        retrying = RetryingStore(store, clock=clock)
+        try:
+            yield retrying
+        except KeyboardInterrupt:
+            # No pool knows a thread whose start a signal cut off, and the process would wait for its request.
+            retrying.cancel()
+            raise
+
+
+def _store_at(location: Location, clock: Clock, *, create: bool, raw_keys: bool) -> Store:
+    if isinstance(location, DirectoryLocation):
+        from craftsync.stores.directory import DirectoryStore
+
+        if create and not places.exists(location):
+            return DirectoryStore.create(location.path, reserve=location.reserve)
+        return DirectoryStore(location.path, reserve=location.reserve)
+    if isinstance(location, CraftAiLocation):
+        return _environment(location, clock)
+    from craftsync.stores.s3 import S3Store, WriteSettings
+
+    access = location.access
+    return S3Store(
+        location.bucket,
+        location.prefix,
+        profile=access.profile,
+        region=access.region,
+        endpoint_url=access.endpoint_url,
+        request_payer=access.request_payer,
+        raw_keys=raw_keys,
+        clock=clock,
+        settings=WriteSettings(access.content_type, access.storage_class, access.sse),
+    )
+
+
+def _environment(location: CraftAiLocation, clock: Clock) -> Store:
+    from craftsync.stores.craftai import CraftAiStore
+
+    asked = access_to(location)
+    if location.access.transport is Transport.API:
+        return CraftAiStore(asked, location.folder, clock=clock)
+    from craftsync.stores.craftai.sdk import Sdk
+
+    return CraftAiStore(asked, location.folder, clock=clock, sdk=Sdk(asked, clock))
+
+
+def access_to(location: CraftAiLocation) -> Access:
+    """Return the addresses and credentials of an environment; the token is read when it is needed."""
+    from craftsync.stores.craftai import CONTROL_URL, Access
+
+    control_url, find_token, token_name = places.credentials_of(location)
+    return Access(location.url, find_token, control_url or CONTROL_URL, token_name)
+
+
+def spelled_out(location: CraftAiLocation) -> CraftAiLocation:
+    """Return an environment with the control address that variables give it, unless it is the platform's own."""
+    from craftsync.stores.craftai import CONTROL_URL
+
+    found = access_to(location).control_url
+    given = None if found.rstrip("/") == CONTROL_URL.rstrip("/") else found
+    return replace(location, access=replace(location.access, control_url=given))
+
+
+def refuse_nothing(store: Store, word: str) -> None:
+    """Raise `StoreMissing` when `word` is a folder of a bucket or an environment without any object.
+
+    Such a folder exists only through its objects, so the name is probably
+    mistyped; one that was ever synced has an identity file. A whole bucket,
+    environment or folder on disk may be empty.
+    """
+    if not _names_folder(word) or next(iter(store.list()), None) is not None:
+        return
+    if next(iter(store.list(f"{OWN_FOLDER}/")), None) is None:
+        raise StoreMissing(
+            f"Nothing in {store.location}.",
+            remedy="Check the name; craftsync ls of the store above it shows what there is.",
+        )
+
+
+def _names_folder(word: str) -> bool:
+    scheme, found, rest = word.partition("://")
+    if found:
+        return scheme != "file" and bool(rest.partition("/")[2].strip("/") or _in_variables(word))
+    return not places.is_path(word) and bool(word.partition(":")[2])
+
+
+def _in_variables(word: str) -> bool:
+    """Return whether a word is a folder of the environment set by variables, whose URL has no host."""
+    return word.startswith("craft-ai://") and word != "craft-ai://"
