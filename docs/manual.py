@@ -1,7 +1,7 @@
 """The command reference and the man pages, made from the help of the commands.
 
 `python docs/manual.py DIR` writes man pages below DIR, one a command. The page
-is made while the site is built (`docs/site.py`).
+is made while the site is built (`docs/hooks.py`).
 """
 
 from __future__ import annotations
