@@ -77,8 +77,8 @@ class RetryingStore:
         self._deadline_seconds = deadline_seconds
         self._rng = rng or random.Random()
         after_fork(self, RetryingStore._reseed)
-        self._uncertain_copies = set[str]()
-        """Trash copies whose originals a delayed request may still replace."""
+        self._uncertain_copies = set[tuple[str | None, str]]()
+        """Stamp and path of trash copies whose originals a delayed request may still replace."""
 
     def _reseed(self) -> None:
         """Draw other random waits than the parent process."""
@@ -329,10 +329,11 @@ class RetryingStore:
     def _free_stamp(self, path: str, trash_stamp: str | None, *, in_doubt: bool) -> str | None:
         """Return the trash stamp for the next attempt at a change.
 
-        After an ambiguous failure the object may be the change itself already.
-        Kept under the same stamp, it would replace the version kept before it.
+        After an ambiguous failure, of this call or an earlier one, the object may be the change
+        itself already. Kept under the same stamp, it would replace the version kept before it.
         """
-        if trash_stamp is None or not in_doubt or self.features.keeps_versions:
+        is_certain = not in_doubt and (trash_stamp, path) not in self._uncertain_copies
+        if trash_stamp is None or is_certain or self.features.keeps_versions:
             return trash_stamp
         current = self.store.stat(path)
         stamps = chain([trash_stamp], (f"{trash_stamp}-{number}" for number in count(2)))
@@ -351,12 +352,11 @@ class RetryingStore:
         """
         if trash_stamp is None or self.features.keeps_versions:
             return
-        copy = in_trash(trash_stamp, path)
         if in_doubt:
-            self._uncertain_copies.add(copy)
-        if copy in self._uncertain_copies:
+            self._uncertain_copies.add((trash_stamp, path))
+        if (trash_stamp, path) in self._uncertain_copies:
             return
-        kept = self.store.stat(copy)
+        kept = self.store.stat(in_trash(trash_stamp, path))
         original = self.store.stat(path) if kept else None
         if kept and original and _is_copy(kept, original):
             self.store.delete(kept.path, expect=kept)

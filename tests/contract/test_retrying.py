@@ -153,6 +153,24 @@ def test_a_repeated_write_leaves_the_version_kept_before_its_answer_was_lost() -
         assert b"".join(kept) == b"old"
 
 
+def test_a_later_copy_leaves_the_version_kept_before_an_answer_was_lost() -> None:
+    bare = Bare()
+    bare.write("a", Bytes(b"old"), expect=None, operation="theirs")
+    bare.write("b", Bytes(b"new one"), expect=None, operation="theirs")
+    store = patient(Failing(bare, copy=[LOST]))
+
+    def copy_over(operation: str) -> None:
+        source, current = bare.stat("b"), bare.stat("a")
+        assert source is not None
+        store.copy(source, "a", expect=current, operation=operation, trash_stamp=STAMP)
+
+    with pytest.raises(PreconditionFailed):
+        copy_over("first")
+    copy_over("second")
+    with bare.read(in_trash(STAMP, "a")) as kept:
+        assert b"".join(kept) == b"old"
+
+
 def test_a_repeated_delete_leaves_the_version_kept_before_its_answer_was_lost() -> None:
     memory = MemoryStore()
     memory.write("a", Bytes(b"old"), expect=None, operation="theirs")

@@ -162,6 +162,18 @@ def test_another_programs_object_of_equal_size_and_time_is_not_ours(
         play(History(1, 1, "times only", steps), place)
 
 
+@pytest.mark.parametrize("what", ["cp", "mv"])
+def test_copy_onto_an_object_keeps_it_though_an_answer_is_lost(place: Path, what: str) -> None:
+    for personality, copied in (("times only", 3), ("bare", 3), ("s3 no-metadata", 6)):
+        lost = Fail(copied, after=True, doubt=True)
+        steps = (
+            Act("write", STORE, "c.txt", 19),
+            Act("write", STORE, "a", 21),
+            Run(0, (lost,), what=what, path="c.txt", target="a"),
+        )
+        play(History(1, 1, personality, steps), place)
+
+
 def test_download_of_a_killed_run_is_recorded_only_once_durable(
     place: Path,
 ) -> None:
