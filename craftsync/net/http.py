@@ -21,6 +21,8 @@ _MAX_HEAD = 65_536
 _PIECE = 65_536
 _LARGE_PIECE = 256 * 1024
 """The allocator maps and unmaps larger blocks for each piece, which costs more than more reads."""
+_RECORD = 16 * 1024
+"""A read of a TLS connection returns one record, which holds up to this many bytes (RFC 8446, section 5.1)."""
 _MAX_WITH_HEAD = 64 * 1024
 """Bodies up to this many bytes are sent with the head, in one system call."""
 
@@ -51,6 +53,7 @@ class Connection:
         with suppress(OSError):  # Not a TCP socket.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT)
         self._socket = connected
+        self._is_tls = isinstance(connected, ssl.SSLSocket)
         self._readable = select.poll()
         self._readable.register(connected, select.POLLIN)
         self._timeout = 0.0
@@ -89,11 +92,27 @@ class Connection:
 
     def receive(self, most: int) -> bytes:
         """Return up to `most` bytes as soon as any arrive; `b""` when the connection is closed."""
+        at_once = _RECORD if self._is_tls else most
         while True:
             try:
-                return self._socket.recv(most)
+                piece = self._socket.recv(min(at_once, most))
             except _WOULD_BLOCK as reason:
                 self._wait(reason, select.POLLIN)
+            else:
+                return self._with_more(piece, most) if self._is_tls else piece
+
+    def _with_more(self, piece: bytes, most: int) -> bytes:
+        """Return a piece with what has arrived after it, up to `most` bytes in all.
+
+        Each record by itself would be counted, hashed and written by itself.
+        """
+        pieces, left = [piece], most - len(piece)
+        with suppress(OSError):  # What fails, or has to wait, does so in the next read.
+            while piece and left > 0:
+                piece = self._socket.recv(min(_RECORD, left))
+                pieces.append(piece)
+                left -= len(piece)
+        return b"".join(pieces)
 
     def close(self) -> None:
         self._socket.close()

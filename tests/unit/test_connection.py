@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import http.client
 import io
+import random
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +22,7 @@ from hypothesis import strategies as st
 from craftsync.net.concurrency import Fixed
 from craftsync.net.http import Connection, InvalidResponse, Response
 from craftsync.net.tasks import TaskPool
+from tests.support.certificates import vouched_for
 
 TIMEOUT = 60.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -230,6 +235,29 @@ def test_connection_closed_during_the_request_fails_at_once(
     far.shutdown(socket.SHUT_RD)
     with pytest.raises(BrokenPipeError):
         connection.request("PUT", "/", {}, bytes(8 << 20), 0.5)
+
+
+def encrypted(folder: Path) -> tuple[Connection, ssl.SSLSocket]:
+    """Return a connection over TLS, and the other end of it."""
+    near, far = socket.socketpair()
+    trusted = ssl.create_default_context(cafile=str(vouched_for(folder)))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "certificate", folder / "key")
+    with ThreadPoolExecutor(1) as other:
+        accepted = other.submit(server.wrap_socket, far, server_side=True)
+        return Connection(trusted.wrap_socket(near, server_hostname="127.0.0.1")), accepted.result()
+
+
+@pytest.mark.parametrize("most", [10_000, 50_000, 200_000])
+def test_a_read_over_tls_returns_all_records_that_have_arrived(tmp_path: Path, most: int) -> None:
+    sent = random.Random(1).randbytes(100_000)
+    connection, far = encrypted(tmp_path)
+    with closing(connection), far:
+        far.sendall(sent)
+        far.shutdown(socket.SHUT_WR)
+        pieces = list(iter(lambda: connection.receive(most), b""))
+    assert b"".join(pieces) == sent
+    assert len(pieces) == -(-len(sent) // most)
 
 
 def test_silent_server_times_out(ends: tuple[Connection, socket.socket]) -> None:
