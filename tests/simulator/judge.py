@@ -132,7 +132,7 @@ class Judge:
         merged: list[tuple[int, int]] = []
         for (side, path), contents in self._gave_way.items():
             shown = self.shown[side]
-            beside = {shown[name] for name in shown if original(name) == path}
+            beside = {shown[name] for name in shown if path in (original(name), _copied(name))}
             for content, instead in contents.items():
                 if content in beside and instead is not None:
                     merged.append((self._latest(path, content), self._latest(path, instead)))
@@ -240,13 +240,12 @@ class Judge:
 
     def _is_founded(self, name: str, content: bytes) -> bool:
         """Tell whether a conflict copy has, or had as it was made, a second version beside it."""
-        path = original(name)
-        theirs = [
-            n for n, (at, what) in enumerate(self._versions) if at == path and what is not None
-        ]
-        mine = self._all(path or "", content)
         return (name, content) in self._founded or any(
-            self._are_apart(a, b) for a in mine for b in theirs
+            self._are_apart(mine, other)
+            for path in {original(name), _copied(name)} - {None}
+            for mine in self._all(path, content)
+            for other, (at, what) in enumerate(self._versions)
+            if at == path and what is not None
         )
 
     def _note_copy(self, side: str, name: str, content: bytes) -> None:
@@ -307,4 +306,10 @@ def original(name: str) -> str | None:
     if " (conflict " not in name:
         return None
     stem, _, rest = name.partition(" (conflict ")
+    return stem + rest.rpartition(")")[2]
+
+
+def _copied(name: str) -> str:
+    """Return the path beside which a conflict copy was put, which may be that of a conflict copy itself."""
+    stem, _, rest = name.rpartition(" (conflict ")
     return stem + rest.rpartition(")")[2]

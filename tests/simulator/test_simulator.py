@@ -649,6 +649,20 @@ def test_the_judge_allows_no_conflict_copy_where_one_person_wrote() -> None:
     assert "a conflict nobody made" in found(judge)
 
 
+def test_the_judge_allows_a_conflict_at_a_conflict_copy() -> None:
+    copy, second = "a (conflict 1 folder)", "a (conflict 1 folder) (conflict 2 folder)"
+    judge = Judge()
+    judge.person("store", "a", b"1")
+    judge.person("folder", "a", b"2")
+    judge.craftsync("store", {"a": b"2", copy: b"1"})
+    assert found(judge) == ""
+    judge.person("folder", copy, b"3")
+    judge.craftsync("store", {"a": b"2", copy: b"3", second: b"1"})
+    assert found(judge) == ""
+    judge.craftsync("store", {"a": b"2", copy: b"3"})
+    assert "was deleted" in found(judge)
+
+
 def test_judge_does_not_count_a_power_cut_rollback_as_an_edit() -> None:
     judge = Judge()
     judge.person("folder", "a", b"1")
