@@ -172,6 +172,13 @@ class Judge:
                 found[path].append(content)
         return found
 
+    def was_deleted(self, side: str, path: str, content: bytes) -> bool:
+        """Tell whether a path is gone from a side by somebody who had seen that content there."""
+        last = self._at.get((side, path))
+        if last is None or self._versions[last][1] is not None:
+            return False
+        return any(version in self._before(last) for version in self._all(path, content))
+
     def was_put_back(self, path: str, content: bytes) -> bool:
         """Tell whether a content stood at a path twice, so that whoever went on from one went on from both."""
         return len(self._all(path, content)) > 1

@@ -517,6 +517,18 @@ def test_what_contents_alone_tell_is_not_foreseen(place: Path) -> None:
             play(History(1, 1, personality, (*steps, Run(0, what="dry run"))), place)
 
 
+def test_delete_under_way_ends_although_its_folder_is_moved(place: Path) -> None:
+    """As if it had ended right before: what was deleted is in the trash."""
+    for at in range(5, 12):
+        steps = (
+            Act("write", STORE, "e/x/y", 1),
+            Run(0),
+            Act("remove", STORE, "e/x/y"),
+            Run(0, (Act("move all", 0, "e", target="g", at=at),)),
+        )
+        play(History(1, 1, "s3 slow-down", steps), place)
+
+
 def test_conflict_at_a_folder_waits_for_a_person(place: Path) -> None:
     steps = (
         Act("write", STORE, "d", 1),

@@ -565,9 +565,12 @@ class World:
                 self._judge_objects(side, changed, now)
                 continue
             for path in changed:
-                if side == here and (before := self._before_its_folder_moved(path, now.get(path))):
-                    self.judge.settled(here, before, now[path])
-                    self.person(here, path, now[path])
+                if side == here and (
+                    before := self._before_its_folder_moved(here, path, now.get(path))
+                ):
+                    if path in now:
+                        self.judge.settled(here, before, now[path])
+                    self.person(here, path, now.get(path))
                     continue
                 self.windows.craftsync(by, path)
                 if self.now.what in ("", "dry run") and self._is_left_out(client, path):
@@ -590,14 +593,18 @@ class World:
             return True
         return self.now.filter == "list" and LISTED.entry_of(path) is None
 
-    def _before_its_folder_moved(self, path: str, content: bytes | None) -> str:
-        """Return where a download would have ended if it had done so right before its folder was moved."""
+    def _before_its_folder_moved(self, here: str, path: str, content: bytes | None) -> str:
+        """Return where a download or a delete would have been if it had ended right before its folder was moved."""
         there = self.judge.shown["store"]
         for old, new in self._moved_folders:
             before = old + path.removeprefix(new)
-            if content is None or not path.startswith(f"{new}/"):
+            if not path.startswith(f"{new}/"):
                 continue
-            if there.get(before) == content or (before, content) in self._stood:
+            if content is None:
+                gone = self.judge.shown[here][path]
+                if self.judge.was_deleted("store", before, gone):
+                    return before
+            elif there.get(before) == content or (before, content) in self._stood:
                 return before
         return ""
 
