@@ -112,7 +112,9 @@ def copy_each(
     """Copy several objects, a few at once; each pair is an object, or its path, and where it goes.
 
     What concerns one object is the `error` of its outcome, and the others continue;
-    what concerns a whole store is raised. The copies are durable at the end.
+    what concerns a whole store is raised. The copies are durable at the end. Of two
+    objects for one path the second is refused (`PathRefused`) while the first is under
+    way, or once it has replaced something.
     """
     copying = Copying(source, target, overwrite, on_bytes)
     yield from copying.each(pairs, copying.copied)
@@ -177,6 +179,8 @@ class Copying:
         self._pace = Counted(self._on_bytes)
         self._unlimited = Limiter(None, SystemClock())
         self._memory, self.made = MemoryBudget(_MEMORY), dict[str, RemoteObject]()
+        self._taken = dict[str, object]()
+        """Paths that are being written, and those where something was replaced or a copy failed."""
         self._properties = PropertyPolicy(self.source, self.target, tags=True)
 
     def each(
@@ -212,11 +216,32 @@ class Copying:
     def copied(
         self, found: RemoteObject, path: str, note: list[tuple[RemoteObject, str]] | None = None
     ) -> None:
-        """Copy an object to a path of the target."""
+        """Copy an object to a path of the target.
+
+        A path that another object of the call takes, or has replaced, is refused:
+        what that one kept would be replaced in the trash.
+        """
         if reason := refusal(path):
             raise PathRefused(f"{path} cannot be written: {reason}.")
         if whereabouts(self._from, found.path) == whereabouts(self._to, path):
             raise PathRefused(f"{path} would be copied to itself.", remedy="Name another path.")
+        mine = object()
+        if path in self.made or self._taken.setdefault(path, mine) is not mine:
+            raise PathRefused(
+                f"{path} is the target of another object, too.", remedy="Name another path."
+            )
+        replaced = True
+        try:
+            made, replaced = self._copied_over(found, path)
+            if note is not None:
+                self.made[path] = made
+                note.append((found, path))
+        finally:
+            if not replaced:
+                del self._taken[path]
+
+    def _copied_over(self, found: RemoteObject, path: str) -> tuple[RemoteObject, bool]:
+        """Copy an object; return what was made, and whether it replaced another."""
         for attempt in range(_ATTEMPTS):
             replaced = self.target.stat(path)
             if replaced is not None and not self._overwrite:
@@ -230,9 +255,7 @@ class Copying:
                     raise
         if replaced is not None:
             self._note(self._to, self.target, replaced)
-        if note is not None:
-            self.made[path] = made
-            note.append((found, path))
+        return made, replaced is not None
 
     def removed(self, found: RemoteObject, path: str) -> None:
         """Remove an object of the source; what has been moved within its store is not kept twice."""

@@ -11,6 +11,7 @@ from secrets import token_hex
 import pytest
 
 from craftsync import DataStore, objects
+from craftsync.core.paths import TRASH
 from craftsync.errors import ObjectNotFound, PathBusy, PathRefused, PreconditionFailed
 from craftsync.objects import ObjectFilter
 from tests.support.s3 import PERSONALITIES, fake_s3
@@ -120,6 +121,20 @@ def test_copy_and_move_within_a_store(store: DataStore) -> None:
     objects.move(store, "a", store, "c")
     assert held(store) == {"c": b"new", "d/b": b"new"}
     assert trash(store) == {"d/b": b"old"}
+
+
+@pytest.mark.parametrize("act", [objects.copy_each, objects.move_each])
+def test_several_objects_onto_one_path_lose_no_version(
+    store: DataStore, act: Callable[..., objects.Outcomes]
+) -> None:
+    contents = {path: path.encode() for path in ("a", "b", "c", "to")}
+    for path, body in contents.items():
+        put(store, path, body)
+    outcomes = list(act(store, store, [("a", "to"), ("b", "to"), ("c", "to")]))
+    kept = {store.read_data_store_object(one.path) for one in store.opened().list(TRASH)}
+    assert kept == {b"to"}
+    assert set(contents.values()) == kept | set(held(store).values())
+    assert [type(one.error) for one in outcomes if one.error] == [PathRefused] * 2
 
 
 @pytest.mark.parametrize("target_kind", KINDS)

@@ -211,7 +211,7 @@ MUTATIONS = (
     Mutation(
         "a kept copy is removed although its original may be gone",
         None,
-        "        if copy in self._uncertain_copies:\n            return\n",
+        "        if (trash_stamp, path) in self._uncertain_copies:\n            return\n",
         "",
         ("test_kept_copy_stays_while_the_replacement_is_in_doubt",),
     ),
