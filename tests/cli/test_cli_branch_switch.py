@@ -105,7 +105,10 @@ def test_daemon_releases_branch_switch_deletes_when_files_return(
         for branch in ("two", "one"):
             switch(work_tree, branch)
             until(lambda: is_settled(work_tree), f"the branch {branch} in the store")
-            assert daemon.status(*PAIR)["held"] == len(held(work_tree))
+            until(
+                lambda: daemon.status(*PAIR)["held"] == len(held(work_tree)),
+                "the status that counts what is held",
+            )
             assert not set(files(work_tree, "data")) & held(work_tree)
 
 

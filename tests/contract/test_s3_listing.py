@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 
@@ -239,14 +240,13 @@ def test_abandoned_listing_leaves_no_thread(serve: Serve) -> None:
 
 @pytest.mark.parametrize("boundaries", [[], ["dir/000250", "dir/000700"]])
 def test_listing_survives_transient_failures(serve: Serve, boundaries: list[str]) -> None:
-    good, seen = listing_of(numbered(2_000), page=100), 0
+    good, tried = listing_of(numbered(2_000), page=100), Counter[str]()
 
     def script(request: Request) -> Answer | Drop:
-        nonlocal seen
-        seen += 1
-        if seen % 3 == 0:
-            return error(503, "SlowDown")
-        return Drop(delivered=False) if seen % 4 == 0 else good(request)
+        tried[request.target] += 1
+        if tried[request.target] > 1:
+            return good(request)
+        return error(503, "SlowDown") if len(tried) % 2 else Drop(delivered=False)
 
     store, _ = serve(script)
     patient = RetryingStore(store, clock=FakeClock())
