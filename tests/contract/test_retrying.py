@@ -94,16 +94,20 @@ def test_object_of_equal_size_is_not_the_lost_write() -> None:
     assert store.calls == ["write", "stat", "write"]
 
 
-class Bare(MemoryStore):
-    """A store without metadata: no digest, time of the file or operation id."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = replace(self.features, metadata=False)
+class Foreign(MemoryStore):
+    """A store whose objects another tool wrote: they have no digest, time of the file or operation id."""
 
     def stat(self, path: str) -> RemoteObject | None:
         found = super().stat(path)
         return found and found._replace(digest=None, mtime_ns=None, operation=None)
+
+
+class Bare(Foreign):
+    """A store that keeps no metadata."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = replace(self.features, metadata=False)
 
 
 def test_lost_write_is_recognized_by_content_without_a_time() -> None:
@@ -123,11 +127,6 @@ def test_object_that_a_write_did_not_replace_is_not_read() -> None:
 
 
 def test_object_without_metadata_is_not_read_where_the_store_keeps_it() -> None:
-    class Foreign(MemoryStore):
-        def stat(self, path: str) -> RemoteObject | None:
-            found = super().stat(path)
-            return found and found._replace(digest=None, mtime_ns=None, operation=None)
-
     foreign = Foreign()
     foreign.write("a", Bytes(b"old"), expect=None, operation="theirs")
     store = Failing(foreign, write=[StoreUnavailable("no answer", ambiguous=True)])
