@@ -56,6 +56,8 @@ class Connection:
         self._is_tls = isinstance(connected, ssl.SSLSocket)
         self._readable = select.poll()
         self._readable.register(connected, select.POLLIN)
+        self._failed: OSError | None = None
+        """What the next read raises."""
         self._timeout = 0.0
         self.received = bytearray()
         after_fork(self, Connection.close)
@@ -93,6 +95,8 @@ class Connection:
     def receive(self, most: int) -> bytes:
         """Return up to `most` bytes as soon as any arrive; `b""` when the connection is closed."""
         at_once = _RECORD if self._is_tls else most
+        if self._failed is not None:
+            raise self._failed
         while True:
             try:
                 piece = self._socket.recv(min(at_once, most))
@@ -107,11 +111,16 @@ class Connection:
         Each record by itself would be counted, hashed and written by itself.
         """
         pieces, left = [piece], most - len(piece)
-        with suppress(OSError):  # What fails, or has to wait, does so in the next read.
+        try:
             while piece and left > 0:
                 piece = self._socket.recv(min(_RECORD, left))
                 pieces.append(piece)
                 left -= len(piece)
+        except _WOULD_BLOCK:
+            """Nothing more has arrived."""
+        except OSError as error:
+            # The socket raises it once: the next read would end as if the server had closed the connection.
+            self._failed = error
         return b"".join(pieces)
 
     def close(self) -> None:

@@ -260,6 +260,26 @@ def test_a_read_over_tls_returns_all_records_that_have_arrived(tmp_path: Path, m
     assert len(pieces) == -(-len(sent) // most)
 
 
+def test_a_reset_over_tls_is_raised_after_what_arrived_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, far = encrypted(tmp_path)
+    arriving = iter([b"answer", ConnectionResetError(), b""])
+
+    def recv(self: ssl.SSLSocket, most: int) -> bytes:
+        """Raise a reset once, as the kernel does: after it, the connection seems to be closed."""
+        arrived = next(arriving)
+        if isinstance(arrived, ConnectionResetError):
+            raise arrived
+        return arrived
+
+    monkeypatch.setattr(ssl.SSLSocket, "recv", recv)
+    with closing(connection), far:
+        assert connection.receive(1000) == b"answer"
+        with pytest.raises(ConnectionResetError):
+            connection.receive(1000)
+
+
 def test_silent_server_times_out(ends: tuple[Connection, socket.socket]) -> None:
     with pytest.raises(TimeoutError):
         ends[0].request("GET", "/", {}, b"", 0.01)
