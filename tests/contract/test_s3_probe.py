@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import md5, sha256
 
 import pytest
 
@@ -62,9 +64,33 @@ def test_probe_leaves_nothing_and_takes_few_requests(s3_server: S3Server, open_s
     with proxied(s3_server, lambda _: None) as (server, proxy):
         store = open_s3(server, facts=CAREFUL)
         probe(store)
-        assert len(proxy.requests) <= 32
+        assert len(proxy.requests) <= 34
         assert all(f"/{OWN_FOLDER}/probe/" in r.target for r in proxy.requests if r.method == "PUT")
         assert list(store.list(f"{OWN_FOLDER}/")) == []
+
+
+def test_probe_sends_damaged_parts_to_an_upload_of_their_own(
+    s3_server: S3Server, open_s3: OpenS3
+) -> None:
+    with proxied(s3_server, lambda _: None) as (server, proxy):
+        probe(open_s3(server, facts=CAREFUL))
+    uploads: dict[bool, set[str]] = {True: set(), False: set()}
+    for request in proxy.requests:
+        if request.method == "PUT" and "partNumber=" in request.target:
+            uploads[_is_damaged(request)].add(request.target)
+    assert uploads[True]
+    assert uploads[False]
+    assert uploads[True].isdisjoint(uploads[False])
+
+
+def _is_damaged(request: Request) -> bool:
+    right = b64encode(md5(b"craftsync").digest()).decode()
+    digest = sha256(b"craftsync").hexdigest()
+    named = {name.lower(): value for name, value in request.headers.items()}
+    return named.get("content-md5", right) != right or named["x-amz-content-sha256"] not in (
+        digest,
+        "UNSIGNED-PAYLOAD",
+    )
 
 
 @pytest.mark.parametrize("status", [501, 200])

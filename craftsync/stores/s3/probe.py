@@ -2,7 +2,7 @@
 
 Many servers accept a condition and ignore it; others refuse one that is met, hide
 objects, or list in their own order. So each condition is tried in both directions,
-below `.craftsync/probe/`: about thirty small requests.
+below `.craftsync/probe/`: about thirty-five small requests.
 
 On a distant server a run waits for this before its first upload. So whatever does
 not depend on an answer is sent at once, and there are five waits in a row:
@@ -73,13 +73,8 @@ _DELETED, _NOT_DELETED, _NOT_REPLACED, _REPLACED = _NAMES
 """What else each of them is for, once they are listed: the right version is tried at one object and the wrong one
 at another, so both at once."""
 
-_NEW, _IN_PARTS, _COMPLETED, _COPY, _NOT_COPIED = (
-    "new",
-    "in-parts",
-    "completed",
-    "copy",
-    "copied-not",
-)
+_NEW, _COPY, _NOT_COPIED = "new", "copy", "copied-not"
+_IN_PARTS, _COMPLETED, _DAMAGED = "in-parts", "completed", "damaged"
 """None begins with the `p` of those whose order is tried."""
 
 _FILE, _BELOW = "pq", "pq/x"
@@ -87,7 +82,8 @@ _FILE, _BELOW = "pq", "pq/x"
 
 The first is put before all others, read and copied.
 """
-_OBJECTS = (_FILE, _BELOW, *_NAMES, _NEW, _IN_PARTS, _COMPLETED, _COPY, _NOT_COPIED)
+_UPLOADS = (_IN_PARTS, _COMPLETED, _DAMAGED)
+_OBJECTS = (_FILE, _BELOW, *_NAMES, _NEW, *_UPLOADS, _COPY, _NOT_COPIED)
 
 
 def probe(store: Bucket, later: Callable[[CleanUp], object] | None = None) -> ProbedFacts:
@@ -165,7 +161,7 @@ class _Probe:
 
     def _facts(self) -> ProbedFacts:
         versioning = self._submit(self._versioning)
-        begun = {name: self._submit(self._begin, name) for name in (_IN_PARTS, _COMPLETED)}
+        begun = {name: self._submit(self._begin, name) for name in _UPLOADS}
         try:
             version = self._first()
         except StoreDenied:
@@ -203,7 +199,7 @@ class _Probe:
         puts = {name: submit(self._put_patiently, name) for name in (*_NAMES, _COMPLETED)}
         listing = submit(self._listed, [*puts.values(), submit(self._put_below)])
         completing = submit(self._completing, begun[_COMPLETED], puts[_COMPLETED])
-        making = submit(self._multipart, begun[_IN_PARTS])
+        making = submit(self._unless_unable, partial(self._made_in_parts, begun), _MultipartFacts())
         copying, creating = submit(self._copying, version), submit(self._creating)
         metadata, reading = submit(self._keeps_metadata), submit(self._reading, version)
         # Not before: while an object is replaced, rclone lists it twice.
@@ -282,22 +278,26 @@ class _Probe:
         self._begun.add(upload)
         return upload
 
-    def _multipart(self, begun: Future[_Upload]) -> _MultipartFacts:
-        return self._unless_unable(partial(self._made_in_parts, begun), _MultipartFacts())
-
-    def _made_in_parts(self, begun: Future[_Upload]) -> _MultipartFacts:
-        upload = begun.result()
-        key = self._folder + upload.name
-        put = partial(self._calls.put_part, key, upload.id, 1, _BODY)
+    def _made_in_parts(self, begun: Mapping[str, Future[_Upload]]) -> _MultipartFacts:
+        """Complete an upload. Damaged parts go to another: moto may answer 500 to a part that is put twice at once."""
+        upload, damaged = begun[_IN_PARTS].result(), begun[_DAMAGED].result()
         wrong = {BODY_SHA256: sha256().hexdigest(), **content_md5(md5(_BODY).digest())}
-        refusing = self._submit(self._is_refused, partial(put, wrong))
+        refusing = self._submit(self._is_refused, partial(self._put_part, damaged, wrong))
         part = self._part(upload)
-        digests = Digests.SHA256 if refusing.result() else self._checked_md5(put)
+        digests = Digests.SHA256 if refusing.result() else self._checked_md5(upload, damaged)
+        self._submit(self._remove, partial(self._abort, damaged))
         versions = list[str]()
         complete = partial(self._complete, upload, part)
         creates = self._is_met(lambda: versions.append(complete(CREATE)))
         is_final = creates and self._is_version(upload.name, versions[0])
         return _MultipartFacts(creates, digests, is_final)
+
+    def _abort(self, upload: _Upload) -> None:
+        self._calls.abort_upload(self._folder + upload.name, upload.id)
+        self._begun.discard(upload)
+
+    def _put_part(self, upload: _Upload, digests: Mapping[str, str]) -> None:
+        self._calls.put_part(self._folder + upload.name, upload.id, 1, _BODY, digests)
 
     def _part(self, upload: _Upload) -> str:
         """Send the only part of an upload, and return its version."""
@@ -315,12 +315,13 @@ class _Probe:
         found = self._unless_refused(look, None)
         return bool(version) and found is not None and found.version == version
 
-    def _checked_md5(self, put: Callable[[Mapping[str, str]], object]) -> Digests:
+    def _checked_md5(self, upload: _Upload, damaged: _Upload) -> Digests:
         """Return the digests of a part where its SHA-256 is not checked: its MD5, if that is, or both."""
-        right, wrong = (content_md5(md5(each).digest()) for each in (_BODY, b""))
-        unsigned = {BODY_SHA256: UNSIGNED}
-        accepting = self._submit(self._is_met, partial(put, unsigned | right))
-        is_refused = self._is_refused(partial(put, unsigned | wrong))
+        right, wrong = (
+            {BODY_SHA256: UNSIGNED, **content_md5(md5(each).digest())} for each in (_BODY, b"")
+        )
+        accepting = self._submit(self._is_met, partial(self._put_part, upload, right))
+        is_refused = self._is_refused(partial(self._put_part, damaged, wrong))
         return Digests.MD5 if accepting.result() and is_refused else Digests.BOTH
 
     def _completing(self, begun: Future[_Upload], target: Future[str]) -> tuple[bool, Form]:
@@ -480,8 +481,7 @@ class _Probe:
     def clean_up(self) -> None:
         """Remove all objects. Failures are ignored: the facts are known."""
         for upload in list(self._begun):
-            key = self._folder + upload.name
-            self._remove(partial(self._calls.abort_upload, key, upload.id))
+            self._remove(partial(self._abort, upload))
         keys = [self._folder + name for name in _OBJECTS]
         with suppress(StoreError):
             keys = list(self._calls.delete_many(keys))
