@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from craftsync.stores.s3 import ProbedFacts, S3Store, probe
 from craftsync.stores.s3.objects import Digests, Form
 from tests.contract.conftest import BUCKET, OpenS3
 from tests.support.clock import FakeClock
-from tests.support.fake_s3 import Answer, Drop, Forward, Request, error, proxied
+from tests.support.fake_s3 import Answer, Drop, Forward, Proxy, Request, error, proxied
 from tests.support.s3 import PERSONALITIES, FakeS3, served
 from tests.support.servers import S3Server
 from tests.support.world import Bytes
@@ -146,6 +147,38 @@ def test_failed_probe_leaves_nothing(moto_server: S3Server, open_s3: OpenS3, fai
             probe(store)
         assert list(store.list(f"{OWN_FOLDER}/")) == []
     assert len(changes) > failing
+
+
+def removals(proxy: Proxy) -> list[Request]:
+    return [r for r in proxy.requests if r.method == "DELETE" or "?delete" in r.target]
+
+
+def test_probe_removes_nothing_where_nothing_was_accepted(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    busy = proxied(moto_server, lambda _: error(503, "SlowDown"))
+    with busy as (server, proxy), pytest.raises(StoreUnavailable):
+        probe(open_s3(server, facts=CAREFUL))
+    assert removals(proxy) == []
+
+
+@pytest.mark.parametrize("answered", [0, 1, 5])
+def test_probe_of_a_store_that_stops_answering_gives_up_removing(
+    moto_server: S3Server, open_s3: OpenS3, answered: int
+) -> None:
+    puts = itertools.count()
+    stopped = threading.Event()
+
+    def script(request: Request) -> Drop | None:
+        if request.method == "PUT" and next(puts) >= answered:
+            stopped.set()
+        return Drop() if stopped.is_set() else None
+
+    with proxied(moto_server, script) as (server, proxy), pytest.raises(StoreUnavailable):
+        probe(open_s3(server, facts=CAREFUL))
+    assert (
+        len(removals(proxy)) <= 17
+    )  # Three uploads and one object, four times each; and all at once.
 
 
 def test_read_only_bucket_gets_the_most_careful_facts(

@@ -20,7 +20,7 @@ not depend on an answer is sent at once, and there are five waits in a row:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -140,15 +140,15 @@ class _Probe:
     def __init__(self, store: Bucket) -> None:
         self._calls = store.calls
         self._store = store
-        self._location = store.location
-        self._clock = store.clock
         self._folder = f"{store.root}{OWN_FOLDER}/probe/{uuid.uuid4().hex}/"
-        self._operation = uuid.uuid4().hex
-        self._notes = notes(md5(_BODY).digest() * 2, 1_234_567_890_123_456_789, self._operation)
+        operation = uuid.uuid4().hex
+        self._notes = notes(md5(_BODY).digest() * 2, 1_234_567_890_123_456_789, operation)
         self._reached = Future[None]()
         """How the first request ended."""
         self._begun: set[_Upload] = set()
         """Uploads in parts that are not completed."""
+        self._names: Sequence[str] = ()
+        """Objects that may be there."""
 
     def facts(self, pool: ThreadPoolExecutor) -> ProbedFacts:
         self._submit = pool.submit
@@ -160,7 +160,7 @@ class _Probe:
             raise
 
     def _facts(self) -> ProbedFacts:
-        versioning = self._submit(self._versioning)
+        versioning = self._submit(self._unless_refused, self._calls.versioning, False)
         begun = {name: self._submit(self._begin, name) for name in _UPLOADS}
         try:
             version = self._first()
@@ -175,11 +175,15 @@ class _Probe:
         without an ETag may come from anybody: the object must be there.
         """
         self._calls.names_versions = True
+        self._names = (_FILE,)
         try:
             version = self._put_first()
         except BaseException as error:
+            if isinstance(error, StoreUnavailable) and not error.ambiguous:
+                self._names = ()
             self._reached.set_exception(error)
             raise
+        self._names = _OBJECTS
         self._reached.set_result(None)
         return version
 
@@ -233,9 +237,6 @@ class _Probe:
             hides_below=bool(hidden) and all(each.result() for each in there),
         )
 
-    def _versioning(self) -> bool:
-        return self._unless_refused(self._calls.versioning, False)
-
     def _put(self, name: str, condition: Condition = None) -> str:
         return self._calls.put(self._folder + name, _BODY, self._notes, condition).version
 
@@ -258,7 +259,7 @@ class _Probe:
             try:
                 page = parse(body)
             except BrokenPage as error:
-                raise broken(self._location, str(error)) from error
+                raise broken(self._store.location, str(error)) from error
             keys += page.keys
             more = [*query, ("continuation-token", page.token)] if page.token and page.keys else []
         return keys
@@ -285,16 +286,11 @@ class _Probe:
         refusing = self._submit(self._is_refused, partial(self._put_part, damaged, wrong))
         part = self._part(upload)
         digests = Digests.SHA256 if refusing.result() else self._checked_md5(upload, damaged)
-        self._submit(self._remove, partial(self._abort, damaged))
         versions = list[str]()
         complete = partial(self._complete, upload, part)
         creates = self._is_met(lambda: versions.append(complete(CREATE)))
         is_final = creates and self._is_version(upload.name, versions[0])
         return _MultipartFacts(creates, digests, is_final)
-
-    def _abort(self, upload: _Upload) -> None:
-        self._calls.abort_upload(self._folder + upload.name, upload.id)
-        self._begun.discard(upload)
 
     def _put_part(self, upload: _Upload, digests: Mapping[str, str]) -> None:
         self._calls.put_part(self._folder + upload.name, upload.id, 1, _BODY, digests)
@@ -352,7 +348,7 @@ class _Probe:
     def _keeps_metadata(self) -> bool:
         found = self._patiently(partial(self._calls.head, self._folder + _FILE))
         if found is not None and found.size != len(_BODY):
-            raise stored_otherwise(self._location, self._folder + _FILE)
+            raise stored_otherwise(self._store.location, self._folder + _FILE)
         return found is not None and found.metadata.items() >= self._notes.items()
 
     def _reading(self, version: str) -> Form | None:
@@ -468,7 +464,7 @@ class _Probe:
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """Retry what was certainly not carried out; a second try of anything else would prove something else."""
-        backoff = RetryBudget(self._clock)
+        backoff = RetryBudget(self._store.clock)
         while True:
             try:
                 return act()
@@ -479,22 +475,23 @@ class _Probe:
                 backoff.wait_after(error)
 
     def clean_up(self) -> None:
-        """Remove all objects. Failures are ignored: the facts are known."""
-        for upload in list(self._begun):
-            self._remove(partial(self._abort, upload))
-        keys = [self._folder + name for name in _OBJECTS]
+        """Remove what may be there. Failures are ignored: the facts are known."""
+        for upload in self._begun:
+            self._remove(partial(self._calls.abort_upload, self._folder + upload.name, upload.id))
+        keys = [self._folder + name for name in self._names]
         with suppress(StoreError):
-            keys = list(self._calls.delete_many(keys))
-        for key in keys:
-            self._remove(partial(self._calls.delete, key))
+            keys = list(self._calls.delete_many(keys)) if keys else []
+        for key in keys:  # A request to a store that cannot be reached may take ten seconds.
+            if not self._remove(partial(self._calls.delete, key)):
+                return
 
-    def _remove(self, act: Callable[[], object]) -> None:
-        """Remove one thing, with retries: no caller would try again."""
+    def _remove(self, act: Callable[[], object]) -> bool:
+        """Remove one thing, with retries, as no caller tries again. Return whether the store answered."""
         for _ in range(_REMOVALS):
             try:
                 act()
-            except StoreUnavailable:
-                continue
-            except StoreError:
-                return
-            return
+            except StoreError as error:
+                if isinstance(error, StoreUnavailable):
+                    continue
+            return True
+        return False
