@@ -36,6 +36,7 @@ from craftsync.state.pair import known_facts, known_places
 from craftsync.stores.base import Reader, Store, server_and_location
 from craftsync.stores.fileobjects import FileOrPath, source_of, write_to
 from craftsync.stores.sources import Counted, CountedReader, OnBytes, kept
+from craftsync.stores.trash_copies import left_in_trash
 
 ObjectPath = str | os.PathLike[str]
 
@@ -116,6 +117,8 @@ class DataStore:
         self.close()
 
     def close(self) -> None:
+        if self._opened is not None:
+            self.note(())
         self._opened, self._learned = None, False
         self._exit.close()
 
@@ -240,8 +243,9 @@ class DataStore:
             self.note([KeptVersion("store", keep, path, version.size)])
 
     def note(self, versions: Iterable[KeptVersion]) -> None:
-        """Note what is in the store's trash now, as `note_kept` does."""
-        self._outside.note(versions, SystemClock().now_ns())
+        """Note what is in the store's trash now, as `note_kept` does, and what changes have left there besides."""
+        left = [KeptVersion("store", *copy) for copy in left_in_trash(self.opened())]
+        self._outside.note([*left, *versions], SystemClock().now_ns())
 
     def noted(self) -> list[KeptVersion]:
         """Return what this client put into the store's trash, except for runs of linked folders."""

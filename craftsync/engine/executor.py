@@ -415,7 +415,9 @@ class Executor:
                 waiting = (o.action for o in finished if o.status is Status.HELD)
                 mode = self._carrier.policy.mode
                 self._state.held.add_archived(waiting, ARCHIVED, mode, now)
-            self._state.note_kept([version for o in finished for version in o.kept], now)
+            # Those of which a stat found the size come first: the first record of a version counts.
+            kept = [*self._carrier.left_in_store(), *(one for o in finished for one in o.kept)]
+            self._state.note_kept(kept, now)
             if self._limit is not None:
                 note_deletes(
                     self._state.events, finished, self._limit, self._carrier.trash_stamp, now

@@ -48,6 +48,7 @@ from craftsync.state.transfers import Intent
 from craftsync.stores.base import Store, UploadJournal
 from craftsync.stores.retrying import now_by
 from craftsync.stores.sources import workers
+from craftsync.stores.trash_copies import left_in_trash
 
 _STATS_AT_ONCE = 16
 _OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
@@ -407,6 +408,10 @@ class Carrier(ABC):
         if replaced is None or not self.store_stamp or self.stores[-1].features.keeps_versions:
             return ()
         return (KeptVersion("store", self.trash_stamp, replaced.path, replaced.size),)
+
+    def left_in_store(self) -> list[KeptVersion]:
+        """Return, once, what changes have left in the trash of the written store besides `kept_in_store`."""
+        return [KeptVersion("store", *copy) for copy in left_in_trash(self.stores[-1])]
 
     def refused(self, action: Action, error: PathError) -> Outcome:
         """Return how a step ends at a path that a side cannot hold, or not beside what is there."""

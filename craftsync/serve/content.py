@@ -13,6 +13,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -32,6 +33,7 @@ from craftsync.errors import PathBusy
 from craftsync.serve.errors import Refused
 from craftsync.stores.base import Source, Store
 from craftsync.stores.sources import kept
+from craftsync.stores.trash_copies import left_in_trash
 
 BLOCK = 1024 * 1024
 
@@ -150,19 +152,28 @@ class StoreWriter:
     note: OnKept = note_nothing
 
     def write(self, path: str, content: Source) -> RemoteObject:
-        keep = self._keep(path)
-        written = self.store.write(
-            path, content, expect=None, operation=token_hex(16), trash_stamp=keep
-        )
-        self._note(path, keep)
+        with self._keeping(path) as keep:
+            written = self.store.write(
+                path, content, expect=None, operation=token_hex(16), trash_stamp=keep
+            )
         return self.store.barrier().get(path, written)
 
     def delete(self, path: str) -> None:
         """Delete an object; does nothing if it is absent."""
-        keep = self._keep(path)
-        self.store.delete(path, expect=None, trash_stamp=keep)
-        self._note(path, keep)
+        with self._keeping(path) as keep:
+            self.store.delete(path, expect=None, trash_stamp=keep)
         self.store.barrier()
+
+    @contextmanager
+    def _keeping(self, path: str) -> Iterator[str | None]:
+        """Yield the trash stamp for what a change replaces or deletes; note what it moved to the trash."""
+        keep = self._keep(path)
+        try:
+            yield keep
+            self._note(path, keep)
+        finally:
+            for copy in left_in_trash(self.store):
+                self.note(*copy)
 
     def _keep(self, path: str) -> str | None:
         """Return the trash stamp for what is replaced or deleted.

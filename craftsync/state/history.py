@@ -311,10 +311,11 @@ def _line(version: KeptVersion, at_ns: int) -> bytes:
 
 
 def _versions(content: bytes) -> list[tuple[KeptVersion, int]]:
-    found: dict[KeptVersion, int] = {}
+    """Return each version once, as it was recorded first; the size of a later record may be a guess."""
+    found: dict[tuple[str, ...], tuple[KeptVersion, int]] = {}
     for line in content.splitlines():
         with suppress(ValueError, TypeError):
             side, stamp, path, size, at_ns = json.loads(line)
             version = KeptVersion(str(side), str(stamp), str(path), int(size))
-            found.setdefault(version, int(at_ns))
-    return list(found.items())
+            found.setdefault(version[:3], (version, int(at_ns)))
+    return list(found.values())

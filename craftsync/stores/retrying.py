@@ -6,23 +6,21 @@ listings, the probe and the platform's store use `RetryBudget` themselves.
 A request whose response was lost may have been carried out. Repeating it
 blindly would make a conditional write fail because of its own success, and
 would put the new object into the trash instead of the old one; so the wrapper
-checks the store first. When a replacement or delete fails for good, its copy in
-the trash is removed, or each later run would add another.
+checks the store first. What it leaves in the trash then, `trash_copies` knows.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from hashlib import sha256
-from itertools import chain, count, islice
+from itertools import chain, islice
 from typing import Protocol, TypeVar, runtime_checkable
 
 from craftsync.clock import Clock
 from craftsync.core.model import ABSENT, RemoteObject, Skipped, Subfolder
-from craftsync.core.paths import in_trash
 from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.net.concurrency import Concurrency, concurrency, known_limit
 from craftsync.net.waiting import after_fork
@@ -41,6 +39,7 @@ from craftsync.stores.base import (
     renew,
 )
 from craftsync.stores.sources import Opening, StoreHealth, delete_singly
+from craftsync.stores.trash_copies import TrashCopies
 
 T = TypeVar("T")
 
@@ -77,8 +76,7 @@ class RetryingStore:
         self._deadline_seconds = deadline_seconds
         self._rng = rng or random.Random()
         after_fork(self, RetryingStore._reseed)
-        self._uncertain_copies = set[tuple[str | None, str]]()
-        """Stamp and path of trash copies whose originals a delayed request may still replace."""
+        self.trash_copies = TrashCopies(store)
 
     def _reseed(self) -> None:
         """Draw other random waits than the parent process."""
@@ -304,62 +302,22 @@ class RetryingStore:
         change was made, else `None`.
         """
         began, backoff = self._clock.monotonic(), None
-        in_doubt = False
-        try:
+        with self.trash_copies.of_change(path, trash_stamp) as copies:
             while True:
                 try:
                     with self.health.attempt(short=False):
-                        return attempt(self._free_stamp(path, trash_stamp, in_doubt=in_doubt))
+                        return attempt(copies.free_stamp())
                 except StoreUnavailable as error:
-                    in_doubt = in_doubt or error.ambiguous
+                    copies.in_doubt = copies.in_doubt or error.ambiguous
                     if error.ambiguous and (result := find_result()) is not None:
                         return result
                     backoff = backoff or self._backoff(began)
                     backoff.wait_after(error)
                 except PreconditionFailed:
                     # An earlier attempt may have arrived late and made the precondition fail.
-                    if in_doubt and (result := find_result()) is not None:
+                    if copies.in_doubt and (result := find_result()) is not None:
                         return result
                     raise
-        except CraftsyncError:
-            with suppress(CraftsyncError):
-                self._remove_trash_copy(path, trash_stamp, in_doubt)
-            raise
-
-    def _free_stamp(self, path: str, trash_stamp: str | None, *, in_doubt: bool) -> str | None:
-        """Return the trash stamp for the next attempt at a change.
-
-        After an ambiguous failure, of this call or an earlier one, the object may be the change
-        itself already. Kept under the same stamp, it would replace the version kept before it.
-        """
-        is_certain = not in_doubt and (trash_stamp, path) not in self._uncertain_copies
-        if trash_stamp is None or is_certain or self.features.keeps_versions:
-            return trash_stamp
-        current = self.store.stat(path)
-        stamps = chain([trash_stamp], (f"{trash_stamp}-{number}" for number in count(2)))
-
-        def is_free(stamp: str) -> bool:
-            kept = self.store.stat(in_trash(stamp, path))
-            return kept is None or (current is not None and _is_copy(kept, current))
-
-        return next(filter(is_free, stamps))
-
-    def _remove_trash_copy(self, path: str, trash_stamp: str | None, in_doubt: bool) -> None:
-        """Remove a trash copy if its original is certainly still in place.
-
-        The copy may belong to an earlier change of the same run, so it must
-        match the original. Copies `in_doubt` are never removed.
-        """
-        if trash_stamp is None or self.features.keeps_versions:
-            return
-        if in_doubt:
-            self._uncertain_copies.add((trash_stamp, path))
-        if (trash_stamp, path) in self._uncertain_copies:
-            return
-        kept = self.store.stat(in_trash(trash_stamp, path))
-        original = self.store.stat(path) if kept else None
-        if kept and original and _is_copy(kept, original):
-            self.store.delete(kept.path, expect=kept)
 
     def _find_copy(self, source: RemoteObject, path: str) -> RemoteObject | None:
         """Return the object at a path if its version proves that it is a copy of the source, else `None`."""
@@ -448,16 +406,6 @@ class RetryBudget:
                 return act()
             except StoreUnavailable as error:
                 self.wait_after(error)
-
-
-def _is_copy(kept: RemoteObject, original: RemoteObject) -> bool:
-    """Return whether both certainly have the same content: by operation id, digest or version."""
-    pairs = zip(
-        (kept.operation, kept.digest, kept.version),
-        (original.operation, original.digest, original.version),
-        strict=True,
-    )
-    return kept.size == original.size and any(a is not None and a == b for a, b in pairs)
 
 
 def _is_unchanged(found: RemoteObject, expect: Expect) -> bool:

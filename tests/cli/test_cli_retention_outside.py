@@ -13,6 +13,8 @@ from craftsync import DataStore
 from craftsync.state.history import KeptVersion, Outside
 from tests.cli.test_cli_serve import sdk_of
 from tests.support.cli import Craftsync
+from tests.support.fake_s3 import Answer, Drop, Request, error, proxied
+from tests.support.s3 import fake_s3
 from tests.support.servers import S3Server
 from tests.support.serving import serving
 
@@ -159,6 +161,47 @@ def test_retention_does_not_count_another_endpoints_trash(
         assert [(entry["path"], entry["size"]) for entry in listed] == [("big", 700)]
         (status,) = craftsync("status", "--json", folder, store).json
         assert (status["trash"]["files"], status["trash"]["bytes"]) == (1, 700)
+
+
+@pytest.mark.parametrize(
+    ("words", "faults", "kept"),
+    [
+        (("cp", "s3:c", "s3:a"), [Drop()], [3, 18]),
+        (("put", "new", "s3:a"), [Drop(delivered=False), error(403, "AccessDenied")], [18]),
+    ],
+    ids=["repeated cp", "failed put"],
+)
+def test_purge_of_a_store_removes_what_lost_answers_left(
+    craftsync: Craftsync, words: tuple[str, ...], faults: list[Drop | Answer], kept: list[int]
+) -> None:
+    left = list(faults)
+
+    def script(request: Request) -> Drop | Answer | None:
+        is_hit = request.method == "PUT" and request.target.endswith("bucket/a")
+        return left.pop(0) if is_hit and left else None
+
+    with (
+        fake_s3("no-metadata", "bucket") as (behind, _),
+        proxied(behind, lambda _: None) as (server, proxy),
+    ):
+        craftsync.environment |= {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+            "AWS_REGION": "us-east-1",
+        }
+        craftsync.config.write_text("environments: {s3: {store: s3, bucket: bucket}}\n")
+        craftsync.write("new", "newer")
+        for path, content in (("a", b"the version before"), ("c", b"new")):
+            assert craftsync("put", "-", f"s3:{path}", stdin=content).code == 0
+        proxy.script = script
+        assert (craftsync(*words).code == 0) is (words[0] == "cp")
+        assert not left
+        store = ("--store", "s3:")
+        listed = craftsync("trash", "list", "--json", *store).json
+        assert sorted(one["size"] for one in listed) == kept
+        assert craftsync("trash", "purge", "--older-than", "0", *store).code == 0
+        assert craftsync("trash", "list", "--json", *store).json == []
 
 
 VERSION = KeptVersion("store", "20260101T000000000000Z", "a\udcff\n", 3)

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from craftsync.clock import stamp
 from craftsync.core.model import ABSENT, RemoteObject
 from craftsync.core.paths import in_trash
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreDenied, StoreUnavailable
+from craftsync.serve.content import StoreWriter
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.retrying import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, RetryingStore
+from craftsync.stores.trash_copies import left_in_trash
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes
@@ -150,6 +153,53 @@ def test_a_repeated_write_leaves_the_version_kept_before_its_answer_was_lost() -
     store.write("a", Bytes(b"new one"), expect=None, operation="mine", trash_stamp=STAMP)
     with bare.read(in_trash(STAMP, "a")) as kept:
         assert b"".join(kept) == b"old"
+    found = [(STAMP, "a", 3), (f"{STAMP}-2", "a", 7), (f"{STAMP}-3", "a", 7)]
+    assert left_in_trash(store) == found
+    assert left_in_trash(store) == []
+
+
+class Overtaken(MemoryStore):
+    """A store in which another program replaces each object after it was kept, and before it is replaced."""
+
+    def _check_expected(self, path: str, expect: Any) -> RemoteObject | None:
+        current = super()._check_expected(path, expect)
+        if current is not None:
+            self._keep(path, current, STAMP)
+            self._put(path, b"theirs", None, "theirs")
+            raise PreconditionFailed(f"{path} changed in the store.")
+        return current
+
+
+def test_a_copy_whose_original_was_replaced_by_others_is_reported() -> None:
+    overtaken = Overtaken()
+    overtaken.write("a", Bytes(b"old"), expect=ABSENT, operation="theirs")
+    store = patient(Failing(overtaken))
+    with pytest.raises(PreconditionFailed):
+        store.write("a", Bytes(b"new"), expect=None, operation="mine", trash_stamp=STAMP)
+    assert left_in_trash(store) == [(STAMP, "a", 3)]
+
+
+def test_a_failed_delete_reports_no_copy_that_was_removed() -> None:
+    memory = MemoryStore()
+    memory.write("a", Bytes(b"old"), expect=ABSENT, operation="theirs")
+    memory.write(in_trash(STAMP, "a"), Bytes(b"old"), expect=ABSENT, operation="theirs")
+    store = patient(Failing(memory, delete=[StoreDenied("not permitted")]))
+    with pytest.raises(StoreDenied):
+        store.delete("a", expect=None, trash_stamp=STAMP)
+    assert left_in_trash(store) == []
+
+
+def test_a_change_through_serve_notes_all_copies_in_the_trash() -> None:
+    bare = Bare()
+    bare.write("a", Bytes(b"old"), expect=None, operation="theirs")
+    unreadable = PreconditionFailed("a changed while it was read.")
+    failing = Failing(bare, write=[LOST, StoreDenied("not permitted")], read=[unreadable])
+    noted: list[tuple[str, str, int]] = []
+    clock = FakeClock()
+    writer = StoreWriter(patient(failing), clock, lambda *copy: noted.append(copy))
+    with pytest.raises(StoreDenied):
+        writer.write("a", Bytes(b"new one"))
+    assert noted == [(stamp(clock, days_ago=0), "a", 3)]
 
 
 def test_a_later_copy_leaves_the_version_kept_before_an_answer_was_lost() -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from craftsync.core.guard import DeleteLimit
+from craftsync.core.model import RemoteObject
 from craftsync.core.retention import Retention, StoreTrash
 from craftsync.engine.report import Options
 from craftsync.engine.review.deletes import Approval
 from craftsync.engine.review.retention import suspended
 from craftsync.engine.review.versions import Wanted
-from craftsync.errors import PathRefused, StoreError
+from craftsync.errors import PathRefused, StoreDenied, StoreError, StoreUnavailable
+from craftsync.stores.retrying import RetryingStore
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes, World
@@ -91,6 +94,29 @@ def test_version_replaced_by_a_repair_is_recorded_unless_versioned(
         session.scrub(repair=True)
     assert world.there()["a"] == "good"
     assert recorded(world) == (set() if versions else {("store", "a", 4)})
+
+
+def test_copies_that_a_failed_repair_leaves_are_recorded(tmp_path: Path) -> None:
+    class Lost(MemoryStore):
+        """A store that loses the answer to a repair and refuses the next try."""
+
+        def write(self, path: str, source: Any, **options: Any) -> RemoteObject:
+            if not options["operation"].startswith("scrub-"):
+                return super().write(path, source, **options)
+            if self.stat(f".craftsync/trash/{options['trash_stamp']}/{path}"):
+                raise StoreDenied("not permitted")
+            self._keep(path, self.stat(path), options["trash_stamp"])
+            raise StoreUnavailable("the answer was lost", ambiguous=True)
+
+    store = Lost()
+    world = World(tmp_path, RetryingStore(store, clock=FakeClock()))
+    world.write("a", "good")
+    world.run()
+    described, _ = store._objects["a"]
+    store._objects["a"] = described._replace(digest=None), b"rot!"
+    with world.open() as session:
+        assert session.scrub(repair=True).problems == 1
+    assert recorded(world) == {("store", "a", 4)}
 
 
 DAY = 86_400

@@ -92,7 +92,7 @@ MUTATIONS = (
     Mutation(
         "a write that arrives late is a conflict with itself",
         49,
-        "if in_doubt and (result := find_result()) is not None:",
+        "if copies.in_doubt and (result := find_result()) is not None:",
         "if False and (result := find_result()) is not None:",
         ("test_write_arriving_after_its_stat_is_still_recognized",),
     ),
@@ -204,16 +204,23 @@ MUTATIONS = (
     Mutation(
         "a replacement that fails leaves a copy in the trash",
         None,
-        "if kept and original and _is_copy(kept, original):",
-        "if False:",
+        "if original is None or not _is_copy(kept, original):",
+        "if True:",
         ("test_failed_replacement_leaves_no_copy_in_the_trash",),
     ),
     Mutation(
         "a kept copy is removed although its original may be gone",
         None,
-        "        if (trash_stamp, path) in self._uncertain_copies:\n            return\n",
-        "",
+        "        if self.is_uncertain(path, stamp):\n            self._left.extend(self._found(path, stamp))\n        elif (",
+        "        if (",
         ("test_kept_copy_stays_while_the_replacement_is_in_doubt",),
+    ),
+    Mutation(
+        "a copy under a second name in the trash is not recorded",
+        None,
+        "elif error is None and self._took_another:",
+        "elif False:",
+        ("test_repeated_delete_leaves_no_copy_beyond_its_retention",),
     ),
     Mutation(
         "a delete whose copy was not made counts as done",

@@ -42,6 +42,7 @@ from craftsync.state.history import KeptVersion
 from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 from craftsync.stores.sources import workers
+from craftsync.stores.trash_copies import left_in_trash
 
 _CURSOR = "scrubbed"
 """The last path checked; the next call starts after it."""
@@ -181,6 +182,8 @@ class Scrubber:
             else:
                 report.repaired += 1
                 self.on_event(ActionEvent("repair", row.path, row.size, "done", found.damage))
+            finally:
+                self._record_left()
 
     def _damaged(self, report: Report, path: str, reason: str) -> None:
         self._problem(report, DamageEvent(Issue.PROBLEM, path, reason))
@@ -263,6 +266,12 @@ class Scrubber:
         # Versions kept by a bucket are not in its trash.
         in_trash = not self.store.features.keeps_versions
         self._record(repaired, KeptVersion("store", keep, row.path, row.size) if in_trash else None)
+
+    def _record_left(self) -> None:
+        """Record what a repair has left in the store's trash besides what it replaced."""
+        if left := [KeptVersion("store", *copy) for copy in left_in_trash(self.store)]:
+            with self.state.transaction():
+                self.state.kept.add(left, self.clock.now_ns())
 
     def _record(self, row: BaselineRow, kept: KeptVersion | None) -> None:
         with self.state.transaction():

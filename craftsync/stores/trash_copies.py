@@ -1,0 +1,174 @@
+"""What changes leave in a store's trash when an answer is lost, or when they fail.
+
+A change keeps what it replaces or deletes under the name its caller gave, and the
+caller records that for retention. After an ambiguous failure the next attempt may keep
+under a further name, and a change that fails leaves its copy: only the code here knows
+of those, and hands them to whoever records (`left_in_trash`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain, count
+from types import TracebackType
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from craftsync.core.model import RemoteObject
+from craftsync.core.paths import in_trash
+from craftsync.errors import CraftsyncError
+from craftsync.stores.base import Store
+
+
+class TrashCopy(NamedTuple):
+    """A copy of what was at `path`. `size` is in bytes."""
+
+    stamp: str
+    path: str
+    size: int
+
+
+class TrashCopies:
+    """Finds the copies in the trash that the callers of changes do not know of. Thread-safe."""
+
+    def __init__(self, store: Store) -> None:
+        """`store` retries nothing: a copy whose stat fails is not found."""
+        self._store = store
+        self._uncertain = set[tuple[str, str]]()
+        """Stamp and path of copies whose originals a delayed request may still replace."""
+        self._left = deque[TrashCopy]()
+
+    def of_change(self, path: str, stamp: str | None) -> ChangeCopies:
+        """Return what watches over the attempts of one change, in a `with` statement."""
+        return ChangeCopies(self, path, stamp)
+
+    def take(self) -> list[TrashCopy]:
+        """Return, once, all copies that were left since."""
+        taken = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._left.popleft())
+        return taken
+
+    def free_stamp(self, path: str, stamp: str) -> str:
+        """Return the first name that is free, or holds a copy of the current object already."""
+        if self._store.features.keeps_versions:
+            return stamp
+        current = self._store.stat(path)
+
+        def is_free(name: str) -> bool:
+            kept = self._store.stat(in_trash(name, path))
+            return kept is None or (current is not None and _is_copy(kept, current))
+
+        return next(filter(is_free, _names(stamp)))
+
+    def is_uncertain(self, path: str, stamp: str) -> bool:
+        return (stamp, path) in self._uncertain
+
+    def succeeded(self, path: str, stamp: str) -> None:
+        """Find all copies of a change that took more than one name."""
+        if not self._store.features.keeps_versions:
+            self._left.extend(self._found(path, stamp))
+
+    def failed(self, path: str, stamp: str, *, in_doubt: bool) -> None:
+        """Remove the copy if its original is certainly still in place; find what stays.
+
+        The copy may belong to an earlier change of the same run, so it must
+        match the original. Copies `in_doubt` are never removed.
+        """
+        if self._store.features.keeps_versions:
+            return
+        if in_doubt:
+            self._uncertain.add((stamp, path))
+        if self.is_uncertain(path, stamp):
+            self._left.extend(self._found(path, stamp))
+        elif (kept := self._store.stat(in_trash(stamp, path))) is not None:
+            with suppress(CraftsyncError):
+                if self._removed(kept, path):
+                    return
+            self._left.append(TrashCopy(stamp, path, kept.size))
+
+    def _removed(self, kept: RemoteObject, path: str) -> bool:
+        original = self._store.stat(path)
+        if original is None or not _is_copy(kept, original):
+            return False
+        self._store.delete(kept.path, expect=kept)
+        return True
+
+    def _found(self, path: str, stamp: str) -> Iterator[TrashCopy]:
+        for name in _names(stamp):
+            kept = self._store.stat(in_trash(name, path))
+            if kept is None:
+                return
+            yield TrashCopy(name, path, kept.size)
+
+
+@runtime_checkable
+class LeavesCopies(Protocol):
+    """A store whose changes may leave copies that their callers do not know of."""
+
+    trash_copies: TrashCopies
+
+
+def left_in_trash(store: Store) -> list[TrashCopy]:
+    """Return, once, what changes have left in a store's trash besides the version that each caller records."""
+    return store.trash_copies.take() if isinstance(store, LeavesCopies) else []
+
+
+class ChangeCopies:
+    """The copies of one change, whose attempts keep under `free_stamp`."""
+
+    __slots__ = ("_copies", "_path", "_stamp", "_took_another", "in_doubt")
+
+    def __init__(self, copies: TrashCopies, path: str, stamp: str | None) -> None:
+        self._copies = copies
+        self._path = path
+        self._stamp = stamp
+        self.in_doubt = False
+        """Whether an attempt had an ambiguous failure."""
+        self._took_another = False
+
+    def free_stamp(self) -> str | None:
+        """Return the trash stamp for the next attempt.
+
+        After an ambiguous failure, of this change or an earlier one, the object may be the change
+        itself already. Kept under the same stamp, it would replace the version kept before it.
+        """
+        path, stamp = self._path, self._stamp
+        if stamp is None or not (self.in_doubt or self._copies.is_uncertain(path, stamp)):
+            return stamp
+        free = self._copies.free_stamp(path, stamp)
+        self._took_another = self._took_another or free != stamp
+        return free
+
+    def __enter__(self) -> ChangeCopies:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._stamp is None:
+            return
+        with suppress(CraftsyncError):
+            if isinstance(error, CraftsyncError):
+                self._copies.failed(self._path, self._stamp, in_doubt=self.in_doubt)
+            elif error is None and self._took_another:
+                self._copies.succeeded(self._path, self._stamp)
+
+
+def _names(stamp: str) -> Iterator[str]:
+    return chain([stamp], (f"{stamp}-{number}" for number in count(2)))
+
+
+def _is_copy(kept: RemoteObject, original: RemoteObject) -> bool:
+    """Return whether both certainly have the same content: by operation id, digest or version."""
+    pairs = zip(
+        (kept.operation, kept.digest, kept.version),
+        (original.operation, original.digest, original.version),
+        strict=True,
+    )
+    return kept.size == original.size and any(a is not None and a == b for a, b in pairs)

@@ -1,0 +1,93 @@
+"""What a store's trash holds after lost answers and failed changes is recorded, and ends with its retention."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.retention import Retention
+from craftsync.stores.craftai import Access, CraftAiStore, Limits
+from craftsync.stores.retrying import RetryingStore
+from tests.support.clock import FakeClock
+from tests.support.platform import FaultyPlatform, faulty_platform
+from tests.support.platform import faults as fault
+from tests.support.world import World
+
+DAY = 86_400
+LIMITS = Limits(fresh_listing_seconds=-1.0, stats_later=False)
+
+
+@pytest.fixture
+def platform() -> Iterator[FaultyPlatform]:
+    with faulty_platform() as platform:
+        yield platform
+
+
+@pytest.fixture
+def world(platform: FaultyPlatform, tmp_path: Path) -> Iterator[World]:
+    """A folder in sync with an environment in which others put three objects; its trash keeps for 30 days."""
+    clock = FakeClock()
+    access = Access(platform.url, lambda: platform.token, platform.url)
+    bare = CraftAiStore(access, clock=clock, limits=LIMITS)
+    world = World(tmp_path, RetryingStore(bare, clock=clock, rng=random.Random(0)), clock=clock)
+    world.retention = Retention(keep=30 * DAY * 10**9)
+    for path in ("a", "b", "c"):
+        platform.put(path, f"theirs {path}".encode())
+    world.run()
+    yield world
+    bare.close()
+
+
+def in_trash(world: World) -> set[tuple[str, str, int]]:
+    """Return stamp, path and size of all that the store's trash holds."""
+    with world.open() as session:
+        return {(one.stamp, one.path, one.size) for one in session.trash.entries()}
+
+
+def recorded(world: World) -> set[tuple[str, str, int]]:
+    with world.open() as session:
+        rows = session.state.database.connection.execute("SELECT stamp, path, size FROM kept")
+        return set(rows.fetchall())
+
+
+def assert_ends(world: World) -> None:
+    """Check that all that is in the trash is recorded, stays for 30 days, and then goes."""
+    before = in_trash(world)
+    assert before
+    assert recorded(world) == before
+    clock = world.store._clock  # type: ignore[attr-defined]
+    clock.advance(29 * DAY)
+    world.run()
+    assert in_trash(world) >= before
+    clock.advance(2 * DAY)
+    world.run()
+    assert not in_trash(world) & before
+
+
+def test_repeated_delete_leaves_no_copy_beyond_its_retention(
+    world: World, platform: FaultyPlatform
+) -> None:
+    world.remove("a")
+    platform.inject("delete", fault.connection_lost)
+    world.run()
+    assert world.there().keys() == {"b", "c"}
+    assert len(in_trash(world)) == 2
+    assert_ends(world)
+
+
+def test_failed_replacement_leaves_no_copy_beyond_its_retention(
+    world: World, platform: FaultyPlatform
+) -> None:
+    world.write("a", "mine")
+    platform.inject("form", fault.connection_lost, skip=1)
+    platform.inject("form", fault.status(403), skip=2, times=100)
+    assert world.run().exit_code == 1
+    assert len(in_trash(world)) == 2
+    platform.heal()
+    world.store._clock.advance(60)  # type: ignore[attr-defined]
+    world.run()
+    assert world.there()["a"] == "mine"
+    assert_ends(world)
