@@ -225,6 +225,19 @@ def test_a_path_that_cannot_be_restored_does_not_stop_the_others(craftsync: Craf
     assert "not restored: d/1: d/1 lies behind the symbolic link d" in run.text
 
 
+def test_purge_of_a_store_goes_by_the_recorded_name_and_not_by_the_size(
+    craftsync: Craftsync,
+) -> None:
+    given = ("--store", "./store")
+    for content in ("1", "2"):
+        craftsync("put", str(craftsync.write("a", content)), "./store/a", *given)
+    (record,) = (craftsync.folder / "state/outside").iterdir()
+    record.write_text(record.read_text().replace('"a", 1,', '"a", 7,'))
+    run = craftsync("trash", "purge", "--older-than", "0", *given)
+    assert run.lines == ["1 version removed"]
+    assert record.read_text() == ""
+
+
 def test_purge_of_a_store_removes_only_what_this_client_put_there(craftsync: Craftsync) -> None:
     given = ("--store", "./store")
     others = craftsync.write("store/.craftsync/trash/20250101T000000Z/other")

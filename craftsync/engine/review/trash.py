@@ -471,20 +471,23 @@ class TrashOfStore:
         Raises `UsageError` where a folder of this client is linked to the store: its conflicts
         and held deletes may need some of it.
         """
-        noted = set(self.records.noted())
-        return (entry for entry in self._older(older_than_days) if entry.kept in noted)
+        return iter(self._mine(self._older(older_than_days)))
 
     def purge(self, older_than_days: float) -> retention.Purged:
         """Remove for good what is `purgeable`; others' versions of that age stay."""
-        noted, removed = set(self.records.noted()), list[TrashEntry]()
-        older = self._older(older_than_days)
-        wanted = [entry for entry in older if entry.kept in noted]
+        older, removed = self._older(older_than_days), list[TrashEntry]()
+        wanted = self._mine(older)
         try:
             failed = retention.removed_from_store(self.store, wanted, removed)
         finally:
             self.records.forget_kept([entry.kept for entry in removed])
         retention.raise_unremoved(failed)
         return retention.Purged(len(removed), len(older) - len(removed))
+
+    def _mine(self, versions: Iterable[TrashEntry]) -> list[TrashEntry]:
+        """Return those that this client put there, by their names: a record may have another size."""
+        noted = {version[:3] for version in self.records.noted()}
+        return [entry for entry in versions if entry[:3] in noted]
 
     def _older(self, days: float) -> list[TrashEntry]:
         if self.records.is_linked():
