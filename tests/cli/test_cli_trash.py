@@ -225,7 +225,7 @@ def test_a_path_that_cannot_be_restored_does_not_stop_the_others(craftsync: Craf
     assert "not restored: d/1: d/1 lies behind the symbolic link d" in run.text
 
 
-def test_purge_of_a_store_goes_by_the_recorded_name_and_not_by_the_size(
+def test_purge_of_a_store_goes_by_name_and_not_by_size(
     craftsync: Craftsync,
 ) -> None:
     given = ("--store", "./store")
