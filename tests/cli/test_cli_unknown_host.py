@@ -13,6 +13,7 @@ from craftsync.net import hosts
 from craftsync.net.hosts import Host, NoSuchHost, NotConnected, tls_context
 from tests.support.cli import Craftsync
 from tests.support.daemons import running
+from tests.support.fake_s3 import Answer, scripted
 from tests.support.s3 import fake_s3
 from tests.support.serving import serving
 
@@ -137,3 +138,15 @@ def test_host_name_is_resolved_again_after_its_address_fails(
             port = urlsplit(server.endpoint).port or 0
             assert ask() == ask()
             assert str(looked_up) == f"count({looks})"
+
+
+@pytest.mark.parametrize("words", [("ls", "s3://bucket"), ("push", "root", "s3://bucket")])
+def test_a_web_server_in_place_of_an_s3_server_is_named(
+    craftsync: Craftsync, words: tuple[str, ...]
+) -> None:
+    craftsync.write("root/a")
+    with scripted(lambda _: Answer(404, b"<h1>Not Found</h1>")) as (server, _):
+        run = craftsync(*words, **server.variables)
+    assert run.code == 3
+    assert "this may be no S3 server" in run.err and "--endpoint-url" in run.err
+    assert ".craftsync" not in run.err

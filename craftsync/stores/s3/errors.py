@@ -135,7 +135,7 @@ def refused(answer: Refusal, location: str, key: str) -> CraftsyncError:
     if answer.status == 409:
         return Conflict(f"{where}: {key} is being changed by others.", ambiguous=False)
     if answer.status == 404:
-        return ObjectNotFound(f"There is no {key} in {location}.")
+        return ObjectNotFound(f"There is no {key} in {location}.") if key else no_s3_server(where)
     if answer.status == 416:
         return RangeBeyond(f"{key} in {location} is shorter than expected.")
     if answer.code in _ARCHIVED:
@@ -148,6 +148,14 @@ def refused(answer: Refusal, location: str, key: str) -> CraftsyncError:
     if answer.code in _FULL or answer.status == 507:
         return StoreFull(f"{where}: there is no room for {key}.")
     return _about_the_store(answer, where)
+
+
+def no_s3_server(where: str) -> StoreMissing:
+    """Return the error for an answer that no S3 server gives."""
+    return StoreMissing(
+        f"{where}: this may be no S3 server.",
+        remedy="Check the endpoint (--endpoint-url, AWS_ENDPOINT_URL, the profile) and the bucket's name.",
+    )
 
 
 def _about_the_store(answer: Refusal, where: str) -> StoreError:

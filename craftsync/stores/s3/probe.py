@@ -29,13 +29,26 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER
-from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
+from craftsync.errors import (
+    ObjectRefused,
+    PreconditionFailed,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED
-from craftsync.stores.s3.errors import BodyDamaged, Unconfirmed, broken, stored_otherwise
+from craftsync.stores.s3.errors import (
+    BodyDamaged,
+    Unconfirmed,
+    broken,
+    no_s3_server,
+    stored_otherwise,
+)
 from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.listing import BrokenPage, ascending, parse
 from craftsync.stores.s3.objects import CREATE, Condition, Digests, Form, content_md5, notes
+from craftsync.stores.s3.reading import content_of
 from craftsync.stores.s3.requests import Calls
 from craftsync.stores.sources import tidied, workers
 
@@ -64,8 +77,8 @@ _NOBODY = "0" * 32
 
 _THREADS = 24
 """More than there are tasks at once: some wait for others."""
-_REMOVALS = 4
-"""Attempts to remove something of ours; no later probe knows its name."""
+_REMOVALS, _REMOVAL_SECONDS = 4, 10.0
+"""Attempts to remove something of ours, and their time; no later probe knows its name."""
 
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them otherwise."""
@@ -101,26 +114,6 @@ def probe(store: Bucket, later: Callable[[CleanUp], object] | None = None) -> Pr
         if later is not None:  # What failed is tidied before the failure is reported.
             tidy = partial(later, probing.clean_up)
     return facts
-
-
-def gives_md5_etags(store: Bucket) -> bool:
-    """Try once more whether ETags are MD5s; what cannot be tried, or is not stored as sent, is believed as before."""
-    key = f"{store.root}{OWN_FOLDER}/probe/{uuid.uuid4().hex}"
-    try:
-        stored = store.calls.put(key, _BODY, {}, None)
-    except StoreError:
-        return True
-    is_damaged = False
-    with suppress(StoreError):
-        is_damaged = _content_of(store, key) != _BODY
-    with suppress(StoreError):
-        store.calls.delete(key)
-    return is_damaged or not stored.disagrees
-
-
-def _content_of(store: Bucket, key: str) -> bytes:
-    with store.calls.get(key, None, 0, None) as opened:
-        return b"".join(opened.chunks)
 
 
 class _MultipartFacts(NamedTuple):
@@ -190,8 +183,10 @@ class _Probe:
     def _put_first(self) -> str:
         try:
             return self._put(_FILE)
+        except ObjectRefused as error:  # Any server takes this name.
+            raise no_s3_server(f"{self._store.location} takes no object") from error
         except Unconfirmed:
-            if _content_of(self._store, self._folder + _FILE) != _BODY:
+            if content_of(self._calls, self._folder + _FILE) != _BODY:
                 raise
             self._calls.names_versions = False
             return ""
@@ -337,12 +332,10 @@ class _Probe:
         """Return the result, `otherwise` where the server makes no uploads in parts."""
         try:
             return act()
-        except Unconfirmed:
+        except StoreError as error:
             # What answers requests it does not know with 200 makes none either.
-            return otherwise
-        except StoreUnavailable:
-            raise
-        except StoreError:
+            if isinstance(error, StoreUnavailable) and not isinstance(error, Unconfirmed):
+                raise
             return otherwise
 
     def _keeps_metadata(self) -> bool:
@@ -457,9 +450,9 @@ class _Probe:
         """Return the result, `otherwise` if the server refuses; a temporary failure proves nothing and is raised."""
         try:
             return self._patiently(act)
-        except StoreUnavailable:
-            raise
-        except StoreError:
+        except StoreError as error:
+            if isinstance(error, StoreUnavailable):
+                raise
             return otherwise
 
     def _patiently(self, act: Callable[[], T]) -> T:
@@ -487,11 +480,9 @@ class _Probe:
 
     def _remove(self, act: Callable[[], object]) -> bool:
         """Remove one thing, with retries, as no caller tries again. Return whether the store answered."""
-        for _ in range(_REMOVALS):
-            try:
-                act()
-            except StoreError as error:
-                if isinstance(error, StoreUnavailable):
-                    continue
-            return True
-        return False
+        budget = RetryBudget(self._store.clock, None, _REMOVALS, _REMOVAL_SECONDS)
+        try:
+            budget.retried(act)
+        except StoreError as error:
+            return not isinstance(error, StoreUnavailable)
+        return True

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from craftsync.core.model import RemoteObject
+from craftsync.core.model import OWN_FOLDER, RemoteObject
 from craftsync.errors import (
     ContentDamaged,
     ObjectNotFound,
@@ -153,3 +154,27 @@ def holds(calls: Calls, key: str, match: str | None, body: bytes) -> bool:
     except (PreconditionFailed, ObjectNotFound, StoreDenied):
         # Replaced since, or not to be read: nothing speaks against it but the ETag.
         return True
+
+
+def gives_md5_etags(calls: Calls, root: str) -> bool:
+    """Try once more whether ETags are MD5s; what cannot be tried, or is not stored as sent, is believed as before.
+
+    `root` is what all keys of the store start with.
+    """
+    key, body = f"{root}{OWN_FOLDER}/probe/{uuid.uuid4().hex}", b"craftsync"
+    try:
+        stored = calls.put(key, body, {}, None)
+    except StoreError:
+        return True
+    is_damaged = False
+    with suppress(StoreError):
+        is_damaged = content_of(calls, key) != body
+    with suppress(StoreError):
+        calls.delete(key)
+    return is_damaged or not stored.disagrees
+
+
+def content_of(calls: Calls, key: str) -> bytes:
+    """Return the content of a small object."""
+    with calls.get(key, None, 0, None) as opened:
+        return b"".join(opened.chunks)

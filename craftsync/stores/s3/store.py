@@ -57,8 +57,8 @@ from craftsync.stores.s3.preconditions import (
     Replaced,
     check,
 )
-from craftsync.stores.s3.probe import gives_md5_etags, probe
-from craftsync.stores.s3.reading import ObjectReader, Reading, holds, is_ours
+from craftsync.stores.s3.probe import probe
+from craftsync.stores.s3.reading import ObjectReader, Reading, gives_md5_etags, holds, is_ours
 from craftsync.stores.s3.requests import Calls
 from craftsync.stores.s3.wire import Wire
 from craftsync.stores.sources import Beside, check_room
@@ -491,7 +491,7 @@ class S3Store:
     def _md5_is_reliable(self) -> bool:
         """Return whether ETags are MD5s: probed again because one did not match, but only until confirmed once."""
         if self.facts.md5_versions and not self._md5_confirmed:
-            if gives_md5_etags(self):
+            if gives_md5_etags(self.calls, self.root):
                 self._md5_confirmed = True
             else:
                 self.learn(replace(self.facts, md5_versions=False))
