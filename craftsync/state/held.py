@@ -307,13 +307,18 @@ def _deleted(row: tuple[str, str, int, int, str, int]) -> Deleted:
 
 
 _Met = TypeVar("_Met", bound=Joined[Any, Any, Any])
+_FROM_STORE = (Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.FORGET)
+_FROM_FOLDER = (Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.FORGET)
+"""The steps that take a path away from this side, or found it gone from both."""
 
 
 class CutOff:
-    """Deletes of an interrupted run; writes belong to the caller's transaction.
+    """What an interrupted run was about to take away; writes belong to the caller's transaction.
 
-    A delete left in the plan when the next run begins may have been carried out.
-    It was, if neither side has the path by then.
+    A delete or move left in the plan when the next run begins may have been carried
+    out. It was, if the side it takes the path away from lacks it by then: the last
+    synced state of the path is over, and what the other side has there was put back
+    since and counts as new. If neither side has the path, a delete counts for the guard.
     """
 
     def __init__(self, database: Database) -> None:
@@ -328,17 +333,22 @@ class CutOff:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('trash_stamp', ?)", (stamp,))
 
     def begin(self) -> None:
-        """Save the deletes that the last run left in its plan, before the plan is cleared."""
+        """Save the steps that the last run left in its plan, before the plan is cleared."""
         self._gone = []
+        kinds = sorted({*_FROM_STORE, *_FROM_FOLDER})
         self._db.execute(
-            "INSERT OR REPLACE INTO cut_off SELECT path, kind, coalesce(size, remote_size, 0), value"
-            " FROM plan, meta WHERE kind IN (?, ?) AND key = 'trash_stamp'",
-            DELETES,
+            "INSERT OR REPLACE INTO cut_off"
+            " SELECT coalesce(source, path), kind, coalesce(size, remote_size, 0),"
+            " coalesce((SELECT value FROM meta WHERE key = 'trash_stamp'), '') FROM plan"
+            f" WHERE kind IN ({', '.join('?' * len(kinds))})"
+            # The other steps to forget only mark paths that are not in sync.
+            " AND (kind <> 'forget' OR stage = 1)",
+            kinds,
         )
         self._db.execute("DELETE FROM meta WHERE key = 'trash_stamp'")
 
     def noting(self, triples: Iterable[_Met], is_unknown: Callable[[str], bool]) -> Iterator[_Met]:
-        """Yield the paths of a run unchanged, and record which of these deletes were carried out.
+        """Yield the paths of a run, without the baseline row where one of these steps was carried out.
 
         `is_unknown` returns whether a path could not be read on one side.
         """
@@ -346,17 +356,27 @@ class CutOff:
         return self._noting(triples, is_unknown) if some else iter(triples)
 
     def _noting(self, triples: Iterable[_Met], is_unknown: Callable[[str], bool]) -> Iterator[_Met]:
+        put_back = []
         for triple in triples:
-            path, left, _, right = triple
-            if left is not None or right is not None:
-                self._db.execute("DELETE FROM cut_off WHERE path = ?", (path,))
-            elif not is_unknown(path) and self._holds(path):
+            path, left, row, right = triple
+            kind = self._kind(path)
+            if kind is None or is_unknown(path):
+                pass
+            elif left is None and right is None:
                 self._gone.append(path)
+            else:
+                self._db.execute("DELETE FROM cut_off WHERE path = ?", (path,))
+                if row is not None and _was_carried_out(kind, triple):
+                    put_back.append(path)
+                    triple = triple._replace(baseline=None)
             yield triple
+        # Only now: the rows were being read.
+        self._db.executemany("DELETE FROM baseline WHERE path = ?", ((one,) for one in put_back))
 
-    def _holds(self, path: str) -> bool:
-        query = "SELECT 1 FROM cut_off WHERE path = ?"
-        return self._db.execute(query, (path,)).fetchone() is not None
+    def _kind(self, path: str) -> str | None:
+        query = "SELECT kind FROM cut_off WHERE path = ?"
+        found = self._db.execute(query, (path,)).fetchone()
+        return None if found is None else str(found[0])
 
     def note_unmet(self, is_unknown: Callable[[str], bool]) -> None:
         """After a complete run, record the deletes of all paths it did not find, except unknown ones."""
@@ -364,7 +384,7 @@ class CutOff:
         self._gone += (path for (path,) in rest if not is_unknown(path))
 
     def went(self, now_ns: int) -> list[Deleted]:
-        """Return the deletes that were carried out, once.
+        """Return the deletes that were carried out and that no person answers for, once.
 
         Their time is unknown, so they are dated `now_ns` and count with the next
         deletes.
@@ -373,5 +393,12 @@ class CutOff:
         for path in self._gone:
             query = "DELETE FROM cut_off WHERE path = ? RETURNING kind, size, stamp"
             for kind, size, stamp in self._db.execute(query, (path,)).fetchall():
-                deleted.append(Deleted(Kind(kind), path, size, now_ns, stamp))
+                if kind in DELETES and stamp:
+                    deleted.append(Deleted(Kind(kind), path, size, now_ns, stamp))
         return deleted
+
+
+def _was_carried_out(kind: str, at: Joined[Any, Any, Any]) -> bool:
+    return (kind in _FROM_STORE and at.remote is None) or (
+        kind in _FROM_FOLDER and at.local is None
+    )

@@ -1,0 +1,181 @@
+"""What a run took away before it was killed, and a person puts back before the next run, stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.model import Mode, Policy
+from craftsync.stores.directory import DirectoryStore
+from craftsync.stores.s3 import S3Store
+from tests.scenario.test_crash import AFTER_EACH, AROUND_EACH, Points, die_in_a_pass
+from tests.support.s3 import fake_s3
+from tests.support.world import World
+
+FILES = {"removed": "first", "renamed": "second", "still": "third"}
+NEW_NAME = "with a new name"
+
+MakeWorld = Callable[[str], World]
+"""Makes a world with a folder and a store of its own."""
+
+
+class InFolder:
+    """A person who changes the folder."""
+
+    def __init__(self, world: World) -> None:
+        self._root = world.root
+        self._aside = world.root.parent / "aside"
+
+    def take_away(self) -> None:
+        (self._root / "removed").rename(self._aside)
+        (self._root / "renamed").rename(self._root / NEW_NAME)
+
+    def put_back(self) -> None:
+        self._aside.rename(self._root / "removed")
+        (self._root / NEW_NAME).rename(self._root / "renamed")
+
+
+class InDirectory(InFolder):
+    """A person who changes a store that is a folder."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._root = Path(world.store.location)
+
+
+class InBucket:
+    """A person who changes a bucket: equal content has the version it had."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def take_away(self) -> None:
+        self._world.take("removed")
+        self._world.take("renamed")
+        self._world.put(NEW_NAME, FILES["renamed"])
+
+    def put_back(self) -> None:
+        self._world.put("removed", FILES["removed"])
+        self._world.take(NEW_NAME)
+        self._world.put("renamed", FILES["renamed"])
+
+
+def person(world: World, side: str) -> InFolder | InBucket:
+    if side == "folder":
+        return InFolder(world)
+    return InDirectory(world) if isinstance(world.store, DirectoryStore) else InBucket(world)
+
+
+@pytest.fixture(params=["directory", "S3"])
+def make_world(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeWorld]:
+    def with_directory(name: str) -> World:
+        (tmp_path / name).mkdir()
+        return World(tmp_path / name, DirectoryStore.create(tmp_path / name / "store"))
+
+    if request.param == "directory":
+        yield with_directory
+        return
+    with fake_s3("plain", "bucket") as (server, _):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+
+        with ExitStack() as opened:
+
+            def with_bucket(name: str) -> World:
+                (tmp_path / name).mkdir()
+                store = S3Store("bucket", name, endpoint_url=server.endpoint)
+                return World(tmp_path / name, opened.enter_context(closing(store)))
+
+            yield with_bucket
+
+
+TWO_WAY = Policy()
+PUSH = Policy(Mode.PUSH, delete=True)
+PULL = Policy(Mode.PULL, delete=True)
+
+
+def run(world: World, policy: Policy, **options: object) -> None:
+    report = world.run(policy.mode, delete=policy.delete, **options)
+    assert report.exit_code == 0, world.events
+
+
+def killed_and_put_back(
+    make_world: MakeWorld, side: str, policy: Policy, points: Points, *, twice: bool = False
+) -> Iterator[World]:
+    """Yield the worlds in which all was put back after a kill, or two, at each of these effects."""
+    for at, after in points:
+        world = make_world(f"{at}-{after}")
+        for path, content in FILES.items():
+            world.write(path, content)
+        run(world, TWO_WAY)
+        they = person(world, side)
+        they.take_away()
+        if not die_in_a_pass(world, at, after=after, policy=policy):
+            assert at > 2
+            return
+        if twice:
+            (world.write if side == "folder" else world.put)("z", "new")
+            die_in_a_pass(world, 1, after=False, policy=policy)
+        they.put_back()
+        yield world
+
+
+def assert_all_is_there(world: World, **more: str) -> None:
+    assert world.here() == world.there() == FILES | more
+    world.assert_in_step()
+
+
+@pytest.mark.parametrize(
+    ("side", "policy"),
+    [("folder", TWO_WAY), ("store", TWO_WAY), ("folder", PUSH), ("store", PULL)],
+    ids=["folder two-way", "store two-way", "folder push", "store pull"],
+)
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(AFTER_EACH, id="after each effect"),
+        pytest.param(AROUND_EACH, id="around each effect", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_what_is_put_back_after_a_kill_stays(
+    make_world: MakeWorld, side: str, policy: Policy, points: Points
+) -> None:
+    for world in killed_and_put_back(make_world, side, policy, points):
+        run(world, policy)
+        assert_all_is_there(world)
+
+
+@pytest.mark.parametrize("side", ["folder", "store"])
+def test_what_is_put_back_stays_after_a_run_over_other_paths(
+    make_world: MakeWorld, side: str
+) -> None:
+    for world in killed_and_put_back(make_world, side, TWO_WAY, AFTER_EACH):
+        run(world, TWO_WAY, paths=["still"])
+        run(world, TWO_WAY)
+        assert_all_is_there(world)
+
+
+@pytest.mark.parametrize("side", ["folder", "store"])
+def test_what_is_put_back_after_a_second_kill_stays(make_world: MakeWorld, side: str) -> None:
+    for world in killed_and_put_back(make_world, side, TWO_WAY, AFTER_EACH, twice=True):
+        run(world, TWO_WAY)
+        assert_all_is_there(world, z="new")
+
+
+@pytest.mark.parametrize("side", ["folder", "store"])
+def test_dry_run_shows_what_a_run_does_with_what_is_put_back(
+    make_world: MakeWorld, side: str
+) -> None:
+    for world in killed_and_put_back(make_world, side, TWO_WAY, AFTER_EACH):
+        before = world.here(), world.there()
+        run(world, TWO_WAY, dry_run=True)
+        shown = world.said
+        assert (world.here(), world.there()) == before
+        run(world, TWO_WAY)
+        assert world.said == shown
+        assert_all_is_there(world)
