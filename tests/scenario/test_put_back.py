@@ -94,6 +94,11 @@ def make_world(
             yield with_bucket
 
 
+S3_WHEN_EXHAUSTIVE = pytest.mark.parametrize(
+    "make_world",
+    ["directory", pytest.param("S3", marks=pytest.mark.exhaustive)],
+    indirect=True,
+)
 TWO_WAY = Policy()
 PUSH = Policy(Mode.PUSH, delete=True)
 PULL = Policy(Mode.PULL, delete=True)
@@ -160,6 +165,7 @@ def test_what_is_put_back_stays_after_a_run_over_other_paths(
         assert_all_is_there(world)
 
 
+@S3_WHEN_EXHAUSTIVE
 @pytest.mark.parametrize("side", ["folder", "store"])
 def test_what_is_put_back_after_a_second_kill_stays(make_world: MakeWorld, side: str) -> None:
     for world in killed_and_put_back(make_world, side, TWO_WAY, AFTER_EACH, twice=True):
@@ -167,6 +173,7 @@ def test_what_is_put_back_after_a_second_kill_stays(make_world: MakeWorld, side:
         assert_all_is_there(world, z="new")
 
 
+@S3_WHEN_EXHAUSTIVE
 @pytest.mark.parametrize("side", ["folder", "store"])
 def test_dry_run_shows_what_a_run_does_with_what_is_put_back(
     make_world: MakeWorld, side: str

@@ -159,6 +159,13 @@ MUTATIONS = (
         ("test_deletes_of_killed_runs_count_with_the_next_and_can_be_rejected",),
     ),
     Mutation(
+        "what is put back after a kill counts as deleted",
+        42,
+        "if row is not None and _was_carried_out(kind, triple):",
+        "if False:",
+        ("test_what_is_put_back_stays_after_a_run_over_other_paths",),
+    ),
+    Mutation(
         "an undo takes back what was changed since",
         None,
         "if found is None or not self._is_as_left_in_folder(one.result, found, row):",
