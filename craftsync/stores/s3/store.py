@@ -367,6 +367,7 @@ class S3Store:
         return self._reading.version(path, self._key(path), version_id)
 
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
+        self._tidying.end()  # An upload of a probe would be listed until it is removed.
         return unfinished(self.calls, self.root, most=most, sized=sized)
 
     def now_ns(self) -> int:
