@@ -64,6 +64,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 4 * _MOST_CLIENTS
+    """Clients that may connect at once; with fewer places some wait a second until they try again."""
 
     def __init__(self, address: Address) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET

@@ -281,7 +281,8 @@ class World:
         self.windows.run_begins()
         self._running = client
         self.conflict = client.config.conflict
-        hours = None if plan.what != "purge" else 0 if self._jumped else plan.number
+        jumps = self._jumped or any(isinstance(mod, Wait) and mod.jump for mod in plan.mods)
+        hours = None if plan.what != "purge" else 0 if jumps else plan.number
         self._trash.begin(client.name, client.keep, client.files(), self.store.contents(), hours)
         self.kernel.owner = client.name
         try:

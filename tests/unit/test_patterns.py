@@ -80,7 +80,7 @@ globs = st.lists(
 glob_names = st.text("ab*.", min_size=1, max_size=6)
 
 
-@settings(deadline=None, max_examples=1500)
+@settings(deadline=None, max_examples=500)
 @given(
     glob=st.tuples(st.sampled_from(["", "/"]), globs, st.sampled_from(["", "/"])).map("".join),
     path=st.lists(glob_names, min_size=1, max_size=6).map("/".join),
