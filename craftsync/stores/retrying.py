@@ -330,16 +330,20 @@ class RetryingStore:
     ) -> RemoteObject | None:
         """Return the object at a path if it is the one we tried to write, else `None`.
 
-        It is read only where nothing else tells: the store keeps no metadata, and
-        the object is not the one expected before the write.
+        The one expected before the write is not: it tells the digest of its content
+        even when that has gone bad. An object is read only where nothing else tells:
+        the store keeps no metadata.
         """
         found, digest = self.stat(path), written.digest
         if found is None or found.size != written.size:
             return None
+        if found.operation == operation:
+            return found
+        if not digest or _is_unchanged(found, expect):
+            return None
         if found.operation is not None or found.digest is not None:
-            same_content = digest is not None and found.digest == digest
-            return found if found.operation == operation or same_content else None
-        if not digest or self.features.metadata or _is_unchanged(found, expect):
+            return found if found.digest == digest else None
+        if self.features.metadata:
             return None
         if found.mtime_ns not in (None, written.mtime_ns):
             return None

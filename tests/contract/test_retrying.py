@@ -244,6 +244,15 @@ def test_equal_content_under_another_operation_is_the_lost_write() -> None:
     assert written.operation == "begun before a crash"
 
 
+def test_unchanged_object_of_equal_content_is_not_the_lost_write() -> None:
+    memory = MemoryStore()
+    damaged = memory.write("a", Bytes(b"same"), expect=None, operation="before its content went bad")
+    store = Failing(memory, write=[StoreUnavailable("no answer", ambiguous=True)])
+    patient(store).write("a", Bytes(b"same"), expect=damaged, operation="the repair")
+    now = memory.stat("a")
+    assert now is not None and now.operation == "the repair"
+
+
 def test_refused_write_is_retried_without_a_stat() -> None:
     store = Failing(MemoryStore(), write=[REFUSED, REFUSED])
     patient(store).write("a", Bytes(b"one"), expect=ABSENT, operation="op")
