@@ -79,7 +79,8 @@ class RetryingStore:
         self.trash_copies = TrashCopies(store)
 
     def _reseed(self) -> None:
-        """Draw other random waits than the parent process."""
+        """Draw other random waits than the parent process, which records its own copies."""
+        self.trash_copies.take()
         self._rng.seed()
 
     @property

@@ -40,7 +40,7 @@ class TrashCopies:
         self._left = deque[TrashCopy]()
 
     def of_change(self, path: str, stamp: str | None) -> ChangeCopies:
-        """Return what watches over the attempts of one change, in a `with` statement."""
+        """Return the copies of one change, for a `with` statement around its attempts."""
         return ChangeCopies(self, path, stamp)
 
     def take(self) -> list[TrashCopy]:
@@ -64,6 +64,7 @@ class TrashCopies:
         return next(filter(is_free, _names(stamp)))
 
     def is_uncertain(self, path: str, stamp: str) -> bool:
+        """Return whether a delayed request may still replace the original of this copy."""
         return (stamp, path) in self._uncertain
 
     def succeeded(self, path: str, stamp: str) -> None:

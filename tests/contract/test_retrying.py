@@ -246,7 +246,9 @@ def test_equal_content_under_another_operation_is_the_lost_write() -> None:
 
 def test_unchanged_object_of_equal_content_is_not_the_lost_write() -> None:
     memory = MemoryStore()
-    damaged = memory.write("a", Bytes(b"same"), expect=None, operation="before its content went bad")
+    damaged = memory.write(
+        "a", Bytes(b"same"), expect=None, operation="before its content went bad"
+    )
     store = Failing(memory, write=[StoreUnavailable("no answer", ambiguous=True)])
     patient(store).write("a", Bytes(b"same"), expect=damaged, operation="the repair")
     now = memory.stat("a")

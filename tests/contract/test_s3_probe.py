@@ -94,7 +94,7 @@ def _is_damaged(request: Request) -> bool:
     )
 
 
-@pytest.mark.parametrize("status", [501, 200])
+@pytest.mark.parametrize("status", [501, 404, 200])
 def test_probe_cleans_up_without_multi_object_delete(
     moto_server: S3Server, open_s3: OpenS3, status: int
 ) -> None:
@@ -168,17 +168,34 @@ def test_probe_of_a_store_that_stops_answering_gives_up_removing(
 ) -> None:
     puts = itertools.count()
     stopped = threading.Event()
+    clock = FakeClock()
 
     def script(request: Request) -> Drop | None:
         if request.method == "PUT" and next(puts) >= answered:
             stopped.set()
-        return Drop() if stopped.is_set() else None
+        if not stopped.is_set():
+            return None
+        clock.sleep(60)
+        return Drop()
 
     with proxied(moto_server, script) as (server, proxy), pytest.raises(StoreUnavailable):
-        probe(open_s3(server, facts=CAREFUL))
-    assert (
-        len(removals(proxy)) <= 17
-    )  # Three uploads and one object, four times each; and all at once.
+        probe(open_s3(server, facts=CAREFUL, clock=clock))
+    assert len(removals(proxy)) <= 2
+
+
+def test_probe_removes_the_others_where_one_object_cannot_be_removed(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    def script(request: Request) -> Answer | None:
+        if "delete" in request.target:
+            return error(404, "")
+        is_busy = request.method == "DELETE" and request.target.endswith("/pq")
+        return error(409, "OperationAborted") if is_busy else None
+
+    with proxied(moto_server, script) as (server, _):
+        store = open_s3(server, facts=CAREFUL)
+        probe(store)
+        assert [each.path[-3:] for each in store.list(f"{OWN_FOLDER}/")] == ["/pq"]
 
 
 def test_read_only_bucket_gets_the_most_careful_facts(

@@ -78,7 +78,7 @@ def test_bulk_delete_takes_one_request_for_a_thousand_objects(open_s3: OpenS3) -
         assert requests_of(fake) == {"POST": 3}
 
 
-@pytest.mark.parametrize("status", [200, 400, 403, 405, 501])
+@pytest.mark.parametrize("status", [200, 400, 403, 404, 405, 501])
 def test_bulk_delete_falls_back_to_single_deletes(open_s3: OpenS3, status: int) -> None:
     with fake_s3("plain", BUCKET) as (server, fake):
         no = error(status, "AccessDenied" if status == 403 else "MethodNotAllowed")

@@ -77,9 +77,8 @@ def import_outside_records(state: PairState, store: Store | None) -> None:
 
 def _found_in_store(store: Store, versions: Iterable[KeptVersion]) -> set[KeptVersion]:
     """Return which of these versions are in the store's trash, by listing it."""
-    wanted = set(versions)
-    found = (entry.kept for entry in in_store(store))
-    return {version for version in found if version in wanted}
+    wanted = {version[:3]: version for version in versions}
+    return {wanted[entry[:3]] for entry in in_store(store) if entry[:3] in wanted}
 
 
 def spare(state: PairState, event_since_ns: int) -> None:

@@ -274,6 +274,7 @@ class Scrubber:
                 self.state.kept.add(left, self.clock.now_ns())
 
     def _record(self, row: BaselineRow, kept: KeptVersion | None) -> None:
+        self._record_left()  # With sizes that a stat found: the first record of a version counts.
         with self.state.transaction():
             self.state.baseline.put([row])
             self.state.kept.add([kept] if kept else [], self.clock.now_ns())

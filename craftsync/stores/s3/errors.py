@@ -135,7 +135,7 @@ def refused(answer: Refusal, location: str, key: str) -> CraftsyncError:
     if answer.status == 409:
         return Conflict(f"{where}: {key} is being changed by others.", ambiguous=False)
     if answer.status == 404:
-        return ObjectNotFound(f"There is no {key} in {location}.") if key else no_s3_server(where)
+        return ObjectNotFound(f"There is no {key} in {location}.")
     if answer.status == 416:
         return RangeBeyond(f"{key} in {location} is shorter than expected.")
     if answer.code in _ARCHIVED:
@@ -150,10 +150,10 @@ def refused(answer: Refusal, location: str, key: str) -> CraftsyncError:
     return _about_the_store(answer, where)
 
 
-def no_s3_server(where: str) -> StoreMissing:
-    """Return the error for an answer that no S3 server gives."""
+def no_s3_server(what: str) -> StoreMissing:
+    """Return the error for an answer that no S3 server gives; `what` tells the answer, as "LOCATION answered 404"."""
     return StoreMissing(
-        f"{where}: this may be no S3 server.",
+        f"{what}: this may be no S3 server.",
         remedy="Check the endpoint (--endpoint-url, AWS_ENDPOINT_URL, the profile) and the bucket's name.",
     )
 

@@ -77,8 +77,10 @@ _NOBODY = "0" * 32
 
 _THREADS = 24
 """More than there are tasks at once: some wait for others."""
-_REMOVALS, _REMOVAL_SECONDS = 4, 10.0
-"""Attempts to remove something of ours, and their time; no later probe knows its name."""
+_REMOVALS = 4
+"""Attempts to remove something of ours; no later probe knows its name."""
+_TIDY_SECONDS = 10.0
+"""No removal begins later: where a store stops answering, each may take a minute."""
 
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them otherwise."""
@@ -96,7 +98,7 @@ _FILE, _BELOW = "pq", "pq/x"
 The first is put before all others, read and copied.
 """
 _UPLOADS = (_IN_PARTS, _COMPLETED, _DAMAGED)
-_OBJECTS = (_FILE, _BELOW, *_NAMES, _NEW, *_UPLOADS, _COPY, _NOT_COPIED)
+_OBJECTS = (_FILE, _BELOW, *_NAMES, _NEW, _IN_PARTS, _COMPLETED, _COPY, _NOT_COPIED)
 
 
 def probe(store: Bucket, later: Callable[[CleanUp], object] | None = None) -> ProbedFacts:
@@ -105,7 +107,7 @@ def probe(store: Bucket, later: Callable[[CleanUp], object] | None = None) -> Pr
     `later` is given the call that removes what was put there; by default that is
     removed before this returns. Raises what the store raises when it cannot be
     reached at all; once it has answered, each later request is tried again for
-    itself. Leaves nothing behind, unless it is interrupted.
+    itself. Leaves nothing behind, unless it is interrupted or the store stops answering.
     """
     probing = _Probe(store)
     tidy: CleanUp = probing.clean_up
@@ -172,7 +174,7 @@ class _Probe:
         try:
             version = self._put_first()
         except BaseException as error:
-            if isinstance(error, StoreUnavailable) and not error.ambiguous:
+            if isinstance(error, StoreDenied) or not getattr(error, "ambiguous", True):
                 self._names = ()
             self._reached.set_exception(error)
             raise
@@ -278,7 +280,7 @@ class _Probe:
         """Complete an upload. Damaged parts go to another: moto may answer 500 to a part that is put twice at once."""
         upload, damaged = begun[_IN_PARTS].result(), begun[_DAMAGED].result()
         wrong = {BODY_SHA256: sha256().hexdigest(), **content_md5(md5(_BODY).digest())}
-        refusing = self._submit(self._is_refused, partial(self._put_part, damaged, wrong))
+        refusing = self._submit(self._is_refused, partial(self._put_part_with, damaged, wrong))
         part = self._part(upload)
         digests = Digests.SHA256 if refusing.result() else self._checked_md5(upload, damaged)
         versions = list[str]()
@@ -287,7 +289,7 @@ class _Probe:
         is_final = creates and self._is_version(upload.name, versions[0])
         return _MultipartFacts(creates, digests, is_final)
 
-    def _put_part(self, upload: _Upload, digests: Mapping[str, str]) -> None:
+    def _put_part_with(self, upload: _Upload, digests: Mapping[str, str]) -> None:
         self._calls.put_part(self._folder + upload.name, upload.id, 1, _BODY, digests)
 
     def _part(self, upload: _Upload) -> str:
@@ -311,8 +313,8 @@ class _Probe:
         right, wrong = (
             {BODY_SHA256: UNSIGNED, **content_md5(md5(each).digest())} for each in (_BODY, b"")
         )
-        accepting = self._submit(self._is_met, partial(self._put_part, upload, right))
-        is_refused = self._is_refused(partial(self._put_part, damaged, wrong))
+        accepting = self._submit(self._is_met, partial(self._put_part_with, upload, right))
+        is_refused = self._is_refused(partial(self._put_part_with, damaged, wrong))
         return Digests.MD5 if accepting.result() and is_refused else Digests.BOTH
 
     def _completing(self, begun: Future[_Upload], target: Future[str]) -> tuple[bool, Form]:
@@ -450,9 +452,9 @@ class _Probe:
         """Return the result, `otherwise` if the server refuses; a temporary failure proves nothing and is raised."""
         try:
             return self._patiently(act)
-        except StoreError as error:
-            if isinstance(error, StoreUnavailable):
-                raise
+        except StoreUnavailable:
+            raise
+        except StoreError:
             return otherwise
 
     def _patiently(self, act: Callable[[], T]) -> T:
@@ -469,20 +471,18 @@ class _Probe:
 
     def clean_up(self) -> None:
         """Remove what may be there. Failures are ignored: the facts are known."""
-        for upload in self._begun:
-            self._remove(partial(self._calls.abort_upload, self._folder + upload.name, upload.id))
+        began = self._store.clock.monotonic()
+        for name, upload in self._begun:
+            self._remove(partial(self._calls.abort_upload, self._folder + name, upload), began)
         keys = [self._folder + name for name in self._names]
         with suppress(StoreError):
             keys = list(self._calls.delete_many(keys)) if keys else []
-        for key in keys:  # A request to a store that cannot be reached may take ten seconds.
-            if not self._remove(partial(self._calls.delete, key)):
-                return
+        for key in keys:
+            self._remove(partial(self._calls.delete, key), began)
 
-    def _remove(self, act: Callable[[], object]) -> bool:
-        """Remove one thing, with retries, as no caller tries again. Return whether the store answered."""
-        budget = RetryBudget(self._store.clock, None, _REMOVALS, _REMOVAL_SECONDS)
-        try:
-            budget.retried(act)
-        except StoreError as error:
-            return not isinstance(error, StoreUnavailable)
-        return True
+    def _remove(self, act: Callable[[], object], began: float) -> None:
+        """Remove one thing, with retries, as no caller tries again; nothing once the time is over."""
+        clock = self._store.clock
+        if clock.monotonic() - began < _TIDY_SECONDS:
+            with suppress(StoreError):
+                RetryBudget(clock, None, _REMOVALS, _TIDY_SECONDS, began).retried(act)

@@ -30,6 +30,7 @@ from craftsync.stores.s3.errors import (
     PartsNotCopied,
     UploadGone,
     answer_of,
+    no_s3_server,
     not_deleted,
     not_encrypted,
     refused,
@@ -88,7 +89,10 @@ class Calls:
 
     def list_page(self, query: Query) -> bytes:
         """Return one page of a listing, as it came."""
-        return self._wire.call("GET", query=[("list-type", "2"), *query]).body
+        try:
+            return self._wire.call("GET", query=[("list-type", "2"), *query]).body
+        except ObjectNotFound as error:
+            raise no_s3_server(f"{self._location} answered 404") from error
 
     def now_ns(self) -> int:
         """Return what time it is there, to the second, as an answer is dated."""
@@ -364,19 +368,15 @@ class Calls:
             for number in sorted(parts)
         )
         body = f"<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>".encode()
-        query = [("uploadId", upload)]
+        query, demand = [("uploadId", upload)], _demand(condition)
         try:
-            answer = self._wire.call(
-                "POST", key, query=query, headers=_demand(condition), body=body
-            )
+            answer = self._wire.call("POST", key, query=query, headers=demand, body=body)
         except ObjectNotFound as error:
             raise self._unmet(key) from error
         text = self._checked(answer.body, key)
-        return (
-            ""
-            if re.search(_COMPLETED_UNNAMED, text)
-            else self._confirmed(text_of(text, "ETag"), key)
-        )
+        if re.search(_COMPLETED_UNNAMED, text):
+            return ""
+        return self._confirmed(text_of(text, "ETag"), key)
 
     def list_uploads(self, prefix: str) -> Iterator[tuple[str, str, str]]:
         """Yield key, id and time of the begin, as the server writes it, of the unfinished uploads below a prefix."""
