@@ -410,6 +410,7 @@ class Executor:
             agreed += [row.path for o in finished for row in o.rows]
             self._state.intents.agreed(agreed)
             self._state.arrivals.agreed(agreed)
+            self._state.cut_off.agreed(agreed)
             if self._state.keeps_held:
                 self._state.held.release(agreed)
                 waiting = (o.action for o in finished if o.status is Status.HELD)

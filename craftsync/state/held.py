@@ -337,12 +337,15 @@ class CutOff:
         self._gone = []
         kinds = sorted({*_FROM_STORE, *_FROM_FOLDER})
         self._db.execute(
-            "INSERT OR REPLACE INTO cut_off"
+            "INSERT INTO cut_off"
             " SELECT coalesce(source, path), kind, coalesce(size, remote_size, 0),"
             " coalesce((SELECT value FROM meta WHERE key = 'trash_stamp'), '') FROM plan"
             f" WHERE kind IN ({', '.join('?' * len(kinds))})"
-            # The other steps to forget only mark paths that are not in sync.
-            " AND (kind <> 'forget' OR stage = 1)",
+            # A step to forget that was skipped, or only marks a path that is not in sync, has another stage.
+            " AND (kind <> 'forget' OR stage = 1)"
+            # The step before it says from which side the path was taken; a listing may have missed it on the other.
+            " ON CONFLICT DO UPDATE SET kind = excluded.kind, size = excluded.size,"
+            " stamp = excluded.stamp WHERE excluded.kind <> 'forget'",
             kinds,
         )
         self._db.execute("DELETE FROM meta WHERE key = 'trash_stamp'")
@@ -352,8 +355,10 @@ class CutOff:
 
         `is_unknown` returns whether a path could not be read on one side.
         """
-        some = self._db.execute("SELECT 1 FROM cut_off LIMIT 1").fetchone()
-        return self._noting(triples, is_unknown) if some else iter(triples)
+        return self._noting(triples, is_unknown) if self._is_any() else iter(triples)
+
+    def _is_any(self) -> bool:
+        return self._db.execute("SELECT 1 FROM cut_off LIMIT 1").fetchone() is not None
 
     def _noting(self, triples: Iterable[_Met], is_unknown: Callable[[str], bool]) -> Iterator[_Met]:
         put_back = []
@@ -387,15 +392,27 @@ class CutOff:
         """Return the deletes that were carried out and that no person answers for, once.
 
         Their time is unknown, so they are dated `now_ns` and count with the next
-        deletes.
+        deletes. A path in the last synced state is remembered until it is recorded
+        as gone: it may be put back before.
         """
         deleted = []
         for path in self._gone:
-            query = "DELETE FROM cut_off WHERE path = ? RETURNING kind, size, stamp"
+            query = "SELECT kind, size, stamp FROM cut_off WHERE path = ?"
             for kind, size, stamp in self._db.execute(query, (path,)).fetchall():
                 if kind in DELETES and stamp:
                     deleted.append(Deleted(Kind(kind), path, size, now_ns, stamp))
+            self._db.execute("UPDATE cut_off SET stamp = '' WHERE path = ?", (path,))
+            self._db.execute(
+                "DELETE FROM cut_off WHERE path = ? AND path NOT IN (SELECT path FROM baseline)",
+                (path,),
+            )
+        self._gone = []
         return deleted
+
+    def agreed(self, paths: Iterable[str]) -> None:
+        """Forget the steps at paths that were recorded as in sync, or as gone from both sides."""
+        if self._is_any():
+            self._db.executemany("DELETE FROM cut_off WHERE path = ?", ((path,) for path in paths))
 
 
 def _was_carried_out(kind: str, at: Joined[Any, Any, Any]) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from craftsync.core.model import Mode, Policy
+from craftsync.core.model import Action, Kind, Mode, Policy, RemoteObject, Skipped
+from craftsync.engine.report import Options
+from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.s3 import S3Store
 from tests.scenario.test_crash import AFTER_EACH, AROUND_EACH, Points, die_in_a_pass
@@ -186,3 +189,99 @@ def test_dry_run_shows_what_a_run_does_with_what_is_put_back(
         run(world, TWO_WAY)
         assert world.said == shown
         assert_all_is_there(world)
+
+
+def killed_after_deleting(make_world: MakeWorld, side: str) -> World:
+    """Return a world where a path was taken away from a side, and a run was killed once it deleted it on the other."""
+    for at, after in AFTER_EACH:
+        world = make_world(f"{at}")
+        for path, content in FILES.items():
+            world.write(path, content)
+        run(world, TWO_WAY)
+        person(world, side).take_away()
+        assert die_in_a_pass(world, at, after=after, policy=TWO_WAY)
+        if "removed" not in {*world.here(), *world.there()}:
+            return world
+    raise AssertionError("no effect was the delete")
+
+
+class ActingDuringARun:
+    """A store in which a person acts once, after the first complete listing. Everything else is the store's own."""
+
+    def __init__(self, store: Store, act: Callable[[], None]) -> None:
+        self._store = store
+        self._act = act
+        self._has_acted = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def list(self, prefix: str = "", **options: Any) -> Iterator[RemoteObject | Skipped]:
+        yield from list(self._store.list(prefix, **options))
+        if not prefix and not self._has_acted:
+            self._has_acted = True
+            self._act()
+
+
+@S3_WHEN_EXHAUSTIVE
+@pytest.mark.parametrize("side", ["folder", "store"])
+def test_what_is_put_back_during_the_next_run_stays(make_world: MakeWorld, side: str) -> None:
+    world = killed_after_deleting(make_world, side)
+    store = world.store
+    they = person(world, side)
+    world.store = ActingDuringARun(store, they.put_back)  # type: ignore[assignment]
+    world.run()
+    world.store = store
+    run(world, TWO_WAY)
+    assert_all_is_there(world)
+
+
+@S3_WHEN_EXHAUSTIVE
+def test_delete_of_a_path_recorded_since_the_kill_is_synced(make_world: MakeWorld) -> None:
+    world = killed_after_deleting(make_world, "folder")
+    file = world.write("removed", "edited")
+    with world.open() as session:
+        upload = Action(Kind.UPLOAD, "removed", "edited", session.root.stat("removed"))
+        assert session.apply_plan([upload], Options(policy=TWO_WAY)).exit_code == 0
+    assert world.there()["removed"] == "edited"
+    world.take("removed")
+    run(world, TWO_WAY)
+    assert not file.exists()
+    world.assert_in_step()
+
+
+class MissingInListings:
+    """A store whose complete listings lack one path, as a late listing may. Everything else is the store's own."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store = store
+        self._path = path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def list(self, prefix: str = "", **options: Any) -> Iterator[RemoteObject | Skipped]:
+        for entry in self._store.list(prefix, **options):
+            if prefix or entry.path != self._path:
+                yield entry
+
+
+@S3_WHEN_EXHAUSTIVE
+def test_unfinished_delete_is_synced_after_a_listing_missed_its_object(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world("world")
+    for path, content in FILES.items():
+        world.write(path, content)
+    run(world, TWO_WAY)
+    world.remove("removed")
+    assert die_in_a_pass(world, 1, after=False, policy=TWO_WAY)
+    assert "removed" in world.there()
+    world.write("z", "new")
+    store = world.store
+    world.store = MissingInListings(store, "removed")  # type: ignore[assignment]
+    assert die_in_a_pass(world, 1, after=False, policy=TWO_WAY)
+    world.store = store
+    run(world, TWO_WAY)
+    assert "removed" not in world.here()
+    world.assert_in_step()
