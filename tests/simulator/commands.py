@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from craftsync.clock import stamp
@@ -109,6 +110,7 @@ def _tried_first(world: World, client: Client, *, beside: bool) -> Report:
         dry = session.run("sync", replace(options, dry_run=True), lambda one: note(said, one))
         with world.judging():
             said.unsure |= _same_by_contents_alone(world, client, session) | unforeseen
+            said.unsure |= _above_conflict_copies(world, client)
     if world.all_there_is(client) != before:
         raise Wrong("a dry run changed something")
     if beside:
@@ -136,6 +138,12 @@ def _same_by_contents_alone(world: World, client: Client, session: Session) -> s
     if store.features.folders or store.features.md5_versions:
         return set()
     return {path for path in same if (found := store.stat(path)) and found.digest is None}
+
+
+def _above_conflict_copies(world: World, client: Client) -> set[str]:
+    """Return the folders with conflict copies: a run removes one once it finds that its conflict has ended."""
+    copies = filter(original, world.judge.shown[client.name])
+    return {str(folder) for copy in copies for folder in PurePosixPath(copy).parents}
 
 
 def _beside_folders(world: World, client: Client) -> set[str]:
