@@ -7,9 +7,10 @@ from the merged streams, before anything else sees it.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from craftsync.core.model import (
     Compare,
     Kind,
     Mode,
+    RemoteObject,
     Skipped,
 )
 from craftsync.core.paths import malformed
@@ -138,7 +140,8 @@ class Planner:
             sieve = self._sieve()
             triples = self._triples(paths, unknown, note, listed=listed)
             triples = sieve.of(triples, self.state.mark_out_of_sync) if sieve else triples
-            triples = self.state.cut_off.noting(triples, is_unknown)
+            stat = partial(self._stat_right, unknown=unknown, note=note)
+            triples = self.state.cut_off.noting(triples, is_unknown, stat)
             back: list[str] = []
             may_release = self._may_release(whole=whole)
             if may_release:
@@ -266,7 +269,7 @@ class Planner:
         A path at which nothing is found is yielded too, with `None` for each side.
         """
         local = known(self.left.look(wanted), unknown.left, note)
-        baseline, note_relevant = self.state.baseline, self._relevant_only(note)
+        baseline = self.state.baseline
         rows: Iterable[BaselineRow]
         if self.left.is_folder:
             rows = baseline.below(wanted)
@@ -278,10 +281,21 @@ class Planner:
             local, rows = entries.relevant(local), entries.relevant(rows)
         for batch in in_batches(merge(local, rows, named)):
             names = [joined.path for joined in batch]
-            answers = self.right.stat(names, listed=listed)
-            found = {remote.path: remote for remote in known(answers, unknown.right, note_relevant)}
+            found = self._stat_right(names, unknown, note, listed=listed)
             for path, file, row, _ in batch:
                 yield Joined(path, file, row, found.get(path))
+
+    def _stat_right(
+        self,
+        names: Sequence[str],
+        unknown: UnknownPaths,
+        note: Callable[[Skipped], None],
+        *,
+        listed: bool = False,
+    ) -> dict[str, RemoteObject]:
+        """Return what the right side holds at these paths; one that it cannot read is unknown from now on."""
+        answers = self.right.stat(names, listed=listed)
+        return {one.path: one for one in known(answers, unknown.right, self._relevant_only(note))}
 
     def _may_release(self, *, whole: bool) -> bool:
         """Return whether the paths of this run may show that held deletes must be released.

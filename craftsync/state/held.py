@@ -7,7 +7,8 @@ together, and rejecting the event restores all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from craftsync.core.guard import DeleteLimit
@@ -307,6 +308,10 @@ def _deleted(row: tuple[str, str, int, int, str, int]) -> Deleted:
 
 
 _Met = TypeVar("_Met", bound=Joined[Any, Any, Any])
+Stat = Callable[[Sequence[str]], Mapping[str, RemoteObject]]
+"""Returns what the store holds at these paths now."""
+_BATCH = 1000
+"""Paths of which those that need one get a stat at once."""
 _FROM_STORE = (Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.FORGET)
 _FROM_FOLDER = (Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.FORGET)
 """The steps that take a path away from this side, or found it gone from both."""
@@ -350,19 +355,23 @@ class CutOff:
         )
         self._db.execute("DELETE FROM meta WHERE key = 'trash_stamp'")
 
-    def noting(self, triples: Iterable[_Met], is_unknown: Callable[[str], bool]) -> Iterator[_Met]:
+    def noting(
+        self, triples: Iterable[_Met], is_unknown: Callable[[str], bool], stat: Stat
+    ) -> Iterator[_Met]:
         """Yield the paths of a run, without the baseline row where one of these steps was carried out.
 
         `is_unknown` returns whether a path could not be read on one side.
         """
-        return self._noting(triples, is_unknown) if self._is_any() else iter(triples)
+        return self._noting(triples, is_unknown, stat) if self._is_any() else iter(triples)
 
     def _is_any(self) -> bool:
         return self._db.execute("SELECT 1 FROM cut_off LIMIT 1").fetchone() is not None
 
-    def _noting(self, triples: Iterable[_Met], is_unknown: Callable[[str], bool]) -> Iterator[_Met]:
+    def _noting(
+        self, triples: Iterable[_Met], is_unknown: Callable[[str], bool], stat: Stat
+    ) -> Iterator[_Met]:
         put_back = []
-        for triple in triples:
+        for triple in self._with_stats(iter(triples), stat):
             path, left, row, right = triple
             kind = self._kind(path)
             if kind is None or is_unknown(path):
@@ -377,6 +386,19 @@ class CutOff:
             yield triple
         # Only now: the rows were being read.
         self._db.executemany("DELETE FROM baseline WHERE path = ?", ((one,) for one in put_back))
+
+    def _with_stats(self, triples: Iterator[_Met], stat: Stat) -> Iterator[_Met]:
+        """Yield the paths; where both sides have what a step may have taken from the store, with a stat of it.
+
+        A late listing may still show it.
+        """
+        while batch := list(islice(triples, _BATCH)):
+            shown = {
+                one.path for one in batch if None not in one and self._kind(one.path) in _FROM_STORE
+            }
+            found = stat(sorted(shown)) if shown else {}
+            for one in batch:
+                yield one._replace(remote=found.get(one.path)) if one.path in shown else one
 
     def _kind(self, path: str) -> str | None:
         query = "SELECT kind FROM cut_off WHERE path = ?"

@@ -285,3 +285,33 @@ def test_unfinished_delete_is_synced_after_a_listing_missed_its_object(
     run(world, TWO_WAY)
     assert "removed" not in world.here()
     world.assert_in_step()
+
+
+class ShownInListings(MissingInListings):
+    """A store whose complete listings still show an object that was deleted, as a late listing may."""
+
+    def __init__(self, store: Store, entry: RemoteObject) -> None:
+        super().__init__(store, entry.path)
+        self._entry = entry
+
+    def list(self, prefix: str = "", **options: Any) -> Iterator[RemoteObject | Skipped]:
+        entries = list(super().list(prefix, **options))
+        yield from sorted(entries if prefix else [*entries, self._entry], key=lambda one: one.path)
+
+
+@S3_WHEN_EXHAUSTIVE
+@pytest.mark.parametrize("dry_run", [False, True], ids=["run", "dry run"])
+def test_what_is_put_back_stays_after_a_late_listing(make_world: MakeWorld, dry_run: bool) -> None:
+    world = killed_after_deleting(make_world, "folder")
+    with world.open(reading=True, read_only=True) as session:
+        row = session.state.baseline.get("removed")
+    assert row is not None
+    deleted = RemoteObject("removed", row.size, row.modified_ns, row.version, *[None] * 4)
+    person(world, "folder").put_back()
+    store = world.store
+    world.store = ShownInListings(store, deleted)  # type: ignore[assignment]
+    run(world, TWO_WAY, dry_run=dry_run)
+    assert "upload removed" in world.said
+    world.store = store
+    run(world, TWO_WAY)
+    assert_all_is_there(world)
