@@ -378,11 +378,13 @@ class CutOff:
                 pass
             elif left is None and right is None:
                 self._gone.append(path)
+            elif row is not None and _was_carried_out(kind, triple):
+                put_back.append(path)
+                self._end(path)
+                triple = triple._replace(baseline=None)
             else:
-                self._db.execute("DELETE FROM cut_off WHERE path = ?", (path,))
-                if row is not None and _was_carried_out(kind, triple):
-                    put_back.append(path)
-                    triple = triple._replace(baseline=None)
+                # Where only the store shows it, a late listing may be why, and a put-back may follow.
+                self._end(path, still_open=row is not None and left is None)
             yield triple
         # Only now: the rows were being read.
         self._db.executemany("DELETE FROM baseline WHERE path = ?", ((one,) for one in put_back))
@@ -399,6 +401,11 @@ class CutOff:
             found = stat(sorted(shown)) if shown else {}
             for one in batch:
                 yield one._replace(remote=found.get(one.path)) if one.path in shown else one
+
+    def _end(self, path: str, *, still_open: bool = False) -> None:
+        """Forget the step at a path; or only that it may count for the guard, until the path is recorded."""
+        change = "UPDATE cut_off SET stamp = ''" if still_open else "DELETE FROM cut_off"
+        self._db.execute(f"{change} WHERE path = ?", (path,))
 
     def _kind(self, path: str) -> str | None:
         query = "SELECT kind FROM cut_off WHERE path = ?"
@@ -423,11 +430,8 @@ class CutOff:
             for kind, size, stamp in self._db.execute(query, (path,)).fetchall():
                 if kind in DELETES and stamp:
                     deleted.append(Deleted(Kind(kind), path, size, now_ns, stamp))
-            self._db.execute("UPDATE cut_off SET stamp = '' WHERE path = ?", (path,))
-            self._db.execute(
-                "DELETE FROM cut_off WHERE path = ? AND path NOT IN (SELECT path FROM baseline)",
-                (path,),
-            )
+            is_left = "SELECT 1 FROM baseline WHERE path = ?"
+            self._end(path, still_open=bool(self._db.execute(is_left, (path,)).fetchone()))
         self._gone = []
         return deleted
 

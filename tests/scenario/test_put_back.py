@@ -299,19 +299,35 @@ class ShownInListings(MissingInListings):
         yield from sorted(entries if prefix else [*entries, self._entry], key=lambda one: one.path)
 
 
+def showing_the_deleted(world: World) -> Store:
+    """Return the world's store, with listings that still show the object as it was last synced."""
+    with world.open(reading=True, read_only=True) as session:
+        row = session.state.baseline.get("removed")
+    assert row is not None
+    entry = RemoteObject("removed", row.size, row.modified_ns, row.version, *[None] * 4)
+    return ShownInListings(world.store, entry)  # type: ignore[return-value]
+
+
 @S3_WHEN_EXHAUSTIVE
 @pytest.mark.parametrize("dry_run", [False, True], ids=["run", "dry run"])
 def test_what_is_put_back_stays_after_a_late_listing(make_world: MakeWorld, dry_run: bool) -> None:
     world = killed_after_deleting(make_world, "folder")
-    with world.open(reading=True, read_only=True) as session:
-        row = session.state.baseline.get("removed")
-    assert row is not None
-    deleted = RemoteObject("removed", row.size, row.modified_ns, row.version, *[None] * 4)
     person(world, "folder").put_back()
-    store = world.store
-    world.store = ShownInListings(store, deleted)  # type: ignore[assignment]
+    store, world.store = world.store, showing_the_deleted(world)
     run(world, TWO_WAY, dry_run=dry_run)
     assert "upload removed" in world.said
+    world.store = store
+    run(world, TWO_WAY)
+    assert_all_is_there(world)
+
+
+@S3_WHEN_EXHAUSTIVE
+def test_what_is_put_back_during_a_late_listing_stays(make_world: MakeWorld) -> None:
+    world = killed_after_deleting(make_world, "folder")
+    put_back = person(world, "folder").put_back
+    store, late = world.store, showing_the_deleted(world)
+    world.store = ActingDuringARun(late, put_back)  # type: ignore[assignment]
+    world.run()
     world.store = store
     run(world, TWO_WAY)
     assert_all_is_there(world)
