@@ -400,7 +400,7 @@ class Executor:
 
     def _record(self, finished: list[Outcome]) -> None:
         now = self._clock.now_ns()
-        with self._state.transaction():
+        with self._carrier.left_in_store() as left, self._state.transaction():
             self._state.baseline.forget(path for o in finished for path in o.forget)
             self._state.baseline.put(row for o in finished for row in o.rows)
             completed, failed = self._close_steps(finished)
@@ -417,7 +417,7 @@ class Executor:
                 mode = self._carrier.policy.mode
                 self._state.held.add_archived(waiting, ARCHIVED, mode, now)
             # Those of which a stat found the size come first: the first record of a version counts.
-            kept = [*self._carrier.left_in_store(), *(one for o in finished for one in o.kept)]
+            kept = [*left, *(one for o in finished for one in o.kept)]
             self._state.note_kept(kept, now)
             if self._limit is not None:
                 note_deletes(
@@ -446,19 +446,20 @@ class Executor:
     def _close_steps(self, finished: list[Outcome]) -> tuple[list[int], list[int]]:
         """Remove finished steps from the books of this run; return the numbers of completed and of failed steps.
 
-        A skipped delete counts as completed: it certainly was not carried out, and
-        `CutOff.begin` must not assume that it was.
+        A skipped delete counts as completed, and a skipped move loses its source: they certainly
+        were not carried out, and `CutOff.begin` must not assume that they were.
         """
         completed: list[int] = []
         failed: list[int] = []
         for outcome in finished:
             action, skipped = outcome.action, outcome.status is Status.SKIPPED
+            step = self._ids.pop(action.path)
             if skipped and action.source is not None:
                 # The next attempt plans a transfer and a delete instead, each decided for itself.
                 self._state.moves.refuse(action.source)
+                self._state.plan.not_moved(step)
             elif skipped and action.kind not in DELETES:
                 self._skipped.add(action.path)
-            step = self._ids.pop(action.path)
             self._added.pop(action.path, None)
             if skipped and action.kind in DELETES:
                 self._state.mark_out_of_sync(action.path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -48,7 +49,7 @@ from craftsync.state.transfers import Intent
 from craftsync.stores.base import Store, UploadJournal
 from craftsync.stores.retrying import now_by
 from craftsync.stores.sources import workers
-from craftsync.stores.trash_copies import left_in_trash
+from craftsync.stores.trash_copies import leave_again, left_in_trash
 
 _STATS_AT_ONCE = 16
 _OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
@@ -409,9 +410,18 @@ class Carrier(ABC):
             return ()
         return (KeptVersion("store", self.trash_stamp, replaced.path, replaced.size),)
 
-    def left_in_store(self) -> list[KeptVersion]:
-        """Return, once, what changes have left in the trash of the written store besides `kept_in_store`."""
-        return [KeptVersion("store", *copy) for copy in left_in_trash(self.stores[-1])]
+    @contextmanager
+    def left_in_store(self) -> Iterator[list[KeptVersion]]:
+        """Yield, once, what changes have left in the trash of the written store besides `kept_in_store`.
+
+        After an error in the block, which records them, they are yielded again.
+        """
+        copies = left_in_trash(self.stores[-1])
+        try:
+            yield [KeptVersion("store", *copy) for copy in copies]
+        except BaseException:
+            leave_again(self.stores[-1], copies)
+            raise
 
     def refused(self, action: Action, error: PathError) -> Outcome:
         """Return how a step ends at a path that a side cannot hold, or not beside what is there."""

@@ -348,6 +348,8 @@ class CutOff:
             f" WHERE kind IN ({', '.join('?' * len(kinds))})"
             # A step to forget that was skipped, or only marks a path that is not in sync, has another stage.
             " AND (kind <> 'forget' OR stage = 1)"
+            # A skipped rename has no source (`Plan.not_moved`).
+            " AND (kind NOT IN ('move-remote', 'move-local') OR source IS NOT NULL)"
             # The step before it says from which side the path was taken; a listing may have missed it on the other.
             " ON CONFLICT DO UPDATE SET kind = excluded.kind, size = excluded.size,"
             " stamp = excluded.stamp WHERE excluded.kind <> 'forget'",

@@ -123,6 +123,10 @@ class Plan:
             "UPDATE plan SET stage = ? WHERE id = ?", ((_UNDONE, step) for step in steps)
         )
 
+    def not_moved(self, step: int) -> None:
+        """Note that a move certainly left its source where it was; it may have written the new path."""
+        self._db.execute("UPDATE plan SET source = NULL WHERE id = ?", (step,))
+
     def mark_out_of_sync(self, path: str) -> None:
         """Record that a path is no longer in sync."""
         self._db.execute(

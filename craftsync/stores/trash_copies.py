@@ -9,7 +9,7 @@ of those, and hands them to whoever records (`left_in_trash`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, count
 from types import TracebackType
@@ -50,6 +50,10 @@ class TrashCopies:
             while True:
                 taken.append(self._left.popleft())
         return taken
+
+    def give_back(self, copies: Iterable[TrashCopy]) -> None:
+        """Take back copies that `take` returned, for the next `take`."""
+        self._left.extend(copies)
 
     def free_stamp(self, path: str, stamp: str) -> str:
         """Return the first name that is free, or holds a copy of the current object already."""
@@ -115,6 +119,12 @@ class LeavesCopies(Protocol):
 def left_in_trash(store: Store) -> list[TrashCopy]:
     """Return, once, what changes have left in a store's trash besides the version that each caller records."""
     return store.trash_copies.take() if isinstance(store, LeavesCopies) else []
+
+
+def leave_again(store: Store, copies: Iterable[TrashCopy]) -> None:
+    """Give back copies that could not be recorded, for the next call of `left_in_trash`."""
+    if isinstance(store, LeavesCopies):
+        store.trash_copies.give_back(copies)
 
 
 class ChangeCopies:

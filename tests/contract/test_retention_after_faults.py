@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.retention import Retention
+from craftsync.errors import StateError
+from craftsync.state.history import Kept
 from craftsync.stores.craftai import Access, CraftAiStore, Limits
 from craftsync.stores.retrying import RetryingStore
 from tests.support.clock import FakeClock
@@ -91,3 +93,22 @@ def test_failed_replacement_leaves_no_copy_beyond_its_retention(
     world.run()
     assert world.there()["a"] == "mine"
     assert_ends(world)
+
+
+def test_copies_left_are_recorded_after_a_record_failed(
+    world: World, platform: FaultyPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.remove("a")
+    platform.inject("delete", fault.connection_lost)
+    with monkeypatch.context() as patched:
+        patched.setattr(Kept, "add", _disk_is_full)
+        with pytest.raises(StateError):
+            world.run()
+    world.run()
+    left = {one for one in in_trash(world) if "-" in one[0]}
+    assert left
+    assert left <= recorded(world)
+
+
+def _disk_is_full(*_: object) -> None:
+    raise StateError("the disk is full", remedy="")

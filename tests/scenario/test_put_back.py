@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from craftsync.core.model import Action, Kind, Mode, Policy, RemoteObject, Skipped
+from craftsync.engine import planfile
 from craftsync.engine.report import Options
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
@@ -331,3 +333,21 @@ def test_what_is_put_back_during_a_late_listing_stays(make_world: MakeWorld) -> 
     world.store = store
     run(world, TWO_WAY)
     assert_all_is_there(world)
+
+
+@S3_WHEN_EXHAUSTIVE
+def test_skipped_rename_does_not_undo_another_clients_delete(make_world: MakeWorld) -> None:
+    world = make_world("world")
+    for path, content in FILES.items():
+        world.write(path, content)
+    run(world, TWO_WAY)
+    (world.root / "renamed").rename(world.root / NEW_NAME)
+    out = StringIO()
+    with world.open() as session:
+        session.write_plan(Options(policy=TWO_WAY), out)
+        world.take("renamed")
+        session.apply_plan(planfile.read(out.getvalue().splitlines()).actions, Options())
+    (world.root / NEW_NAME).rename(world.root / "renamed")
+    run(world, TWO_WAY)
+    assert world.said == ["delete-local renamed"]
+    assert "renamed" not in world.there()
