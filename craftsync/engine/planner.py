@@ -155,7 +155,8 @@ class Planner:
                 self._end_intents_of_the_gone()
                 self._release_held(is_unknown, of_other_modes=may_release)
                 self.state.cut_off.note_unmet(is_unknown)
-            self.state.events.add(self.state.cut_off.went(self.now_ns), self.options.delete_limit)
+            deleted = self.state.cut_off.carried_out_deletes(self.now_ns)
+            self.state.events.add(deleted, self.options.delete_limit)
             if not self.options.force_delete:
                 self._hold(planned, whole=whole)
             self.state.plan.arrange()

@@ -313,17 +313,27 @@ Stat = Callable[[Sequence[str]], Mapping[str, RemoteObject]]
 _BATCH = 1000
 """Paths of which those that need one get a stat at once."""
 _FROM_STORE = (Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.FORGET)
+"""Steps after which the store no longer has the path."""
 _FROM_FOLDER = (Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.FORGET)
-"""The steps that take a path away from this side, or found it gone from both."""
+"""Steps after which the folder no longer has the path."""
+_MAY_BE_CARRIED_OUT = (
+    "kind IN ({})"
+    # A step to forget that was skipped, or only marks a path that is not in sync, has another stage.
+    " AND (kind <> 'forget' OR stage = 1)"
+    # A skipped move has no source (`Plan.not_moved`).
+    " AND (kind NOT IN ('move-remote', 'move-local') OR source IS NOT NULL)"
+).format(", ".join(f"'{kind}'" for kind in sorted({*_FROM_STORE, *_FROM_FOLDER})))
+"""Steps in the plan of an interrupted run, after which a side may lack the path."""
 
 
 class CutOff:
     """What an interrupted run was about to take away; writes belong to the caller's transaction.
 
     A delete or move left in the plan when the next run begins may have been carried
-    out. It was, if the side it takes the path away from lacks it by then: the last
-    synced state of the path is over, and what the other side has there was put back
-    since and counts as new. If neither side has the path, a delete counts for the guard.
+    out. It counts as carried out if the side it takes the path away from lacks it by
+    then: the last synced state of the path is over, and what the other side has there
+    was put back since and counts as new. If neither side has the path, a delete counts
+    for the guard. A step is remembered until its path is recorded, or found otherwise.
     """
 
     def __init__(self, database: Database) -> None:
@@ -340,20 +350,14 @@ class CutOff:
     def begin(self) -> None:
         """Save the steps that the last run left in its plan, before the plan is cleared."""
         self._gone = []
-        kinds = sorted({*_FROM_STORE, *_FROM_FOLDER})
         self._db.execute(
             "INSERT INTO cut_off"
             " SELECT coalesce(source, path), kind, coalesce(size, remote_size, 0),"
             " coalesce((SELECT value FROM meta WHERE key = 'trash_stamp'), '') FROM plan"
-            f" WHERE kind IN ({', '.join('?' * len(kinds))})"
-            # A step to forget that was skipped, or only marks a path that is not in sync, has another stage.
-            " AND (kind <> 'forget' OR stage = 1)"
-            # A skipped rename has no source (`Plan.not_moved`).
-            " AND (kind NOT IN ('move-remote', 'move-local') OR source IS NOT NULL)"
-            # The step before it says from which side the path was taken; a listing may have missed it on the other.
+            f" WHERE {_MAY_BE_CARRIED_OUT}"
+            # The step before says which side it took the path from; the other may only be missing in a listing.
             " ON CONFLICT DO UPDATE SET kind = excluded.kind, size = excluded.size,"
-            " stamp = excluded.stamp WHERE excluded.kind <> 'forget'",
-            kinds,
+            " stamp = excluded.stamp WHERE excluded.kind <> 'forget'"
         )
         self._db.execute("DELETE FROM meta WHERE key = 'trash_stamp'")
 
@@ -414,12 +418,23 @@ class CutOff:
         found = self._db.execute(query, (path,)).fetchone()
         return None if found is None else str(found[0])
 
+    def is_over(self, at: Joined[Any, Any, Any]) -> bool:
+        """Return whether the next run ends the last synced state of a path that a side has; changes nothing."""
+        found = self._db.execute(
+            "SELECT kind, 1 AS rank FROM cut_off WHERE path = ?"
+            " UNION ALL SELECT kind, CASE kind WHEN 'forget' THEN 2 ELSE 0 END FROM plan"
+            f" WHERE coalesce(source, path) = ? AND {_MAY_BE_CARRIED_OUT} ORDER BY rank LIMIT 1",
+            (at.path, at.path),
+        ).fetchone()
+        is_anywhere = at.local is not None or at.remote is not None
+        return found is not None and is_anywhere and _was_carried_out(found[0], at)
+
     def note_unmet(self, is_unknown: Callable[[str], bool]) -> None:
         """After a complete run, record the deletes of all paths it did not find, except unknown ones."""
         rest = self._db.execute("SELECT path FROM cut_off").fetchall()
         self._gone += (path for (path,) in rest if not is_unknown(path))
 
-    def went(self, now_ns: int) -> list[Deleted]:
+    def carried_out_deletes(self, now_ns: int) -> list[Deleted]:
         """Return the deletes that were carried out and that no person answers for, once.
 
         Their time is unknown, so they are dated `now_ns` and count with the next

@@ -351,3 +351,32 @@ def test_skipped_rename_does_not_undo_another_clients_delete(make_world: MakeWor
     run(world, TWO_WAY)
     assert world.said == ["delete-local renamed"]
     assert "renamed" not in world.there()
+
+
+@pytest.mark.parametrize("make_world", ["directory"], indirect=True)
+@pytest.mark.parametrize("paths", [None, ["still"]], ids=["at once", "after a run over another"])
+@pytest.mark.parametrize(
+    ("side", "expected"), [("folder", Kind.UPLOAD), ("store", Kind.DOWNLOAD)], ids=str
+)
+def test_why_explains_what_a_run_does_with_what_is_put_back(
+    make_world: MakeWorld, side: str, expected: Kind, paths: list[str] | None
+) -> None:
+    for at, after in AFTER_EACH:
+        world = make_world(f"{at}")
+        for path in ("d/file", "still", "too"):
+            world.write(path, path)
+        run(world, TWO_WAY)
+        # What is in a folder keeps its ctime when the folder is renamed.
+        place = world.root if side == "folder" else Path(world.store.location)
+        (place / "d").rename(world.root.parent / "aside")
+        assert die_in_a_pass(world, at, after=after, policy=TWO_WAY)
+        if "d/file" not in {*world.here(), *world.there()}:
+            break
+    if paths is not None:
+        run(world, TWO_WAY, paths=paths)
+    (world.root.parent / "aside").rename(place / "d")
+    with world.open(reading=True, read_only=True) as session:
+        explanation = session.why("d/file", Options(policy=TWO_WAY))
+    assert (explanation.decision, explanation.baseline) == (expected, None)
+    run(world, TWO_WAY)
+    assert world.said == [f"{expected} d/file"]

@@ -154,8 +154,8 @@ MUTATIONS = (
     Mutation(
         "deletes of killed runs do not count for the guard",
         36,
-        "            self.state.events.add(self.state.cut_off.went(self.now_ns), self.options.delete_limit)\n",
-        "            self.state.cut_off.went(self.now_ns)\n",
+        "            self.state.events.add(deleted, self.options.delete_limit)\n",
+        "",
         ("test_deletes_of_killed_runs_count_with_the_next_and_can_be_rejected",),
     ),
     Mutation(

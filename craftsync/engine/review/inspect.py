@@ -15,7 +15,7 @@ from craftsync.clock import iso
 from craftsync.core.conflict_names import conflict_original
 from craftsync.core.decide import decide
 from craftsync.core.filters import Filter, Now, Sieve
-from craftsync.core.merge import Triple, Unknown, merge
+from craftsync.core.merge import Joined, Triple, Unknown, merge
 from craftsync.core.model import (
     OWN_FOLDER,
     BaselineRow,
@@ -140,6 +140,8 @@ def explain(
     if match is not None and match.ignored:
         ignored_by = f"{match.pattern} ({match.source})"
         return Explanation(path, local, row, remote, None, f"ignored: {ignored_by}", ignored_by)
+    if state.cut_off.is_over(Joined(path, local, row, remote)):
+        row = None
     decision = decide(local, row, remote, policy)
     kind = decision.kind if decision else None
     rule = decision.rule if decision else _rule_without_action(local, remote, policy)
