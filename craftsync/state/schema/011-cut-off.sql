@@ -1,5 +1,6 @@
--- Deletes that a run was about to carry out when it was cut off. If such a path is gone on both
--- sides by now, it was that run: the delete belongs to an event like any that was recorded.
+-- Deletes, renames and steps to forget that a run was about to carry out when it was cut off. Where
+-- the side that lost the path lacks it by now, the step counts as carried out; if both sides lack it,
+-- a delete belongs to an event like any that was recorded.
 CREATE TABLE cut_off (
     path  TEXT    NOT NULL PRIMARY KEY,
     kind  TEXT    NOT NULL,
