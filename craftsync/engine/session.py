@@ -320,6 +320,8 @@ class Session:
             self.state.plan.begin(by_operation=self.store.features.metadata, as_new=as_new)
             self.state.plan.add(actions)
             self._refuse_repeated()
+            if not as_new:
+                self.state.cut_off.end_planned_as_new()
             self.state.plan.arrange()
         tally = Tally(report, on_event, self.clock, last=True)
         tally.planned(Planned(), self.state.plan.totals())

@@ -429,6 +429,19 @@ class CutOff:
         is_anywhere = at.local is not None or at.remote is not None
         return found is not None and is_anywhere and _was_carried_out(found[0], at)
 
+    def end_planned_as_new(self) -> None:
+        """End the last synced state of paths that a plan from a file copies to the side that lost them."""
+        for transfer, lacks, kinds in (
+            (Kind.UPLOAD, "remote_size", _FROM_STORE),
+            (Kind.DOWNLOAD, "size", _FROM_FOLDER),
+        ):
+            self._db.execute(
+                "DELETE FROM baseline WHERE path IN (SELECT path FROM plan JOIN cut_off USING (path)"
+                f" WHERE plan.kind = ? AND plan.{lacks} IS NULL"
+                f" AND cut_off.kind IN ({', '.join('?' * len(kinds))}))",
+                (transfer, *kinds),
+            )
+
     def note_unmet(self, is_unknown: Callable[[str], bool]) -> None:
         """After a complete run, record the deletes of all paths it did not find, except unknown ones."""
         rest = self._db.execute("SELECT path FROM cut_off").fetchall()

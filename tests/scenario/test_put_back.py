@@ -380,3 +380,18 @@ def test_why_explains_what_a_run_does_with_what_is_put_back(
     assert (explanation.decision, explanation.baseline) == (expected, None)
     run(world, TWO_WAY)
     assert world.said == [f"{expected} d/file"]
+
+
+@S3_WHEN_EXHAUSTIVE
+@pytest.mark.parametrize("side", ["folder", "store"])
+def test_plan_of_what_is_put_back_can_be_applied(make_world: MakeWorld, side: str) -> None:
+    world = killed_after_deleting(make_world, side)
+    person(world, side).put_back()
+    out = StringIO()
+    with world.open(read_only=True) as session:
+        session.write_plan(Options(policy=TWO_WAY), out)
+    with world.open() as session:
+        actions = planfile.read(out.getvalue().splitlines()).actions
+        report = session.apply_plan(actions, Options(policy=TWO_WAY), world.listen)
+    assert report.exit_code == 0, world.said
+    assert_all_is_there(world)
