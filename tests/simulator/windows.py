@@ -34,6 +34,8 @@ class Windows:
         """Paths that craftsync changed in it."""
         self._unrecorded: set[tuple[str, str]] = set()
         """Paths that a client changed and could not record, and the client."""
+        self._new: set[tuple[str, str]] = set()
+        """Those that its next run takes for new, however they are edited before: of these it noted nothing."""
 
     def run_begins(self) -> None:
         self._met.clear()
@@ -42,8 +44,10 @@ class Windows:
     def person(self, side: str, path: str, *, in_place: bool) -> None:
         """Hear that somebody changed a path; an edit `in_place` leaves the file that a client knows."""
         self._met.add(path)
-        if any(one == path and not (in_place and by == side) for one, by in self._unrecorded):
-            self.open.add(path)
+        for one, by in self._unrecorded:
+            is_known = in_place and by == side and (one, by) not in self._new
+            if one == path and not is_known:
+                self.open.add(path)
 
     def craftsync(self, by: str, path: str) -> None:
         """Hear that a client changed a path."""
@@ -57,16 +61,25 @@ class Windows:
         *,
         recorded: bool,
         cut: bool = False,
+        as_new: bool = False,
         left_out: Callable[[str], bool] = lambda path: False,
     ) -> None:
-        """Hear whether all that a client did is recorded, but for what the run `left_out`; a power `cut` loses what was begun, too."""
+        """Hear whether all that a client did is recorded, but for what the run `left_out`.
+
+        A power `cut` loses what this run and those before it had begun, too. What a command
+        changed `as_new` is noted nowhere.
+        """
         if recorded:
             self._unrecorded = {
                 (path, one) for path, one in self._unrecorded if one != by or left_out(path)
             }
+            self._new &= self._unrecorded
         else:
-            self.open |= self._met | (self._changed if cut else set())
             self._unrecorded |= {(path, by) for path in self._changed}
+            if as_new:
+                self._new |= {(path, by) for path in self._changed}
+            begun = {path for path, one in self._unrecorded if one == by}
+            self.open |= self._met | (begun if cut else set())
 
 
 class TrashWatch:

@@ -327,7 +327,7 @@ class World:
             failed = failed or bool(self._fails) or not client.life.looked_at_everything
         if plan.what.startswith(("restore", "undo", "keep")):
             # No last synced state knows of it: to a later run it is new.
-            self.windows.run_ended(client.name, recorded=False)
+            self.windows.run_ended(client.name, recorded=False, as_new=True)
         is_run = not plan.what or (plan.what == "dry run" and client.life is None)
         if failed or is_run:
             # No other command puts right what an earlier run left.
