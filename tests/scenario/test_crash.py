@@ -168,9 +168,11 @@ def points(request: pytest.FixtureRequest) -> Points:
 
 
 @pytest.mark.parametrize("edit_after", [False, True], ids=["as it was", "edited after the crash"])
-def test_crash_at_any_change_of_a_run_loses_nothing(tmp_path: Path, edit_after: bool) -> None:
+def test_crash_at_any_change_of_a_run_loses_nothing(
+    tmp_path: Path, edit_after: bool, points: Points
+) -> None:
     survived = 0
-    for at, after in AROUND_EACH:
+    for at, after in points:
         world = prepared(tmp_path / f"{at}-{after}")
         before = contents(world)
         if not die_in_a_pass(world, at, after=after):
@@ -186,7 +188,7 @@ def test_crash_at_any_change_of_a_run_loses_nothing(tmp_path: Path, edit_after: 
         assert contents(world) >= before, (at, after)
         assert not list(leftovers(world.root)), (at, after)
         survived += 1
-    assert survived > 20
+    assert survived > 10
 
 
 def test_edit_of_a_download_unrecorded_by_a_crash_makes_no_conflict(

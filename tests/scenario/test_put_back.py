@@ -160,6 +160,7 @@ def test_what_is_put_back_after_a_kill_stays(
         assert_all_is_there(world)
 
 
+@S3_WHEN_EXHAUSTIVE
 @pytest.mark.parametrize("side", ["folder", "store"])
 def test_what_is_put_back_stays_after_a_run_over_other_paths(
     make_world: MakeWorld, side: str
