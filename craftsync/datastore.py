@@ -244,8 +244,9 @@ class DataStore:
 
     def note(self, versions: Iterable[KeptVersion]) -> None:
         """Note what is in the store's trash now, as `note_kept` does, and what changes have left there besides."""
-        left = [KeptVersion("store", *copy) for copy in left_in_trash(self.opened())]
-        self._outside.note([*left, *versions], SystemClock().now_ns())
+        with left_in_trash(self.opened()) as copies:
+            left = [KeptVersion("store", *copy) for copy in copies]
+            self._outside.note([*left, *versions], SystemClock().now_ns())
 
     def noted(self) -> list[KeptVersion]:
         """Return what this client put into the store's trash, except for runs of linked folders."""

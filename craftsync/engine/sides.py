@@ -49,7 +49,7 @@ from craftsync.state.transfers import Intent
 from craftsync.stores.base import Store, UploadJournal
 from craftsync.stores.retrying import now_by
 from craftsync.stores.sources import workers
-from craftsync.stores.trash_copies import leave_again, left_in_trash
+from craftsync.stores.trash_copies import left_in_trash
 
 _STATS_AT_ONCE = 16
 _OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
@@ -416,12 +416,8 @@ class Carrier(ABC):
 
         After an error in the block, which records them, they are yielded again.
         """
-        copies = left_in_trash(self.stores[-1])
-        try:
+        with left_in_trash(self.stores[-1]) as copies:
             yield [KeptVersion("store", *copy) for copy in copies]
-        except BaseException:
-            leave_again(self.stores[-1], copies)
-            raise
 
     def refused(self, action: Action, error: PathError) -> Outcome:
         """Return how a step ends at a path that a side cannot hold, or not beside what is there."""

@@ -172,8 +172,9 @@ class StoreWriter:
             yield keep
             self._note(path, keep)
         finally:
-            for copy in left_in_trash(self.store):
-                self.note(*copy)
+            with left_in_trash(self.store) as copies:
+                for copy in copies:
+                    self.note(*copy)
 
     def _keep(self, path: str) -> str | None:
         """Return the trash stamp for what is replaced or deleted.

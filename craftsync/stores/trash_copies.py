@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain, count
 from types import TracebackType
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -116,15 +116,21 @@ class LeavesCopies(Protocol):
     trash_copies: TrashCopies
 
 
-def left_in_trash(store: Store) -> list[TrashCopy]:
-    """Return, once, what changes have left in a store's trash besides the version that each caller records."""
-    return store.trash_copies.take() if isinstance(store, LeavesCopies) else []
+@contextmanager
+def left_in_trash(store: Store) -> Iterator[list[TrashCopy]]:
+    """Yield, once, what changes have left in a store's trash besides the version that each caller records.
 
-
-def leave_again(store: Store, copies: Iterable[TrashCopy]) -> None:
-    """Give back copies that could not be recorded, for the next call of `left_in_trash`."""
-    if isinstance(store, LeavesCopies):
+    After an error in the block, which records them, they are yielded again.
+    """
+    if not isinstance(store, LeavesCopies):
+        yield []
+        return
+    copies = store.trash_copies.take()
+    try:
+        yield copies
+    except BaseException:
         store.trash_copies.give_back(copies)
+        raise
 
 
 class ChangeCopies:

@@ -17,7 +17,7 @@ from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreDenied, St
 from craftsync.serve.content import StoreWriter
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.retrying import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, RetryingStore
-from craftsync.stores.trash_copies import left_in_trash
+from craftsync.stores.trash_copies import TrashCopy, left_in_trash
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes
@@ -49,6 +49,11 @@ class Failing:
             return result
 
         return call
+
+
+def left_behind(store: RetryingStore) -> list[TrashCopy]:
+    with left_in_trash(store) as copies:
+        return copies
 
 
 def patient(store: Failing, clock: FakeClock | None = None) -> RetryingStore:
@@ -154,8 +159,8 @@ def test_a_repeated_write_leaves_the_version_kept_before_its_answer_was_lost() -
     with bare.read(in_trash(STAMP, "a")) as kept:
         assert b"".join(kept) == b"old"
     found = [(STAMP, "a", 3), (f"{STAMP}-2", "a", 7), (f"{STAMP}-3", "a", 7)]
-    assert left_in_trash(store) == found
-    assert left_in_trash(store) == []
+    assert left_behind(store) == found
+    assert left_behind(store) == []
 
 
 class Overtaken(MemoryStore):
@@ -176,7 +181,7 @@ def test_a_copy_whose_original_was_replaced_by_others_is_reported() -> None:
     store = patient(Failing(overtaken))
     with pytest.raises(PreconditionFailed):
         store.write("a", Bytes(b"new"), expect=None, operation="mine", trash_stamp=STAMP)
-    assert left_in_trash(store) == [(STAMP, "a", 3)]
+    assert left_behind(store) == [(STAMP, "a", 3)]
 
 
 def test_a_failed_delete_reports_no_copy_that_was_removed() -> None:
@@ -186,7 +191,7 @@ def test_a_failed_delete_reports_no_copy_that_was_removed() -> None:
     store = patient(Failing(memory, delete=[StoreDenied("not permitted")]))
     with pytest.raises(StoreDenied):
         store.delete("a", expect=None, trash_stamp=STAMP)
-    assert left_in_trash(store) == []
+    assert left_behind(store) == []
 
 
 def test_a_change_through_serve_notes_all_copies_in_the_trash() -> None:

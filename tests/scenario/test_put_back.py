@@ -114,15 +114,20 @@ def run(world: World, policy: Policy, **options: object) -> None:
     assert report.exit_code == 0, world.events
 
 
+def synced(world: World) -> World:
+    """Return the world with all files on both sides."""
+    for path, content in FILES.items():
+        world.write(path, content)
+    run(world, TWO_WAY)
+    return world
+
+
 def killed_and_put_back(
     make_world: MakeWorld, side: str, policy: Policy, points: Points, *, twice: bool = False
 ) -> Iterator[World]:
     """Yield the worlds in which all was put back after a kill, or two, at each of these effects."""
     for at, after in points:
-        world = make_world(f"{at}-{after}")
-        for path, content in FILES.items():
-            world.write(path, content)
-        run(world, TWO_WAY)
+        world = synced(make_world(f"{at}-{after}"))
         they = person(world, side)
         they.take_away()
         if not die_in_a_pass(world, at, after=after, policy=policy):
@@ -197,10 +202,7 @@ def test_dry_run_shows_what_a_run_does_with_what_is_put_back(
 def killed_after_deleting(make_world: MakeWorld, side: str) -> World:
     """Return a world where a path was taken away from a side, and a run was killed once it deleted it on the other."""
     for at, after in AFTER_EACH:
-        world = make_world(f"{at}")
-        for path, content in FILES.items():
-            world.write(path, content)
-        run(world, TWO_WAY)
+        world = synced(make_world(f"{at}"))
         person(world, side).take_away()
         assert die_in_a_pass(world, at, after=after, policy=TWO_WAY)
         if "removed" not in {*world.here(), *world.there()}:
@@ -226,17 +228,21 @@ class ActingDuringARun:
             self._act()
 
 
-@S3_WHEN_EXHAUSTIVE
-@pytest.mark.parametrize("side", ["folder", "store"])
-def test_what_is_put_back_during_the_next_run_stays(make_world: MakeWorld, side: str) -> None:
-    world = killed_after_deleting(make_world, side)
-    store = world.store
-    they = person(world, side)
-    world.store = ActingDuringARun(store, they.put_back)  # type: ignore[assignment]
+def assert_put_back_stays(world: World, side: str, listed: Store) -> None:
+    """Put everything back during a run that reads the store as `listed`, and see that the next one keeps it."""
+    store, put_back = world.store, person(world, side).put_back
+    world.store = ActingDuringARun(listed, put_back)  # type: ignore[assignment]
     world.run()
     world.store = store
     run(world, TWO_WAY)
     assert_all_is_there(world)
+
+
+@S3_WHEN_EXHAUSTIVE
+@pytest.mark.parametrize("side", ["folder", "store"])
+def test_what_is_put_back_during_the_next_run_stays(make_world: MakeWorld, side: str) -> None:
+    world = killed_after_deleting(make_world, side)
+    assert_put_back_stays(world, side, world.store)
 
 
 @S3_WHEN_EXHAUSTIVE
@@ -273,10 +279,7 @@ class MissingInListings:
 def test_unfinished_delete_is_synced_after_a_listing_missed_its_object(
     make_world: MakeWorld,
 ) -> None:
-    world = make_world("world")
-    for path, content in FILES.items():
-        world.write(path, content)
-    run(world, TWO_WAY)
+    world = synced(make_world("world"))
     world.remove("removed")
     assert die_in_a_pass(world, 1, after=False, policy=TWO_WAY)
     assert "removed" in world.there()
@@ -327,21 +330,12 @@ def test_what_is_put_back_stays_after_a_late_listing(make_world: MakeWorld, dry_
 @S3_WHEN_EXHAUSTIVE
 def test_what_is_put_back_during_a_late_listing_stays(make_world: MakeWorld) -> None:
     world = killed_after_deleting(make_world, "folder")
-    put_back = person(world, "folder").put_back
-    store, late = world.store, showing_the_deleted(world)
-    world.store = ActingDuringARun(late, put_back)  # type: ignore[assignment]
-    world.run()
-    world.store = store
-    run(world, TWO_WAY)
-    assert_all_is_there(world)
+    assert_put_back_stays(world, "folder", showing_the_deleted(world))
 
 
 @S3_WHEN_EXHAUSTIVE
 def test_skipped_rename_does_not_undo_another_clients_delete(make_world: MakeWorld) -> None:
-    world = make_world("world")
-    for path, content in FILES.items():
-        world.write(path, content)
-    run(world, TWO_WAY)
+    world = synced(make_world("world"))
     (world.root / "renamed").rename(world.root / NEW_NAME)
     out = StringIO()
     with world.open() as session:

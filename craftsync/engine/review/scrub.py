@@ -269,9 +269,10 @@ class Scrubber:
 
     def _record_left(self) -> None:
         """Record what a repair has left in the store's trash besides what it replaced."""
-        if left := [KeptVersion("store", *copy) for copy in left_in_trash(self.store)]:
-            with self.state.transaction():
-                self.state.kept.add(left, self.clock.now_ns())
+        with left_in_trash(self.store) as copies:
+            if left := [KeptVersion("store", *copy) for copy in copies]:
+                with self.state.transaction():
+                    self.state.kept.add(left, self.clock.now_ns())
 
     def _record(self, row: BaselineRow, kept: KeptVersion | None) -> None:
         self._record_left()  # With sizes that a stat found: the first record of a version counts.

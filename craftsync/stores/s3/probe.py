@@ -334,10 +334,12 @@ class _Probe:
         """Return the result, `otherwise` where the server makes no uploads in parts."""
         try:
             return act()
-        except StoreError as error:
+        except Unconfirmed:
             # What answers requests it does not know with 200 makes none either.
-            if isinstance(error, StoreUnavailable) and not isinstance(error, Unconfirmed):
-                raise
+            return otherwise
+        except StoreUnavailable:
+            raise
+        except StoreError:
             return otherwise
 
     def _keeps_metadata(self) -> bool:
