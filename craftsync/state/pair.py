@@ -16,8 +16,9 @@ from craftsync.core.conflict_names import CONFLICT_GLOB, conflict_original
 from craftsync.core.model import BaselineRow
 from craftsync.core.paths import ranges, relatives
 from craftsync.errors import StateError
+from craftsync.state.cut_off import CutOff
 from craftsync.state.database import UNREADABLE, Database, open_to_read, state_place
-from craftsync.state.held import CutOff, Events, Held
+from craftsync.state.held import Events, Held
 from craftsync.state.history import History, Kept, KeptVersion, Outside, Total
 from craftsync.state.moves import Moves
 from craftsync.state.plan import Plan, Replacements

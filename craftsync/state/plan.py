@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject
 from craftsync.core.paths import relatives
+from craftsync.state.cut_off import CutOff
 from craftsync.state.database import Database
-from craftsync.state.held import CutOff
 from craftsync.state.transfers import Intents
 
 _PAGE = 1000
