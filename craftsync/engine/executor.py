@@ -45,10 +45,14 @@ _DENIALS_IN_A_ROW = 256
 """A bucket's policy may deny a folder and nothing else, and an answer costs one request: the steps behind
 the denied ones get their turn."""
 _POLL_SECONDS = 0.2
-
-
 _INTAKE_SECONDS = 0.2
 """Between two intakes of new changes."""
+_AFTER_SYNC = {
+    *(Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE),
+    Kind.DELETE_REMOTE,
+}
+"""Kinds whose records must wait for the disk. A file whose removal led to a delete in the store
+would come back with the power, and count as new."""
 _UNDONE = (Status.PROBLEM, Status.SKIPPED)
 """Steps that end so stay in the plan: the next run must know what they may have written."""
 
@@ -368,8 +372,7 @@ class Executor:
 
     def _wants_sync(self, finished: list[Outcome]) -> bool:
         """Return whether a power cut could take back what these outcomes are to record."""
-        changes_folder = {Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE}
-        if any(one.action.kind in changes_folder and (one.rows or one.forget) for one in finished):
+        if any(one.action.kind in _AFTER_SYNC and (one.rows or one.forget) for one in finished):
             return True
         if not any(map(self._may_be_lost, finished)):
             return False

@@ -56,14 +56,18 @@ class TrashCopies:
         self._left.extend(copies)
 
     def free_stamp(self, path: str, stamp: str) -> str:
-        """Return the first name that is free, or holds a copy of the current object already."""
+        """Return the first name that is free, or holds a copy of the current object already.
+
+        By its operation id alone: an object that went bad has the version, and tells the
+        digest, of what replaced it.
+        """
         if self._store.features.keeps_versions:
             return stamp
         current = self._store.stat(path)
 
         def is_free(name: str) -> bool:
             kept = self._store.stat(in_trash(name, path))
-            return kept is None or (current is not None and _is_copy(kept, current))
+            return kept is None or (current is not None and _is_same_write(kept, current))
 
         return next(filter(is_free, _names(stamp)))
 
@@ -179,6 +183,10 @@ class ChangeCopies:
 
 def _names(stamp: str) -> Iterator[str]:
     return chain([stamp], (f"{stamp}-{number}" for number in count(2)))
+
+
+def _is_same_write(kept: RemoteObject, current: RemoteObject) -> bool:
+    return kept.size == current.size and kept.operation == current.operation is not None
 
 
 def _is_copy(kept: RemoteObject, original: RemoteObject) -> bool:

@@ -133,6 +133,8 @@ class Disk:
         self._names: list[list[tuple[Inode, str, Inode | None, Inode | None]]] = []
         """What was done since the last flush, in order: of each name its folder, and what it led to before and after."""
         self._old: dict[Inode, bytes] = {}
+        self.moved: set[int] = set()
+        """The numbers of files that people have moved since the last flush: their paths may be lost."""
         self.root = Inode(self, modes.S_IFDIR | 0o755)
         self.root.links = 1
 
@@ -231,6 +233,7 @@ class Disk:
             self._old.pop(inode, None)
             return
         self._names.clear()
+        self.moved.clear()
         if inode is None:
             self._old.clear()
 

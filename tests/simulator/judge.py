@@ -81,6 +81,8 @@ class Judge:
                 known = self._all(path, content)
                 self._at[side, path] = known[-1] if known else self._new(path, content, last)
                 self.written.add(content)
+            if last is not None and self._versions[last][1] and last not in self._at.values():
+                self._lost.add(last)  # Another side may show the same content as an older version.
             left = {shown.get(path) for shown in self.shown.values()} | {None}
             self._lost |= {
                 n for n, (at, what) in enumerate(self._versions) if at == path and what not in left

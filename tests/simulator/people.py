@@ -79,6 +79,7 @@ def act_in_folder(world: World, client: Client, act: Act) -> None:
         disk.put(target, last, there)
         disk.put(folder, name, None)
         disk.as_one(2)
+        disk.moved.add(there.number)
         world.person(client.name, act.target, content)
         world.person(client.name, act.path, None)
 
@@ -117,6 +118,7 @@ def _act_on_folder(world: World, client: Client, act: Act, above: Inode, name: s
         disk.put(target, last, there)
         disk.put(above, name, None)
         disk.as_one(2)
+        disk.moved.update(inode.number for _, inode in disk.files(there))
     else:
         disk.remove(above, name)
     for path, new in moved:

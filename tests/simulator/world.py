@@ -33,6 +33,7 @@ from tests.simulator.rest import COUNTED, come_to_rest
 from tests.simulator.steps import (
     EXCLUDED,
     FILTERS,
+    IGNORE,
     LISTED,
     OBJECTS,
     Act,
@@ -331,7 +332,7 @@ class World:
         is_run = not plan.what or (plan.what == "dry run" and client.life is None)
         if failed or is_run:
             # No other command puts right what an earlier run left.
-            left_out = partial(self._is_left_out, client)
+            left_out = partial(self._may_be_left_out, client)
             self.windows.run_ended(client.name, recorded=not failed, left_out=left_out)
             client.is_settled = not failed and not self._fails
             client.forgotten -= set() if failed else self.judge.in_sync(client.name)
@@ -593,6 +594,11 @@ class World:
         if any(EXCLUDED[one](path) for one in client.config.exclude):
             return True
         return self.now.filter == "list" and LISTED.entry_of(path) is None
+
+    def _may_be_left_out(self, client: Client, path: str) -> bool:
+        """Tell whether the run under way may not have looked at a path: ignore files are not read here."""
+        has_rules = any(name.endswith(IGNORE[0]) for name in client.files())
+        return has_rules or self._is_left_out(client, path)
 
     def _before_its_folder_moved(self, here: str, path: str, content: bytes | None) -> str:
         """Return where a download or a delete would have been if it had ended right before its folder was moved."""
