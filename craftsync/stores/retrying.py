@@ -70,7 +70,7 @@ class RetryingStore:
         self.store = store
         self.name = store.name
         self.location = store.location
-        self.health = StoreHealth(clock)
+        self.health = store.health if isinstance(store, HasHealth) else StoreHealth(clock)
         self._clock = clock
         self._attempts = attempts
         self._deadline_seconds = deadline_seconds
@@ -88,7 +88,7 @@ class RetryingStore:
         return self.store.features
 
     def prepare(self, saved: str | None) -> str | None:
-        return self._retried(lambda: self.store.prepare(saved))
+        return self._retried(lambda: self.store.prepare(saved), short=False)
 
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
@@ -181,7 +181,7 @@ class RetryingStore:
 
     def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
         """Delete as the store does; what it could not do for now is tried again, each path by itself."""
-        failed = self._retried(lambda: self.store.delete_each(paths))
+        failed = self._retried(lambda: self.store.delete_each(paths), short=False)
         for_now = [path for path, error in failed.items() if isinstance(error, StoreUnavailable)]
         for path in for_now:
             del failed[path]
@@ -243,13 +243,15 @@ class RetryingStore:
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         stale = list(uploads)
-        self._retried(lambda: self.store.abort_stale(stale))
+        self._retried(lambda: self.store.abort_stale(stale), short=False)
 
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
-        return self._retried(lambda: self.store.unfinished_uploads(most=most, sized=sized))
+        return self._retried(
+            lambda: self.store.unfinished_uploads(most=most, sized=sized), short=False
+        )
 
     def old_versions(self, prefix: str) -> Iterator[OldVersion]:
-        return iter(self._retried(lambda: list(self.store.old_versions(prefix))))
+        return iter(self._retried(lambda: list(self.store.old_versions(prefix)), short=False))
 
     def read_version(self, path: str, version_id: str) -> AbstractContextManager[Reader]:
         return Opening(
@@ -263,7 +265,7 @@ class RetryingStore:
         return self._retried(lambda: self.store.signed_url(path, seconds))
 
     def barrier(self) -> Mapping[str, RemoteObject]:
-        return self._retried(self.store.barrier)
+        return self._retried(self.store.barrier, short=False)
 
     def close(self) -> None:
         self.store.close()
@@ -279,11 +281,12 @@ class RetryingStore:
     def _backoff(self, began: float | None = None) -> RetryBudget:
         return RetryBudget(self._clock, self._rng, self._attempts, self._deadline_seconds, began)
 
-    def _retried(self, act: Callable[[], T]) -> T:
+    def _retried(self, act: Callable[[], T], *, short: bool = True) -> T:
+        """Retry an operation; one that is not `short` makes many requests."""
         began, backoff = self._clock.monotonic(), None
         while True:
             try:
-                with self.health.attempt(short=True):
+                with self.health.attempt(short=short):
                     return act()
             except StoreUnavailable as error:
                 backoff = backoff or self._backoff(began)
@@ -361,6 +364,13 @@ class RetryingStore:
         except (ObjectNotFound, PreconditionFailed):
             return None
         return content.digest()
+
+
+@runtime_checkable
+class HasHealth(Protocol):
+    """A store that records by itself how its requests for the pages of a listing end."""
+
+    health: StoreHealth
 
 
 @runtime_checkable

@@ -442,15 +442,18 @@ class StoreHealth:
             self.failure = str(error)
             self.failures += 1
 
-    def trouble(self) -> str | None:
-        """Return why the store counts as unreachable, `None` while it responds."""
+    def trouble(self, silent_seconds: float = _SILENT_SECONDS) -> str | None:
+        """Return why the store counts as unreachable, `None` while it responds.
+
+        It does too when a short request has had no response for `silent_seconds`.
+        """
         with self.lock:
             now = self.now()
             silent = now - self.last
             if self.failure is not None:
                 return self.failure if silent >= _SOON_SECONDS else None
             oldest = min(self.pending.values(), default=now)
-            if min(silent, now - oldest) >= _SILENT_SECONDS:
+            if min(silent, now - oldest) >= silent_seconds:
                 return "the store does not answer"
         return None
 

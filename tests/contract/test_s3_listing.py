@@ -46,9 +46,12 @@ def serve(open_s3: OpenS3) -> Serve:
     """Return a function that opens a store, at the top of a bucket, on a server with that script."""
     stack = ExitStack()
 
-    def start(script: Script, facts: ProbedFacts = IN_ORDER) -> tuple[S3Store, Proxy]:
+    def start(
+        script: Script, facts: ProbedFacts = IN_ORDER, clock: FakeClock | None = None
+    ) -> tuple[S3Store, Proxy]:
         server, proxy = stack.enter_context(scripted(script))
-        return open_s3(server, prefix="", facts=facts, clock=FakeClock()), proxy
+        clock = clock or FakeClock()
+        return open_s3(server, prefix="", facts=facts, clock=clock), proxy
 
     with stack:
         yield start  # type: ignore[misc]
@@ -268,6 +271,22 @@ def test_interrupted_listing_resumes_after_its_last_entry(
     store, _ = serve(script)
     patient = RetryingStore(store, clock=FakeClock())
     assert paths(patient, boundaries=boundaries) == numbered(900)
+
+
+def test_store_is_unreachable_while_a_page_of_its_listing_is_unanswered(serve: Serve) -> None:
+    clock, found = FakeClock(), list[str | None]()
+    good = listing_of(numbered(200), page=100)
+
+    def script(request: Request) -> Answer:
+        clock.advance(50)
+        found.append(patient.health.trouble())
+        return good(request)
+
+    store, _ = serve(script, ANY_ORDER, clock)
+    patient = RetryingStore(store, clock=clock)
+    assert paths(patient) == numbered(200)
+    assert found == ["the store does not answer"] * 2
+    assert patient.health.trouble() is None
 
 
 def test_interrupted_unordered_listing_is_not_resumed(serve: Serve) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,35 @@ def test_unanswered_request_means_offline_within_a_minute() -> None:
         clock.advance(5)
         assert answers.trouble() == "the store does not answer"
     assert answers.trouble() is None
+
+
+def test_caller_decides_how_long_a_store_may_be_silent() -> None:
+    clock = FakeClock()
+    answers = StoreHealth(clock)
+    with answers.attempt(short=True):
+        clock.advance(10)
+        assert answers.trouble(10) == "the store does not answer"
+        assert answers.trouble(11) is None
+
+
+def test_call_of_many_requests_is_not_offline_while_they_are_made() -> None:
+    clock, found = FakeClock(), list[str | None]()
+
+    class Slow(MemoryStore):
+        def prepare(self, saved: str | None) -> str | None:
+            clock.advance(600)
+            found.append(patient.health.trouble())
+            return super().prepare(saved)
+
+        def barrier(self) -> Mapping[str, RemoteObject]:
+            clock.advance(600)
+            found.append(patient.health.trouble())
+            return super().barrier()
+
+    patient = RetryingStore(Slow(), clock=clock)
+    patient.prepare(None)
+    patient.barrier()
+    assert found == [None, None]
 
 
 def test_a_long_upload_is_not_offline() -> None:

@@ -53,7 +53,7 @@ from craftsync.stores.craftai.platform import Access
 from craftsync.stores.craftai.reading import Incoming, Reading, StoredSource, Transport
 from craftsync.stores.craftai.signed import Receipt, Storage
 from craftsync.stores.retrying import RetryBudget
-from craftsync.stores.sources import dated, delete_singly
+from craftsync.stores.sources import StoreHealth, dated, delete_singly
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +277,7 @@ class CraftAiStore(OnlyContent):
             signed_urls=True,
         )
         self._clock = clock = clock or SystemClock()
+        self.health = StoreHealth(clock)
         self._limits = limits = limits or Limits()
         uploads = None
         if sdk is None:
@@ -409,10 +410,12 @@ class CraftAiStore(OnlyContent):
     def _page(self, folder: str | None, token: str | None) -> Any:
         """Fetch a page of a listing; a later one is tried again in its place, and only it."""
         if token is not None:
-            return RetryBudget(self._clock).retried(
-                partial(self._transport.list_page, folder, token)
-            )
-        return self._transport.list_page(folder, token)
+            return RetryBudget(self._clock).retried(partial(self._try_page, folder, token))
+        return self._try_page(folder, token)
+
+    def _try_page(self, folder: str | None, token: str | None) -> Any:
+        with self.health.attempt(short=True):
+            return self._transport.list_page(folder, token)
 
     def _stat(self, path: str) -> RemoteObject | None:
         found = self._transport.stat(self._key(path))

@@ -31,6 +31,7 @@ from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.objects import modified_ns_of, version_of
 from craftsync.stores.s3.parallel_listing import LAST, Share, fetched_ahead
+from craftsync.stores.sources import StoreHealth
 
 _PLAIN_ENTRY = re.compile(
     r"<Contents>\s*+<Key>([^<&]*+)</Key>\s*+"
@@ -216,16 +217,21 @@ EMPTY_PAGES_ALLOWED = 100
 """A server may send empty pages, while it skips deleted versions for instance, but not for ever."""
 
 
-def patient(fetch: FetchPage, clock: Clock) -> FetchPage:
+def patient(fetch: FetchPage, clock: Clock, health: StoreHealth) -> FetchPage:
     """Return what fetches a page and tries a later one again in its place, and only it.
 
     A listing of ten thousand pages that began anew at each failure would never end.
+    `health` records how each attempt ends.
     """
+
+    def attempted(query: Parameters) -> bytes:
+        with health.attempt(short=True):
+            return fetch(query)
 
     def fetched(query: Parameters) -> bytes:
         if any(name in ("continuation-token", "start-after") for name, _ in query):
-            return RetryBudget(clock).retried(partial(fetch, query))
-        return fetch(query)
+            return RetryBudget(clock).retried(partial(attempted, query))
+        return attempted(query)
 
     return fetched
 

@@ -14,12 +14,7 @@ from functools import partial
 
 from craftsync.clock import Clock, SystemClock
 from craftsync.core.model import Absent, RemoteObject, Skipped, Subfolder
-from craftsync.errors import (
-    CraftsyncError,
-    ObjectNotFound,
-    PathError,
-    StoreUnavailable,
-)
+from craftsync.errors import CraftsyncError, ObjectNotFound, PathError, StoreUnavailable
 from craftsync.stores.base import (
     Expect,
     OldVersion,
@@ -61,7 +56,7 @@ from craftsync.stores.s3.probe import probe
 from craftsync.stores.s3.reading import ObjectReader, Reading, gives_md5_etags, holds, is_ours
 from craftsync.stores.s3.requests import Calls
 from craftsync.stores.s3.wire import Wire
-from craftsync.stores.sources import Beside, check_room
+from craftsync.stores.sources import Beside, StoreHealth, check_room
 
 _PUTS = 3
 """Attempts to store a small object that the server damages."""
@@ -102,6 +97,7 @@ class S3Store:
         self.name = folder.rpartition("/")[2] or bucket
         self.location = f"s3://{bucket}/{folder}".rstrip("/")
         self.clock = clock or SystemClock()
+        self.health = StoreHealth(self.clock)
         self._raw_keys = raw_keys
         session_of = partial(
             open_session,
@@ -113,12 +109,11 @@ class S3Store:
         session = session_of(bucket)
         self._origin = origin_of(session, bucket, self.root, profile)
         self._wire = Wire(session, self.location, self.clock, keep=_CONNECTIONS)
-        self._limits = limits or Limits()
+        self._limits, self._settings = limits or Limits(), settings
         self._md5_confirmed = False
         self._tidying = Beside(self)
         self.calls = Calls(self._wire, bucket, self.location)
         self.calls.encryption = settings.encryption()
-        self._settings = settings
         self._reading = Reading(self.calls, self.location, self._facts, self._md5_is_reliable)
         self._open_for_writing(session_of)
         self.learn(facts or ProbedFacts())
@@ -397,7 +392,7 @@ class S3Store:
 
     def _listing(self) -> Listing:
         return Listing(
-            patient(self.calls.list_page, self.clock),
+            patient(self.calls.list_page, self.clock, self.health),
             self.root,
             self.location,
             page=self._limits.page,
