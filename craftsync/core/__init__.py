@@ -1,6 +1,5 @@
-"""What is decided: values and decisions only.
+"""Values and decisions, pure: what a run does at each path, and which deletes it holds.
 
-Nothing here reads a clock, a disk, a network or a logger, and nothing here
-imports another folder of craftsync. Given the same values, every function
-gives the same answer, so all of it can be tested by enumeration.
+Nothing here uses a clock, disk, network or logger, or imports another package
+of craftsync. Equal arguments give equal results, so tests can enumerate them.
 """

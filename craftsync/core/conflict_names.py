@@ -1,7 +1,4 @@
-"""The names of conflict copies: `name (conflict TIME STORE).ext`, made and recognised.
-
-Pure text: nothing here asks a disk or a clock.
-"""
+"""The names of conflict copies, `name (conflict TIME STORE).ext`: how to make and to recognise one."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from datetime import UTC, datetime
 from craftsync.core.paths import MAX_NAME_BYTES, MAX_PATH_BYTES
 
 _LAST_SECOND = 253_402_300_799
-"""9999-12-31 23:59:59 UTC: a file may carry a later time, `datetime` cannot."""
+"""9999-12-31 23:59:59 UTC, the last second that `datetime` can hold. A file may have a later time."""
 
 _WIDEST = 4
 """Bytes of the widest character in UTF-8."""
@@ -21,22 +18,22 @@ _TIME = "%Y-%m-%d %H-%M-%S"
 """The time in a name."""
 _DIGIT = "[0-9]"
 _ANY_TIME = "0000-00-00 00-00-00".replace("0", _DIGIT)
-"""Matches it, in a regular expression as in a GLOB of SQLite."""
+"""Matches such a time, both as a regular expression and as a GLOB of SQLite."""
 _WORD = " (conflict "
 """The word in the name of every conflict copy."""
 
 _CONFLICT = rf"(?s)(?P<stem>.+){re.escape(_WORD)}{_ANY_TIME} [\w.-]+\)(?P<extension>\.[^.]*)?"
 CONFLICT_GLOB = f"*{_WORD}{_ANY_TIME} *)*"
-"""For SQLite: every path that `conflict_original` knows matches it, and few others do."""
+"""For SQLite: matches every path that `conflict_original` recognises, and few others."""
 
 _UNSAFE = r"[^\w.-]+"
 
 
 def conflict_name(path: str, when_ns: int, store_name: str) -> str:
-    """Return the path beside `path` for a version that lost its place: `name (conflict TIME STORE).ext`.
+    """Return the path of a conflict copy beside `path`: `name (conflict TIME STORE).ext`.
 
-    The time is UTC, to the second. The last name stays within
-    `MAX_NAME_BYTES`, if need be by a shorter stem; the extension is kept.
+    TIME is UTC, to the second. If the file name would be longer than `MAX_NAME_BYTES`, its stem
+    is shortened; an extension of up to 32 bytes is kept.
     """
     folder, name = posixpath.split(path)
     stem, extension = posixpath.splitext(name)
@@ -51,9 +48,9 @@ def conflict_name(path: str, when_ns: int, store_name: str) -> str:
 
 
 def conflict_original(path: str) -> str | None:
-    """Return the path that a conflict copy stands beside, or `None` for any other path.
+    """Return the path whose conflict copy this is, or `None` if it is not a conflict copy.
 
-    Of a name that had to be shortened it is what was left of it (`may_be_shortened`).
+    If the copy's name was shortened, so is the path returned (`may_be_shortened`).
     """
     folder, name = posixpath.split(path)
     match = re.fullmatch(_CONFLICT, name)
@@ -61,13 +58,13 @@ def conflict_original(path: str) -> str | None:
 
 
 def may_be_shortened(copy: str) -> bool:
-    """Return whether the name of a conflict copy is so long that the file's stem may have been shortened in it."""
+    """Return whether a conflict copy's name is so long that the stem in it may have been shortened."""
     whole, last = len(copy.encode()), len(posixpath.basename(copy).encode())
     return last > MAX_NAME_BYTES - _WIDEST or whole > MAX_PATH_BYTES - _WIDEST
 
 
 def settled_name(copy: str) -> str:
-    """Return the new path of a conflict copy that a person keeps: without the word."""
+    """Return the new path of a conflict copy that the user keeps: without the word `conflict`."""
     return " (".join(copy.rsplit(_WORD, 1))
 
 

@@ -1,7 +1,7 @@
-"""Decides what to do about one path: compares each side with the last synced state, then applies one table.
+"""Decides what to do at one path: compares each side with the last synced state, then applies a table.
 
-Each side is in one of five states (`SideState`), and each mode is one `match`
-over the pair of states. Pull is push with the sides swapped.
+Each side is in one of five states (`SideState`). Each mode is one `match` over the pair of
+states; pull is push with the sides swapped.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class SideState(Enum):
     """One side of one path, compared with the baseline."""
 
     NONE = auto()
-    """Not there, and not in the baseline."""
+    """Absent, and not in the baseline."""
     NEW = auto()
-    """There, and not in the baseline."""
+    """Present, but not in the baseline."""
     SAME = auto()
-    """As the baseline recorded it."""
+    """Present as the baseline recorded it."""
     CHANGED = auto()
-    """There, but not as the baseline recorded it."""
+    """Present, but not as the baseline recorded it."""
     GONE = auto()
-    """In the baseline, and not there."""
+    """Absent, but in the baseline."""
 
 
 def local_is_same(local: LocalFile, row: BaselineRow) -> bool:
-    """Return whether the file's fingerprint is the recorded one, and can be trusted.
+    """Return whether the file has the recorded fingerprint, and the row is not racy.
 
-    An object of a store is compared by version, if there is one.
+    Where the left side is a store, compare by version if both have one, else by time.
     """
     if isinstance(local.inode, str):
         return _left_object_is_same(local, row)
@@ -55,7 +55,7 @@ def _left_object_is_same(found: LocalFile, row: BaselineRow) -> bool:
 
 
 def remote_is_same(remote: RemoteObject, row: BaselineRow) -> bool:
-    """Return whether the object is the recorded one: by version if there is one, else by size and time."""
+    """Return whether the object is the recorded one: by size, and by version or else by time."""
     if remote.size != row.size:
         return False
     if remote.version is not None and row.version is not None:
@@ -91,7 +91,7 @@ def decide(
     remote: RemoteObject | None,
     policy: Policy,
 ) -> Decision | None:
-    """Return what to do about one path, or `None` if it is in sync or the mode leaves it alone."""
+    """Return what to do at one path, or `None` if it is in sync or the mode leaves it alone."""
     if local is not None and remote is not None:
         if policy.compare is Compare.CHECKSUM:
             return Decision(Kind.RECONCILE, "contents are compared because of --checksum")
@@ -105,7 +105,7 @@ def decide(
 
 
 def decide_states(local: SideState, remote: SideState, policy: Policy) -> Decision | None:
-    """Return what follows from the two states alone; the complete table of the rules."""
+    """Return the decision for two states. The tables below it are all of the rules."""
     if policy.mode is Mode.TWO_WAY:
         return _two_way(local, remote)
     if policy.mode is Mode.PUSH:
@@ -143,7 +143,7 @@ def _two_way(local: SideState, remote: SideState) -> Decision | None:  # noqa: C
 def _one_way(
     source: SideState, target: SideState, delete: bool, thing: str, where: str
 ) -> Decision | None:
-    """Decide for a copy from source to target, with the kinds of a push; `thing` and `where` are for the rule."""
+    """Decide for a copy from source to target, as in a push. `thing` and `where` are words of the rule."""
     match source, target:
         case (SideState.SAME, SideState.SAME) | (SideState.NONE, SideState.NONE):
             return None

@@ -1,10 +1,9 @@
-"""Filters: which paths take part, by size, by age, by a list, or by whether the destination has them.
+"""Filters: leave out paths by size, by age, by a list, or by whether the destination has them.
 
-Patterns and ignore files decide by name instead. A filter sees both sides of a
-path at once, and a path that it leaves out takes no part at all: it is not
-copied, not deleted, and its last synced state stays. To a filter, a path that
-it leaves out and a deleted one look the same, so it is allowed only in a run in
-one direction that deletes nothing (`refusal`).
+(Patterns and ignore files leave out paths by name.) A filter sees both sides of a path at once.
+A path that it leaves out is not copied or deleted, and its last synced state stays. A file that
+a filter hides on one side would look deleted there, so filters are allowed only in a one-way run
+without deletes (`refusal`).
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ _Found = TypeVar("_Found", LocalFile, BaselineRow)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The entries of a list. Each is the path of a file, or with a final slash of a folder and all in it."""
+    """The entries of a list: each the path of a file, or, with a final slash, of a folder and all in it."""
 
     names: frozenset[str]
 
     def entry_of(self, path: str) -> str | None:
-        """Return the entry that stands for a path: itself, else the outermost folder listed."""
+        """Return the entry that includes a path: the path itself, else the outermost listed folder."""
         if path in self.names:
             return path
         named = (f"{folder}/" for folder in folders_above(path))
         return next((name for name in named if name in self.names), None)
 
     def relevant(self, entries: Iterable[_Found]) -> Iterator[_Found]:
-        """Yield the listed entries, and one entry below each listed name that is a folder.
+        """Yield the listed entries, and one entry below each folder listed without a final slash.
 
-        From that one the run reports that the name needs a final slash (`Sieve.folders`).
+        From that one entry the run reports that the slash is missing (`Sieve.folders`).
         """
         seen: set[str | None] = set()
         for entry in entries:
@@ -48,7 +47,7 @@ class Listed:
             yield entry
 
     def folder_of(self, path: str) -> str | None:
-        """Return an entry without a final slash that must be a folder, because this path lies in it."""
+        """Return the listed entry without a final slash that is a folder, because this path lies in it."""
         return next((folder for folder in folders_above(path) if folder in self.names), None)
 
 
@@ -61,7 +60,7 @@ class Now(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What leaves paths out. Sizes are bytes, ages nanoseconds; `None` is no limit."""
+    """The limits that leave paths out. Sizes are bytes, ages nanoseconds; `None` is no limit."""
 
     min_size: int | None = None
     max_size: int | None = None
@@ -74,7 +73,7 @@ class Filter:
     """Only paths that the destination lacks."""
 
     def flags(self) -> list[str]:
-        """Return the flags that leave paths out."""
+        """Return the flags of the limits that are set."""
         given = {
             "--files-from": self.listed is not None,
             "--min-size": self.min_size is not None,
@@ -98,7 +97,7 @@ class Filter:
         return self.min_size is not None or self.max_size is not None
 
     def refusal(self, policy: Policy) -> tuple[str, str] | None:
-        """Return why a run with this policy cannot have the filter, and the remedy, as sentences; `None` if it can."""
+        """Return why this policy forbids the filter, and the remedy, as sentences; `None` if it does not."""
         flags = ", ".join(self.flags())
         if not flags:
             return None
@@ -120,7 +119,7 @@ class Filter:
     def leaves_out(
         self, path: str, local: LocalFile | None, remote: RemoteObject | None, mode: Mode, now: Now
     ) -> bool:
-        """Return whether a path takes no part in a run of this mode; two-way means a comparison (`check`)."""
+        """Return whether a path takes no part in a run of this mode. Two-way means `check`."""
         written = {Mode.PUSH: remote, Mode.PULL: local}.get(mode)
         return (
             (self.listed is not None and self.listed.entry_of(path) is None)
@@ -131,7 +130,7 @@ class Filter:
         )
 
     def _has_size(self, local: LocalFile | None, remote: RemoteObject | None) -> bool:
-        """Return whether every existing version has a size within the limits; False if there is none."""
+        """Return whether the path exists and each of its versions has a size within the limits."""
         sizes = [side.size for side in (local, remote) if side is not None]
         return bool(sizes) and all(
             (self.min_size is None or size >= self.min_size)
@@ -163,7 +162,7 @@ def _ignore(path: str) -> None:
 
 
 class Sieve:
-    """Yields the paths that take part, and remembers which entries of a list were found."""
+    """Yields the paths that take part, and notes which entries of a list were found."""
 
     def __init__(self, filter: Filter, mode: Mode, now: Now) -> None:
         self._filter = filter
@@ -178,7 +177,7 @@ class Sieve:
     def of(
         self, triples: Iterable[Triple], left_out: Callable[[str], None] = _ignore
     ) -> Iterator[Triple]:
-        """Yield what takes part; `left_out` is called with the other paths that have a baseline row."""
+        """Yield the paths that take part; call `left_out` with each other path that has a baseline row."""
         listed, mode = self._filter.listed, self._mode
         for triple in triples:
             path, local, row, remote = triple
@@ -198,6 +197,6 @@ class Sieve:
         return (local if self._mode is Mode.PUSH else remote) is not None
 
     def unmet(self) -> list[str]:
-        """Return, in order, the entries of the list of which the copied side has nothing."""
+        """Return, sorted, the entries of the list for which the source side has nothing."""
         listed = self._filter.listed
         return [] if listed is None else sorted(listed.names - self._met)

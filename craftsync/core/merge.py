@@ -1,8 +1,8 @@
 """Joins the left side, the last synced state and the right side, path by path.
 
-The three streams come in the byte order of the UTF-8 path (which for valid
-Unicode is the order of Python's strings) without repetition, and are joined as
-they come: memory does not grow with the number of paths.
+The three streams are sorted by the bytes of the UTF-8 path (for valid Unicode, the order of
+Python's strings) and repeat no path. They are joined entry by entry, so memory does not grow
+with the number of paths.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Joined(NamedTuple, Generic[_Here, _Agreed, _There]):
 
 
 Triple = Joined[LocalFile, BaselineRow, RemoteObject]
-"""A path of a root and a store."""
+"""A path, with its file, its baseline row and its object."""
 
 
 class OutOfOrder(ValueError):
-    """A stream broke the promise to come sorted and without repetition."""
+    """A stream was not sorted, or repeated a path."""
 
 
 def merge(
@@ -46,9 +46,9 @@ def merge(
     baseline: Iterable[_Agreed],
     remote: Iterable[_There],
 ) -> Iterator[Joined[_Here, _Agreed, _There]]:
-    """Yield one `Joined` for every path that any of the streams holds, in order.
+    """Yield one `Joined` for each path that any of the streams holds, in order.
 
-    Raises `OutOfOrder` at the first entry that does not come after its predecessor.
+    Raises `OutOfOrder` at the first entry that does not sort after its predecessor.
     """
     files, rows, objects = iter(local), iter(baseline), iter(remote)
     file, row, found = next(files, None), next(rows, None), next(objects, None)
@@ -83,10 +83,10 @@ def _path(entry: Entry | None) -> str:
 
 
 class Unknown:
-    """Paths that one side could not read, or that take no part there.
+    """Paths that one side could not read, or that take no part on it.
 
-    Their absence from the listing proves nothing: what the baseline or the
-    other side holds there stays as it is until a later run can read them.
+    Their absence from its stream proves nothing. A run changes nothing at them, neither in the
+    baseline nor on the other side, until a later run can read them.
     """
 
     def __init__(self) -> None:
@@ -105,11 +105,11 @@ class Unknown:
         return bool(self._paths)
 
     def is_by_design(self, path: str) -> bool:
-        """Return whether a symbolic link or special file stands at this very path."""
+        """Return whether this path itself is a symbolic link or special file."""
         return path in self._by_design
 
     def take_blocker(self, path: str) -> str | None:
-        """Return the symbolic link or special file at this path or above it; only once, so that it is reported once."""
+        """Return the symbolic link or special file at or above this path. Each is returned, and so reported, once."""
         end = path.find("/")
         while self._by_design:
             place = path[:end] if end >= 0 else path

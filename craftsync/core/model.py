@@ -1,11 +1,11 @@
 """The records that all other modules pass around.
 
-A path is relative to the root, uses "/" between its parts, and is the same
-string on both sides. Sizes are bytes, times are nanoseconds since the epoch
-(UTC), digests are the 32 bytes of a SHA-256. Absent is always `None`.
+A path is relative to the folder, uses "/" between its parts, and is the same string on both
+sides. Sizes are bytes, times are nanoseconds since the epoch (UTC), digests are the 32 bytes of
+a SHA-256. Absent is always `None`.
 
-The per-file records are named tuples, not dataclasses: a run builds one of
-each for every file, and a named tuple costs half as much.
+The records of a file are named tuples, not dataclasses: a run makes several for every file,
+and a named tuple costs half as much.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from enum import Enum, StrEnum
 from typing import NamedTuple
 
 OWN_FOLDER = ".craftsync"
-"""The folder in a root, and the key prefix in a store, that is craftsync's own."""
+"""The name of craftsync's own folder in a linked folder, and of its own key prefix in a store."""
 
 
 LIMIT = 1 << 63
-"""Sizes, times and inode numbers are below it: the state database holds 64 bits with a sign."""
+"""Sizes, times and inode numbers are below this: the state database holds signed 64-bit integers."""
 
 
 def time_within(time_ns: int) -> int:
-    """Return a time that the state database can hold: the nearest one between 1677 and 2262.
+    """Return the nearest time that the state database can hold: the years 1677 to 2262.
 
-    Filesystems and stores know times far beyond; a camera's clock makes them.
+    Filesystems and stores accept times far beyond, and a wrong clock, say of a camera, makes them.
     """
     if -LIMIT <= time_ns < LIMIT:  # Twice as fast as min and max, twice for each file.
         return time_ns
@@ -33,18 +33,18 @@ def time_within(time_ns: int) -> int:
 
 
 NO_TIME = -LIMIT
-"""Stands for a time that a store did not report."""
+"""The value of a time that the store did not report."""
 
 
 class LocalFile(NamedTuple):
-    """A file on the left side: in the folder, as one stat found it; `local.files.local_file` makes it.
+    """A file in the folder, as one stat found it (made by `local.files.local_file`).
 
-    The last four are its fingerprint: while all stay the same, so does the
-    content (but for the racy-file rule, see `BaselineRow.racy`). ctime is part
-    of it because it moves even when a program sets mtime back.
+    The last four fields are its fingerprint: while all stay the same, the content counts as
+    unchanged (except where `BaselineRow.racy`). ctime is one of them because it changes even
+    when a program resets mtime.
 
-    Where a store is the left side, it is an object (`as_left`): then the inode
-    is a text, the version, and ctime is 0.
+    Where the left side is a store, this is an object (made by `as_left`): `inode` is then its
+    version, a text, and ctime is 0.
     """
 
     path: str
@@ -55,13 +55,12 @@ class LocalFile(NamedTuple):
 
 
 class RemoteObject(NamedTuple):
-    """An object in a store, as one answer of the store described it.
+    """An object in a store, as one response of the store described it.
 
-    `version` is the store's opaque token (an ETag, for instance): equal tokens
-    mean unchanged, as far as the store knows. Listings leave the last four fields
-    `None`; `stat`, `read` and `write` fill in what the store knows: `digest` of
-    the content, `mtime_ns` of the file it was uploaded from, `operation`, the id
-    of the write that made it, and `md5` of the content if this answer states it.
+    `version` is the store's opaque token, such as an ETag: equal tokens mean unchanged, as far
+    as the store knows. Listings leave the last four fields `None`. `stat`, `read` and `write`
+    set those that the store reports: the content's `digest`, the `mtime_ns` of the uploaded
+    file, the id of the write that made it (`operation`), and the content's `md5`.
     """
 
     path: str
@@ -75,37 +74,37 @@ class RemoteObject(NamedTuple):
 
 
 class Subfolder(NamedTuple):
-    """A folder in a folder of a store: there is something below it."""
+    """A folder in a folder of a store. It holds at least one object."""
 
     path: str
 
 
 def as_left(found: RemoteObject) -> LocalFile:
-    """Return an object of a store that is the left side of a run."""
+    """Return an object as the file of a left side that is a store."""
     time = NO_TIME if found.modified_ns is None else found.modified_ns
     return LocalFile(found.path, found.size, time, 0, found.version or "")
 
 
 def as_object(left: LocalFile) -> RemoteObject:
-    """Return the object that `as_left` was given, as a listing describes it."""
+    """Return the object that `as_left` was called with, as a listing describes it."""
     time = None if left.mtime_ns == NO_TIME else left.mtime_ns
     return RemoteObject(left.path, left.size, time, str(left.inode) or None)
 
 
 def mtime_of(remote: RemoteObject) -> int | None:
-    """Return the time a file with this content should bear: that of the uploaded file, else that of the object."""
+    """Return the mtime for a file with this content: that of the uploaded file, else that of the object."""
     return remote.modified_ns if remote.mtime_ns is None else remote.mtime_ns
 
 
 class BaselineRow(NamedTuple):
-    """The last synced state of one path: content that both sides held, with its fingerprint on the left and its version on the right.
+    """The last synced state of one path: the content that both sides held, by its fingerprint on
+    the left and its version on the right.
 
-    `racy` marks a row whose file had changed so shortly before its stat that a
-    further change might have left the same fingerprint; such a file is hashed
-    before it counts as unchanged. The first five fields are those of `LocalFile`,
-    so that one comparison suffices. `uploaded` means that an upload of this client
-    made the store's version, as the answer to that upload proved. `verified` is,
-    where the left side is a store, the proof that both hold the same.
+    `racy`: the file changed so shortly before its stat that a further change could have left
+    the same fingerprint, so it is hashed before it counts as unchanged. The first five fields
+    are those of `LocalFile`, so one comparison suffices. `uploaded`: this client's upload made
+    the store's version, as its response proved. `verified`: where the left side is a store,
+    the proof that both sides hold the same content.
     """
 
     path: str
@@ -122,15 +121,15 @@ class BaselineRow(NamedTuple):
 
 
 READ_BACK = "read back"
-"""The proof in `BaselineRow.verified` that needs no other: both sides were read."""
+"""The strongest proof in `BaselineRow.verified`: both sides were read."""
 
 
 class Skipped(NamedTuple):
-    """Something that a scan or listing found and that takes no part, and why.
+    """An entry that a scan or listing found but left out, and why.
 
-    With `subtree`, everything below the path is unknown too: a folder that could
-    not be read proves nothing about the files in it. `by_design` is a symbolic
-    link or a special file: it has no content to keep in sync.
+    `subtree`: all paths below it are unknown too, because a folder that could not be read
+    proves nothing about its files. `by_design`: it is a symbolic link or special file, which
+    has no content to sync.
     """
 
     path: str
@@ -167,7 +166,7 @@ class OnConflict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a run is allowed to do. `delete` concerns push and pull; two-way always carries deletions."""
+    """What a run may do. `delete` applies to push and pull; two-way always copies deletions."""
 
     mode: Mode = Mode.TWO_WAY
     delete: bool = False
@@ -181,7 +180,7 @@ class Policy:
 
 
 class Kind(StrEnum):
-    """What can be done about one path. The last two touch only the baseline."""
+    """What a step does at one path. The last two change only the baseline."""
 
     UPLOAD = "upload"
     DOWNLOAD = "download"
@@ -195,17 +194,16 @@ class Kind(StrEnum):
 
 
 class Decision(NamedTuple):
-    """What to do about one path, and the rule that says so, for people."""
+    """What to do at one path, and the rule that decided it, as text for the user."""
 
     kind: Kind
     rule: str
 
 
 class Action(NamedTuple):
-    """One step of a plan: a decision, and what it was based on.
+    """One step of a plan: a decision and the entries it was based on.
 
-    `source` is the path a move comes from. Every field is checked again when the
-    step is carried out.
+    `source` is the old path of a move. Every field is checked again when the step is carried out.
     """
 
     kind: Kind
@@ -218,7 +216,7 @@ class Action(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the version that it moves or deletes."""
+        """Bytes of the version that this step transfers, moves or deletes."""
         if self.kind in (Kind.DOWNLOAD, Kind.DELETE_REMOTE):
             return self.remote.size if self.remote else 0
         seen = self.local or self.remote
@@ -226,7 +224,7 @@ class Action(NamedTuple):
 
     @property
     def replaced_size(self) -> int | None:
-        """Bytes of the version that a transfer replaces; `None` for a new path, or another kind of step."""
+        """Bytes of the version that a transfer replaces; `None` for a new path and for other steps."""
         other = {Kind.UPLOAD: self.remote, Kind.DOWNLOAD: self.local}.get(self.kind)
         return None if other is None else other.size
 
@@ -235,7 +233,7 @@ DELETES = (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL)
 
 
 class Absent(Enum):
-    """The type of `ABSENT`, the expectation that nothing is there."""
+    """The type of `ABSENT`: the expectation that the path does not exist."""
 
     ABSENT = "absent"
 

@@ -1,7 +1,4 @@
-"""Which paths may take part.
-
-Pure text: nothing here asks a disk or a clock.
-"""
+"""Paths as text: which may take part, which are craftsync's own, which lie below which."""
 
 from __future__ import annotations
 
@@ -10,30 +7,30 @@ from collections.abc import Callable, Iterable, Iterator
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
 
 MAX_PATH_BYTES = 1024
-"""The longest key S3 holds (AWS S3 user guide, "Naming Amazon S3 objects"); no side goes beyond it."""
+"""The longest key of S3 (AWS S3 user guide, "Naming Amazon S3 objects"), and so the limit of both sides."""
 
 MAX_NAME_BYTES = 255
 """NAME_MAX of every common Linux filesystem."""
 
 TRASH = f"{OWN_FOLDER}/trash/"
-"""Every path in the trash of a store starts with it; those in the trash of a folder are alike."""
+"""The prefix of each path in a store's trash, and in a folder's."""
 
 
 def is_own(path: str) -> bool:
-    """Return whether a path or prefix lies in craftsync's own folder, of this store or of one nested in it."""
+    """Return whether a path or prefix lies in `.craftsync/`, of this store or of one nested in it."""
     return OWN_FOLDER in path and f"/{OWN_FOLDER}/" in f"/{path}/"
 
 
 def in_trash(stamp: str, path: str) -> str:
-    """Return where a store's trash keeps what was at a path; `stamp` names the run that replaced or deleted it."""
+    """Return where a store's trash keeps a version of a path; `stamp` names the run that put it there."""
     return f"{TRASH}{stamp}/{path}"
 
 
 def hidden_in(prefix: str, *, nested_own: bool = False) -> Callable[[str], bool]:
-    """Return a predicate: does a listing of `prefix` hide this path because it is craftsync's own?
+    """Return a function that returns whether a listing of `prefix` hides a path as craftsync's own.
 
-    A prefix inside an own folder hides nothing; with `nested_own`, only the
-    listed store's own folder is hidden.
+    If `prefix` lies in such a folder, nothing is hidden. With `nested_own`, only the `.craftsync/`
+    of the listed store is hidden, not those of stores nested in it.
     """
     if is_own(prefix):
         return lambda path: False
@@ -43,7 +40,7 @@ def hidden_in(prefix: str, *, nested_own: bool = False) -> Callable[[str], bool]
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether a text has no surrogates, which stand for bytes that are not UTF-8."""
+    """Return whether a text is valid UTF-8: has no surrogates, Python's stand-ins for invalid bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -52,9 +49,9 @@ def is_utf8(text: str) -> bool:
 
 
 def malformed(path: str) -> str | None:
-    """Return why no folder can hold a file at this path, as a clause for people, or `None`.
+    """Return why no folder can hold a file at this path, as a clause of a message, or `None`.
 
-    A path that passes leads nowhere but downwards: each part is a plain name.
+    If `None`, each part is a plain name, so the path cannot lead out of the folder.
     """
     try:
         length = len(path.encode())
@@ -75,25 +72,25 @@ def malformed(path: str) -> str | None:
 
 
 def refusal(path: str) -> str | None:
-    """Return why a path takes no part in a sync, as a clause for people, or `None` if it may."""
+    """Return why a path takes no part in a sync, as a clause of a message, or `None` if it may."""
     return f"{OWN_FOLDER} is craftsync's own" if is_own(path) else malformed(path)
 
 
 def folders_above(path: str) -> Iterator[str]:
-    """Yield the folders a path lies in, the outermost first."""
+    """Yield the folders above a path, the outermost first."""
     parts = path.split("/")
     return ("/".join(parts[:count]) for count in range(1, len(parts)))
 
 
 def relatives(path: str) -> tuple[list[str], tuple[str, str]]:
-    """Return the folders above a path, and the range of the paths below it."""
+    """Return the folders above a path, and the half-open range of the paths below it."""
     return list(folders_above(path)), (f"{path}/", f"{path}0")
 
 
 def ranges(paths: Iterable[str]) -> list[tuple[str, str]]:
     """Return these paths and everything below them as sorted, disjoint half-open ranges [low, high)."""
     found: list[tuple[str, str]] = []
-    wanted = {path for path in paths if not malformed(path)}  # Nothing else is a key.
+    wanted = {path for path in paths if not malformed(path)}  # No row has another path.
     both = ({(path, path + "\0") for path in wanted}) | {
         (f"{path}/", f"{path}0") for path in wanted
     }
@@ -106,7 +103,7 @@ def ranges(paths: Iterable[str]) -> list[tuple[str, str]]:
 def level_of(
     entries: Iterable[RemoteObject | Skipped], folder: str
 ) -> Iterator[RemoteObject | Subfolder | Skipped]:
-    """Yield what is directly in a folder ("" is the whole store), out of all that is below it."""
+    """Yield what lies directly in a folder ("" is the store itself), given all entries below it."""
     prefix, seen = f"{folder}/" if folder else "", set[str]()
     for entry in entries:
         name, below, _ = entry.path[len(prefix) :].partition("/")
@@ -118,6 +115,6 @@ def level_of(
 
 
 def subfolder(path: str) -> Subfolder | Skipped:
-    """Return the folder at a path, or why none can be there."""
+    """Return the folder at a path, or `Skipped` if a folder cannot have that path."""
     reason = malformed(path)
     return Subfolder(path) if reason is None else Skipped(f"{path}/", reason)

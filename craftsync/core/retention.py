@@ -1,4 +1,4 @@
-"""Limits a user sets: how long the trash keeps versions, and how much disk space stays free."""
+"""The user's limits: what the trash keeps and for how long, and how much disk space stays free."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from enum import StrEnum
 
 
 class StoreTrash(StrEnum):
-    """What the store's trash keeps. Deletes and others' versions are always kept, but for `OFF`."""
+    """What the store's trash keeps. Unless `OFF`, it always keeps deleted versions and other clients' ones."""
 
     ALL = "all"
     FOREIGN = "foreign"
-    """All but replaced versions that this client uploaded itself."""
+    """All but replaced versions that this client uploaded."""
     OFF = "off"
     AUTO = "auto"
-    """`ALL` where the store copies by itself, `FOREIGN` where each kept byte would travel twice."""
+    """`ALL` if the store can copy server-side; else `FOREIGN`, because each kept byte would travel twice."""
 
     def in_a_store(self, *, server_side_copy: bool) -> StoreTrash:
-        """Return what `AUTO` means for a store; the others mean the same everywhere."""
+        """Return this value, with `AUTO` replaced by what it means in a store."""
         if self is not StoreTrash.AUTO:
             return self
         return StoreTrash.ALL if server_side_copy else StoreTrash.FOREIGN
@@ -25,9 +25,9 @@ class StoreTrash(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """`keep` is nanoseconds, `max_size` the bytes of one linked folder, both sides together.
+    """How long and how much the trash keeps: `keep` nanoseconds, `max_size` bytes of both sides together.
 
-    `None` is no bound: nothing is removed unless a person asked for it.
+    `None` is no bound: versions are removed only by the user's command.
     """
 
     keep: int | None = None
@@ -40,7 +40,7 @@ class Retention:
 
     @property
     def words(self) -> str:
-        """Return how long versions are kept, as the configuration would write it."""
+        """Return `keep` as the configuration writes it."""
         if self.keep is None:
             return "forever"
         hours = self.keep / _HOUR
@@ -56,17 +56,17 @@ _OF_A_SMALL_DISK = 10
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Free space that craftsync leaves alone: a share of the disk, or a number of bytes.
+    """Disk space that craftsync leaves free: a share of the disk or a number of bytes, the larger.
 
-    At least 100 MB, or a tenth of a disk so small that this is less; `size` and
-    `share` both 0 reserve nothing.
+    At least 100 MB, or a tenth of the disk if that is less. If `size` and `share` are both 0,
+    nothing is reserved.
     """
 
     share: float = 0.01
     size: int = 0
 
     def of(self, disk: int) -> int:
-        """Return the bytes that stay free on a disk of so many bytes."""
+        """Return how many bytes of a disk of this many bytes stay free."""
         if not self.share and not self.size:
             return 0
         least = min(_AT_LEAST, disk // _OF_A_SMALL_DISK)

@@ -1,8 +1,8 @@
-"""The week as limits and windows see it: minutes since Monday 00:00, local time.
+"""Weekly timetables: rates that change with the hour, and windows when transfers may run.
 
-Rates that change with the hour and times when transfers may run are both
-written as text (`08:00,1M 19:00,off`, `Sat-Sun 22:00-06:00`). Parsing raises
-`ValueError` with a clause whose subject the caller adds, as does the time.
+Both are written as text (`08:00,1M 19:00,off`, `Sat-Sun 22:00-06:00`) and read into minutes since
+Monday 00:00, local time. The caller passes the current time. Parsing raises `ValueError` with
+a clause to which the caller adds the subject.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def minute_of_week(moment: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Timetable(Generic[T]):
-    """Values, each valid from a minute of the week on; before the first entry the last one is valid."""
+    """Values, each valid from its minute of the week; before the first entry the last one is valid."""
 
     entries: tuple[tuple[int, T], ...]
 
@@ -40,7 +40,7 @@ class Timetable(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The spans of the week that are open, as minutes (start, length); none at all is always."""
+    """The open spans of the week as (start, length) in minutes; without spans it is always open."""
 
     spans: tuple[tuple[int, int], ...] = ()
 
@@ -54,7 +54,7 @@ class Windows:
 def parse_timetable(words: str, parse_value: Callable[[str], T]) -> Timetable[T]:
     """Read `08:00,1M 19:00,off` or `Mon-08:00,1M Fri-19:00,off`, as rclone writes it.
 
-    An entry without a day counts for every day.
+    An entry without a day applies to every day.
     """
     entries: dict[int, T] = {}
     for word in words.split():
@@ -72,7 +72,7 @@ def parse_timetable(words: str, parse_value: Callable[[str], T]) -> Timetable[T]
 def parse_window(words: str) -> tuple[tuple[int, int], ...]:
     """Read `22:00-06:00`, `Sat 00:00-24:00` or `Mon-Fri 12:00-14:00` as spans of the week.
 
-    A span that ends before it begins runs into the next day.
+    A span whose end is not after its start ends on the next day.
     """
     found = re.fullmatch(_SPAN, words.strip())
     if found is None:
