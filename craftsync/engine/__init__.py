@@ -1,1 +1,1 @@
-"""One run: plan, carry out, record. Push, pull, sync and a daemon's cycle all go through here."""
+"""One run: plan, carry out, record. push, pull, sync, migrate and each cycle of the daemon use it."""

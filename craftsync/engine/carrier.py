@@ -1,8 +1,7 @@
-"""Carries out one step: settle, verify, transfer, verify.
+"""`FolderCarrier`: carries out a step between a folder and a store: settle, verify, transfer, verify.
 
-Runs in worker threads and touches root and store only; what the state database
-has to record is returned as an `Outcome`, never written from here. Only the
-version that was seen is replaced or deleted, and it is kept under
+It runs in worker threads and returns what to record; it never writes to the state database. It
+replaces or deletes only the version that was scanned or listed, and keeps it in
 `.craftsync/trash/`."""
 
 from __future__ import annotations
@@ -51,11 +50,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class FolderCarrier(Carrier):
-    """Carries out steps between one root and one store.
+    """Carries out steps between one folder and one store.
 
-    `trash_stamp` names this run in both trashes. `dry_run` stops after settling.
-    `strict` carries out a step only if it is still exactly what was planned.
-    `store_trash` is what the store keeps, and not `AUTO`.
+    `trash_stamp` names this run in both trashes. `dry_run` stops after settling. `strict`
+    skips a step that is no longer exactly as planned. `store_trash` must not be `AUTO`.
     """
 
     root: Folder
@@ -70,7 +68,7 @@ class FolderCarrier(Carrier):
     strict: bool = False
     store_trash: StoreTrash = StoreTrash.ALL
     identity_file: Callable[[], None] = do_nothing
-    """Returns once the store has an identity file, if it may get one (`Confirmation.identity_file`)."""
+    """Waits for the store's identity file (`Confirmation.identity_file`)."""
 
     changed = "changed in the store since it was listed"
     short = 1 << 20
@@ -121,7 +119,7 @@ class FolderCarrier(Carrier):
                 return Outcome(action, Status.HELD, ARCHIVED)
             if action.source is None:
                 raise
-            # In the next run, which plans two steps instead of the move, the delete is held.
+            # The next run plans two steps instead of the move, and holds the delete.
             return Outcome(action, Status.SKIPPED, ARCHIVED)
 
     def _step(self, action: Action, task: Task) -> Outcome | Staged:
@@ -146,9 +144,9 @@ class FolderCarrier(Carrier):
                 return self._forget(action)
 
     def _begin(self, task: Task, local: LocalFile, digest: bytes | None) -> None:
-        """Record that a write begins, if its operation id alone would not identify it later."""
+        """Record an intent of this write, if its operation id alone would not identify it after a crash."""
         if task.intents or not self.store.features.metadata:
-            # Not needed otherwise: the object carries its operation id, which the plan row gives after a crash.
+            # Otherwise the object carries its operation id, which the plan row also has.
             self.intents.begin(Intent(task.operation, local, digest))
 
     def _adopt(self, action: Action) -> Outcome:
@@ -157,7 +155,7 @@ class FolderCarrier(Carrier):
         return Outcome(action, Status.UNCHANGED, action.rule, rows=(row,))
 
     def _forget(self, action: Action) -> Outcome:
-        """Forget a path that neither side holds; a listing may have missed the object, so a stat confirms it."""
+        """Forget a path that neither side holds. First a stat, because a listing may miss an object."""
         if self.store.stat(action.path) is not None:
             raise PreconditionFailed(action.path)
         return Outcome(action, Status.UNCHANGED, forget=(action.path,))
@@ -176,7 +174,11 @@ class FolderCarrier(Carrier):
     def _keeping(
         self, trash_stamp: str | None, task: Task, displace: Callable[..., T]
     ) -> tuple[T, bool]:
-        """Replace or delete an object; return whether a copy was kept: always, unless a person approved otherwise."""
+        """Replace or delete an object; return the result, and whether a copy went to the trash.
+
+        A copy is left out only if `trash_stamp` is `None`, or if the store can keep none and the
+        user approved that.
+        """
         try:
             return displace(trash_stamp=trash_stamp), trash_stamp is not None
         except NotKept:
@@ -229,14 +231,14 @@ class FolderCarrier(Carrier):
     def _fetched(
         self, remote: RemoteObject, task: Task, partial: PartialDownload | None
     ) -> Fetched:
-        """Download an object, unless settling has already read it."""
+        """Return the object that settling has read, or download it."""
         if task.fetched is None:
             return self.fetcher.fetch(remote, partial)
         self.fetcher.limiter.count(task.fetched.bytes_read_before)
         return task.fetched
 
     def place(self, staged: Staged) -> Outcome:
-        """Put a finished download in place; its bytes must be durable already."""
+        """Put a finished download in place. Its bytes must be flushed already."""
         action, remote = staged.action, staged.remote
         try:
             local = self.root.place(
@@ -272,7 +274,7 @@ class FolderCarrier(Carrier):
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
     def _move_remote(self, action: Action, task: Task) -> Outcome:
-        """Rename in the store, or copy and then delete; the file is hashed first, because inodes are reused."""
+        """Rename in the store, or copy and delete. First hash the file, because inodes are reused."""
         row, source = _moved(action)
         assert action.local is not None
         with self.root.open_file(action.path) as file:
@@ -294,7 +296,7 @@ class FolderCarrier(Carrier):
     def _placed_there(
         self, old: RemoteObject, action: Action, task: Task, row: BaselineRow
     ) -> RemoteObject | None:
-        """Rename or copy an object within the store; `None` if the store cannot, or not this object."""
+        """Rename or copy an object within the store; return `None` if the store cannot do so."""
         assert action.local is not None
         features = self.store.features
         if not (features.renames or features.server_side_copy):
@@ -331,7 +333,7 @@ class FolderCarrier(Carrier):
         return Outcome(action, Status.DONE, action.rule, rows=(new,), forget=(source,))
 
     def _holds(self, remote: RemoteObject, row: BaselineRow) -> bool:
-        """Return whether an object has the content recorded in a row of another path."""
+        """Return whether an object has the content recorded in another path's row."""
         if remote.size != row.size:
             return False
         if self.store.features.md5_versions and remote.version == row.version:
@@ -339,10 +341,10 @@ class FolderCarrier(Carrier):
         return row.digest is not None and self.fetcher.digest(remote) == row.digest
 
     def _keep_both(self, action: Action, task: Task) -> Outcome:
-        """Keep the local file, put the store's version beside it, and sync both.
+        """Keep the local file, save the store's version beside it as a conflict copy, and sync both.
 
-        The copy is named after the time of the store's version, so that a
-        crash in between does not cause a second copy.
+        The copy's name contains the time of the store's version, so a crash in between causes
+        no second copy.
         """
         path, remote = action.path, action.remote
         assert remote is not None and action.local is not None
@@ -363,7 +365,7 @@ class FolderCarrier(Carrier):
         )
 
     def _save_copy(self, remote: RemoteObject, task: Task) -> tuple[str, BaselineRow | None]:
-        """Put the store's version beside the file; return its path, and its row if the store has it there too."""
+        """Save the store's version beside the file. Return its path, and its row if the store has that too."""
         fetched = self._fetched(remote, task, None)
         found, digest = fetched.found, fetched.digest
         try:
@@ -387,7 +389,7 @@ class FolderCarrier(Carrier):
             yield conflict_name(remote.path, remote.modified_ns or 0, name)
 
     def _is_free_or_holds(self, copy: str, digest: bytes) -> bool:
-        """Return whether a path of the folder is free for a conflict copy, or holds this content already."""
+        """Return whether a path in the folder does not exist, or already holds this content."""
         try:
             if self.root.stat(copy) is None:
                 return True
@@ -400,7 +402,7 @@ class FolderCarrier(Carrier):
         return there.size == size and self.fetcher.digest(there) == digest
 
     def _copied(self, temporary: Temporary, copy: str, found: RemoteObject) -> LocalFile:
-        """Put a finished temporary file at the path of a conflict copy, unless the copy is there already."""
+        """Place a temporary file as the conflict copy, unless the copy already exists."""
         local = self.root.stat(copy)
         if local is not None:
             return local
@@ -425,9 +427,9 @@ def _is_own_upload(action: Action) -> bool:
 
 
 def _moved(action: Action) -> tuple[BaselineRow, str]:
-    """Return the baseline row of the path a move comes from, and that path.
+    """Return the baseline row of a move's old path, and that path.
 
-    Raises `PathBusy` if an older plan is outdated, so that there is none.
+    Raises `PathBusy` if the row is missing, because the plan is outdated.
     """
     assert action.source is not None
     if action.baseline is None:

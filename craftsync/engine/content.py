@@ -1,7 +1,7 @@
-"""Content in transfer between the two sides: read from the folder, downloaded from the store.
+"""Moves content: reads files of the folder for uploads, downloads objects into temporary files.
 
-Every byte is hashed and counted against the rate limits; nothing here decides
-or puts files in place."""
+Every byte is hashed and counted against the rate limits. Nothing here decides, or puts files
+in place."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from craftsync.stores.base import Reader, Store
 from craftsync.stores.sources import workers
 
 WHOLE = 16 << 20
-"""Bytes up to which a file is read, or an object fetched, in one piece."""
+"""Up to this many bytes, a file is read and an object downloaded in one piece."""
 PART = 16 << 20
 """Bytes in each part of a larger download."""
 ATTEMPTS = 3
-"""How often the body of one request is asked for again when it breaks off."""
+"""The most requests for one body that keeps breaking off."""
 
 
 class RootSource:
-    """A file of the folder as content for a store: hashed, checked for changes, sent at the pace of all uploads.
+    """A file of the folder as the content of an upload: hashed, checked for changes, rate-limited.
 
-    A small file is read once, so the bytes sent are the bytes hashed. A file that
-    is `in_writing` (`OpenFile.may_still_be_written`) is read again by `verify`.
+    A small file is read once, so the bytes sent are the bytes hashed. `verify` reads a file
+    again that is `in_writing` (`OpenFile.may_still_be_written`).
     """
 
     def __init__(
@@ -82,19 +82,19 @@ class RootSource:
 
 @dataclass(frozen=True, slots=True)
 class PartialDownload:
-    """The finished parts of a large download in a temporary file, and a callback for further ones."""
+    """A large download: its temporary file, its finished parts, and a callback for further ones."""
 
     temporary: str | None
-    """Its name; `None` for one that no later run can resume."""
+    """The name of the temporary file; `None` if no later run can resume the download."""
     parts: frozenset[int]
     part_done: Callable[[int], None]
 
 
 @dataclass(slots=True)
 class Fetched:
-    """An object in an open temporary file of the root: its full description, and its digest.
+    """A downloaded object in an open temporary file, with its full description and its digest.
 
-    `bytes_read_before` of it were read only to compare, and not counted as transferred.
+    `bytes_read_before` bytes of it were read to compare, and not counted as transferred.
     """
 
     temporary: Temporary
@@ -104,7 +104,7 @@ class Fetched:
     _is_taken: bool = False
 
     def take(self) -> Temporary:
-        """Return the file; the caller closes it from now on."""
+        """Return the file. From now on the caller must close it."""
         self._is_taken = True
         return self.temporary
 
@@ -123,9 +123,10 @@ class Fetched:
 
 
 class Comparison(NamedTuple):
-    """The comparison of an object with a file of its size.
+    """The result of comparing an object with a file of its size.
 
-    `digest` is that of the object, if all of it was read; `fetched` is the object, if it differs and was kept.
+    `digest` is the object's, if all of it was read. `fetched` is the object, if it differs and
+    was kept.
     """
 
     is_same: bool
@@ -146,10 +147,10 @@ class Fetcher:
     def fetch(self, remote: RemoteObject, partial: PartialDownload | None) -> Fetched:
         """Return the object in an open temporary file.
 
-        Raises `PreconditionFailed` or `ObjectNotFound` if it is not the listed
-        version, `ContentDamaged` if the bytes that arrived differ from the
-        store's. An unfinished large download keeps its temporary file for the
-        next try, unless the disk is full (`NoSpace`) or the file has no name (`partial`).
+        Raises `PreconditionFailed` or `ObjectNotFound` if the store no longer holds the listed
+        version, `ContentDamaged` if the received bytes are not the uploaded ones. An unfinished
+        large download keeps its temporary file for the next run, unless the disk is full
+        (`NoSpace`) or `partial` has no name for the file.
         """
         if remote.size <= WHOLE or not self.store.features.ranges:
             return self._fetch_whole(remote)
@@ -198,8 +199,7 @@ class Fetcher:
     ) -> tuple[RemoteObject, bytes]:
         """Download the missing parts, several at once, and hash each while later ones arrive.
 
-        If a part fails, this returns only after the others have ended: none may
-        write to a file that is already closed.
+        If a part fails, this raises only after the others have ended: none may write to a closed file.
         """
         given_up = threading.Event()
 
@@ -214,7 +214,7 @@ class Fetcher:
             partial.part_done(number)
             return found
 
-        # If the first part is downloaded, its response describes the object.
+        # Otherwise the response to the first part describes the object.
         described = self._described(remote) if 0 in partial.parts else None
         numbers = range(-(-remote.size // PART))
         parts = [self.part_pool.submit(fetch_part, number) for number in numbers]
@@ -232,15 +232,15 @@ class Fetcher:
         return described, digest
 
     def _read_again(self, remote: RemoteObject, digest: bytes) -> None:
-        """Download an object whose MD5 does not match again in one piece; raise if that differs too.
+        """Read an object whose MD5 does not match again, in one piece; raise if that differs too.
 
-        The reader of a whole object finds out whether its MD5 is reliable.
+        The reader of a whole object detects whether its MD5 is reliable.
         """
         if self.read_digest(remote) != digest:
             raise _damaged(remote)
 
     def _described(self, remote: RemoteObject) -> RemoteObject:
-        """Return the description of an object whose parts are all there; it must be the listed version."""
+        """Return the description of an object whose first part is downloaded; raise if it changed."""
         found = self.store.stat(remote.path)
         if found is None or found.version != remote.version:
             raise PreconditionFailed(f"{remote.path} has changed since it was listed.")
@@ -271,21 +271,21 @@ class Fetcher:
         return _tried(fetch)
 
     def digest(self, remote: RemoteObject) -> bytes:
-        """Return the digest of an object: as the store knows it, else by reading all of it."""
+        """Return the digest of an object: as the store reports it, else by reading all of it."""
         return self.known_digest(remote) or self.read_digest(remote)
 
     def known_digest(self, remote: RemoteObject) -> bytes | None:
-        """Return the digest of an object's content, if the store knows it."""
+        """Return the digest that the store reports for an object, or `None`."""
         found = self.store.stat(remote.path)
         return None if found is None else found.digest
 
     def compare_with(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Comparison:
         """Compare an object with a file of its size, reading each once.
 
-        If they differ, `keep` puts the object into a temporary file; without it,
-        reading ends at the first part that differs. Nothing is written while
-        they are equal. A small object is read in one piece, so that the reader
-        finds out whether its MD5 is reliable; parts are proved by the file's bytes.
+        If they differ, `keep` saves the object in a temporary file; without it, reading ends at
+        the first part that differs. Nothing is written while they are equal. A small object is
+        read in one piece, so that the reader detects whether its MD5 is reliable. Parts need no
+        MD5: they are compared with the file's bytes.
         """
         ranges = self.store.features.ranges
         if remote.size > WHOLE and not ranges:
@@ -334,9 +334,10 @@ class Fetcher:
     def _fetch_rest(
         self, remote: RemoteObject, file: OpenFile, equal: tuple[int, bytes], next_part: bytes
     ) -> Fetched:
-        """Download an object that begins like the file: `equal` is how many bytes, and their digest.
+        """Download an object that begins like the file, copying the equal bytes from the file.
 
-        `next_part`, which follows them, was read already.
+        `equal` is the number of equal bytes and their digest. `next_part`, the bytes after
+        them, has been read already.
         """
         equal_bytes, equal_digest = equal
         temporary, copied = self.root.temporary(size=remote.size), sha256()
@@ -368,16 +369,16 @@ def body_of(
     *,
     failures: tuple[type[CraftsyncError], ...] = (StoreUnavailable,),
 ) -> tuple[bytes, Reader]:
-    """Return an object, or `span` of it (offset and length), in memory, and the reader it came from.
+    """Read an object, or `span` of it (offset, length), into memory; return it and its reader.
 
-    `take` is called with the size of each piece. The request is made again when
-    it ends with one of `failures`.
+    `take` is called with the size of each piece. A request that raises one of `failures` is
+    repeated, up to `ATTEMPTS` in all.
     """
 
     def read() -> tuple[bytes, Reader]:
         offset, length = span
         with store.read(found.path, expect=found, offset=offset, length=length) as reader:
-            # Unlike a list to be joined, this holds every byte but once.
+            # A list of chunks would hold every byte twice while it is joined.
             gathered = BytesIO()
             for chunk in reader:
                 take(len(chunk))
@@ -390,9 +391,9 @@ def body_of(
 def digest_of(
     store: Store, found: RemoteObject, limiter: Limiter, hashing: Hashing | None = None
 ) -> bytes:
-    """Return the digest of an object's content by reading all of it, a piece at a time in memory.
+    """Return the digest of an object by reading all of it, one piece at a time in memory.
 
-    A body that breaks off is resumed where it ended, or begun anew where the store has no ranges.
+    A body that breaks off is resumed where it ended; a store without ranges raises instead.
     """
     digest, offset, failures = sha256(), 0, 0
     while True:
@@ -418,10 +419,10 @@ def _hashed(
     temporary: Temporary,
     described: RemoteObject | None,
 ) -> tuple[RemoteObject, bytes, bytes]:
-    """Hash the parts in order as they arrive; return the object's description, its SHA-256 and its MD5.
+    """Hash the parts in order as they arrive; return the object's description, SHA-256 and MD5.
 
-    The MD5 is computed only if it is the best that is known of the content, and
-    in a thread of its own: it takes longer than the SHA-256.
+    The MD5 is computed only if the store reports no better checksum. It has a thread of its
+    own, because it takes longer than the SHA-256.
     """
     digest, md5 = sha256(), hashlib.md5(usedforsecurity=False)
 
@@ -456,7 +457,7 @@ class _GivenUp(Exception):
 
 
 def _first_error(parts: Iterable[Future[RemoteObject | None]]) -> BaseException:
-    """Return the error for which parts were cancelled, once all have ended."""
+    """Wait for all parts, and return the error that cancelled the others."""
     errors = [error for part in wait(parts).done if (error := part.exception())]
     return next(error for error in errors if not isinstance(error, _GivenUp))
 
@@ -467,7 +468,7 @@ _Got = TypeVar("_Got")
 def _tried(
     fetch: Callable[[], _Got], failures: tuple[type[CraftsyncError], ...] = (StoreUnavailable,)
 ) -> _Got:
-    """Return the result of a request, which is made again if its body breaks off."""
+    """Return the result of a request. Repeat the request if its body breaks off."""
     for left in range(ATTEMPTS - 1, -1, -1):
         try:
             return fetch()
@@ -478,11 +479,11 @@ def _tried(
 
 
 def _noted_nowhere(part: int) -> None:
-    """Record nothing: no later run can find a file without a name."""
+    """Record nothing: no later run can find a temporary file without a name."""
 
 
 def _check(remote: RemoteObject, found: RemoteObject, digest: bytes, size: int) -> None:
-    """Raise unless what arrived has the listed size and, if known, the uploaded digest."""
+    """Raise `ContentDamaged` unless the bytes have the listed size and the uploaded digest, if known."""
     if size != remote.size or found.digest not in (None, digest):
         raise _damaged(remote)
 
@@ -495,5 +496,5 @@ def _damaged(remote: RemoteObject) -> ContentDamaged:
 
 
 def _is_told_by_md5(found: RemoteObject) -> bool:
-    """Return whether the MD5 is the best that is known of the content."""
+    """Return whether the MD5 is the best checksum that the store reports."""
     return found.digest is None and found.md5 is not None

@@ -1,10 +1,9 @@
-"""Carries out the plan: hands steps to workers, makes their results durable, records them a group at a time.
+"""Carries out a plan: workers do its steps, the control thread records their outcomes in groups.
 
-The order is what keeps a crash harmless: bytes on disk, then swapped in, then
-the folder on disk, then the baseline row. One `syncfs` serves a whole group: it
-flushes the bytes of its downloads and the folders of those of the group before,
-whose rows follow it.
-All database work happens here, in the control thread."""
+This order keeps a crash harmless: flush the bytes, swap the file in, flush its folder, record
+the baseline row. One `syncfs` serves a whole group: it flushes the bytes of this group's
+downloads, and the folders of the previous group's, whose rows are recorded after it. All
+database work happens here, in the control thread."""
 
 from __future__ import annotations
 
@@ -34,27 +33,27 @@ from craftsync.stores.base import cancel, renew
 from craftsync.stores.sources import briefly
 
 _WINDOW = 768
-"""Steps handed out and not yet recorded, at most: enough to keep the workers busy while a group is.
-Each finished download is an open file until it is swapped in, so there are fewer where the process
-may open few (`descriptors`)."""
+"""The most steps handed out and not yet recorded: enough to keep the workers busy while a group is
+recorded. Each finished download is an open file until it is swapped in, so a low limit of
+descriptors lowers this number (`limits.steps_at_once`)."""
 _GROUP = 256
 _GROUP_SECONDS = 1.0
 _FAILURES_IN_A_ROW = 8
-"""So many failures of a store without one success are the store's, not the paths'."""
+"""After this many failures without a success, the store has failed, not the paths."""
 _DENIALS_IN_A_ROW = 256
-"""A bucket's policy may deny a folder and nothing else, and an answer costs one request: the steps behind
-the denied ones get their turn."""
+"""As above, for denied requests. More, because a bucket's policy may deny one folder only, and the
+steps after it must get their turn."""
 _POLL_SECONDS = 0.2
 _INTAKE_SECONDS = 0.2
-"""Between two intakes of new changes."""
+"""The least time between two intakes of new changes."""
 _AFTER_SYNC = {
     *(Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE),
     Kind.DELETE_REMOTE,
 }
-"""Kinds whose records must wait for the disk. A file whose removal led to a delete in the store
-would come back with the power, and count as new."""
+"""Kinds that are recorded only after a flush. A delete in the store is one of them: a power cut
+could restore the file whose removal caused it, and without a row that file would count as new."""
 _UNDONE = (Status.PROBLEM, Status.SKIPPED)
-"""Steps that end so stay in the plan: the next run must know what they may have written."""
+"""Steps that end like this stay in the plan: the next run must know what they may have written."""
 
 
 class _Added(NamedTuple):
@@ -65,12 +64,12 @@ class _Added(NamedTuple):
 
 
 class Executor:
-    """Runs the steps of one plan. All of it but the steps happens in the control thread."""
+    """Carries out the steps of one plan. Everything but the steps runs in the control thread."""
 
     _most = _WINDOW
-    """Steps handed out and not yet recorded, at most."""
+    """The most steps handed out and not yet recorded."""
     intake: Intake | None = None
-    """Adds steps for changes while it runs."""
+    """Adds steps for changes during the run."""
 
     def __init__(
         self,
@@ -84,9 +83,8 @@ class Executor:
         limit: DeleteLimit | None = None,
         approved: bool = False,
     ) -> None:
-        """`command` is the name in the history, `None` to record none. `limit` is the guard's limit
-        of deletes; `None` for those that a person asked for. `approved`: a person has seen why each
-        step was held.
+        """`command` is the name in the history; `None` records none. `limit` is the guard's limit
+        of deletes; `None` if the user ordered them. `approved`: the user saw why each step was held.
         """
         self._pool = pool
         self._clock = clock
@@ -101,11 +99,11 @@ class Executor:
         self._ids: dict[str, int] = {}
         self._added: dict[str, _Added] = {}
         self._skipped: set[str] = set()
-        """Paths whose step has changed nothing and is still in the plan."""
+        """Paths whose step changed nothing and is still in the plan."""
         self._finished: list[Outcome] = []
         self._staged: list[Staged] = []
         self._placed: list[Outcome] = []
-        """Downloads that were swapped in, and are recorded once the next `syncfs` has flushed their folders."""
+        """Downloads that are swapped in; recorded after the next `syncfs`, which flushes their folders."""
         self._parts: list[tuple[str, int]] = []
         self._in_flight = 0
         self._recording = 0
@@ -114,7 +112,7 @@ class Executor:
         self._failures = self._denials = 0
 
     def run(self) -> None:
-        """Carry out every step. Raises what broke a whole side, after recording what was done."""
+        """Carry out every step. Raises the error that broke a whole side, after recording what was done."""
         give_back_large_blocks()
         with limits.shared():
             self._run()
@@ -157,7 +155,7 @@ class Executor:
             self._collect()
 
     def _close(self, *, stopped: bool) -> None:
-        """Let what is under way end, and record whatever was finished, also after an error."""
+        """Wait for the steps under way and record all that are finished, also after an error."""
         self._pool.close()
         for store in self._carrier.stores:
             renew(store)
@@ -215,7 +213,7 @@ class Executor:
             raise ended.error
 
     def _flush(self) -> None:
-        """Begin to record the waiting results, unless that is under way; other tasks run while it waits for the disk."""
+        """Start to record the finished steps, unless already recording. Other tasks run during its waits."""
         if not self._recording:
             self._recording = self._waiting() + len(self._placed)
             self._flushed_at = self._clock.monotonic()
@@ -235,7 +233,7 @@ class Executor:
         return partial(carrier.carry_out, self._task_for(step)), _largest_size(step.action)
 
     def _begin_intake(self) -> None:
-        """Begin to add steps for new changes, unless that is under way; other tasks run while it waits for the store."""
+        """Start to add steps for new changes, unless already adding. Other tasks run during its waits."""
         if self.intake is None or self._intake_is_running or not self._may_add(0):
             return
         now = self._clock.monotonic()
@@ -263,7 +261,8 @@ class Executor:
                 self.intake.defer([action.path])
         with self._state.transaction():
             steps = self._state.plan.add_during_run(actions)
-        # A path may have had a step in this run: what that replaced must stay in the trash.
+        # An earlier step of this run may have put a version of the same path into the trash; the
+        # new stamp keeps it.
         carrier = self._carrier.with_trash_stamp(stamp(self._clock))
         self._listener.add_totals(totals_of(actions))
         for step in steps:
@@ -271,9 +270,9 @@ class Executor:
             self._submit(step, first=True)
 
     def _may_add(self, size: int) -> bool:
-        """Return whether a step may be added: only beside what takes longer, or a run would never end.
+        """Return whether a step of `size` bytes may be added; if always, a run might never end.
 
-        That is a step of the plan, or for a short one an added one that is long.
+        It may while steps of the plan remain. A short one may also while a long added one does.
         """
         if len(self._ids) > len(self._added):
             return True
@@ -305,8 +304,8 @@ class Executor:
             return None
         transfers, path = self._state.transfers, remote.path
         saved = transfers.download(path, remote.size, remote.version)
-        # Recorded parts of a file that is gone (swept by a run of another store, removed by hand,
-        # given up as damaged) would be holes in the next one.
+        # The temporary file may be gone: swept by a run with another store, removed by the user,
+        # or given up as damaged. Its recorded parts would then be holes in the new file.
         if saved and saved.part_size == PART and self._carrier.has_temporary(saved.temporary):
             name, parts = saved.temporary, frozenset(saved.parts)
         else:
@@ -333,7 +332,7 @@ class Executor:
         return open_journal
 
     def _record_group(self) -> None:
-        # What arrives while this waits for the disk belongs to the next group.
+        # Steps that end while this waits for the disk belong to the next group.
         finished, self._finished = self._placed + self._finished, []
         staged, self._staged, self._placed = self._staged, [], []
         parts, self._parts = self._parts, []
@@ -353,7 +352,7 @@ class Executor:
                 download.temporary.close()
 
     def _place(self, staged: list[Staged]) -> list[Outcome]:
-        """Swap downloads in; a crash before they are recorded makes no conflict of them, nor of an edit after it."""
+        """Swap downloads in. Their arrivals are saved first, so a crash before the record makes no conflict."""
         if not staged:
             return []
         arrivals = self._state.arrivals
@@ -363,7 +362,7 @@ class Executor:
         return placed
 
     def _save_parts(self, parts: Sequence[tuple[str, int]]) -> None:
-        """Record parts of large downloads, now that their bytes are on disk."""
+        """Record parts of large downloads whose bytes have been flushed."""
         if not parts:
             return
         with self._state.transaction():
@@ -371,7 +370,7 @@ class Executor:
                 self._state.transfers.download_part(temporary, number)
 
     def _wants_sync(self, finished: list[Outcome]) -> bool:
-        """Return whether a power cut could take back what these outcomes are to record."""
+        """Return whether a power cut could undo what is to be recorded, so that a flush must come first."""
         if any(one.action.kind in _AFTER_SYNC and (one.rows or one.forget) for one in finished):
             return True
         if not any(map(self._may_be_lost, finished)):
@@ -382,7 +381,7 @@ class Executor:
         return False
 
     def _kept_by_store(self, finished: list[Outcome]) -> list[Outcome]:
-        """Return the outcomes once the store makes them durable, with what it tells only then."""
+        """Return the outcomes once the store has made them durable, completed by what `barrier` returns."""
         done = {outcome.action.kind for outcome in finished if outcome.rows or outcome.forget}
         if done & {Kind.UPLOAD, Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.RECONCILE}:
             learned = self._carrier.stores[-1].barrier()
@@ -391,10 +390,10 @@ class Executor:
         return finished
 
     def _may_be_lost(self, outcome: Outcome) -> bool:
-        """Return whether a power cut could take back a file that is about to be agreed on.
+        """Return whether a power cut could remove the file whose row is to be recorded.
 
-        Somebody else wrote it, and a disk may have it only minutes later. Gone
-        with the power, it would count as deleted where deletes follow from that.
+        Another program wrote it, and the kernel may flush it minutes later. With a row but
+        no file, it would count as deleted by the user.
         """
         local = outcome.action.local
         if local is None or not outcome.rows:
@@ -419,7 +418,7 @@ class Executor:
                 waiting = (o.action for o in finished if o.status is Status.HELD)
                 mode = self._carrier.policy.mode
                 self._state.held.add_archived(waiting, ARCHIVED, mode, now)
-            # Those of which a stat found the size come first: the first record of a version counts.
+            # `left` comes first, because its sizes come from a stat: the first record of a version counts.
             kept = [*left, *(one for o in finished for one in o.kept)]
             self._state.note_kept(kept, now)
             if self._limit is not None:
@@ -432,7 +431,7 @@ class Executor:
                     self._state.transfers.end_download(outcome.action.path)
 
     def _note_run(self, finished: list[Outcome], now: int) -> None:
-        """Note what was done, for people, and what a person can take back of it."""
+        """Record what was done in the history, and which replaced versions the user can restore."""
         command = self._command
         if command is None:
             return
@@ -447,10 +446,10 @@ class Executor:
             self._state.replaced.add(history.run(), replaced)
 
     def _close_steps(self, finished: list[Outcome]) -> tuple[list[int], list[int]]:
-        """Remove finished steps from the books of this run; return the numbers of completed and of failed steps.
+        """Forget the finished steps in memory; return the numbers of the completed and of the failed ones.
 
-        A skipped delete counts as completed, and a skipped move loses its source: they certainly
-        were not carried out, and `CutOff.begin` must not assume that they were.
+        A skipped delete counts as completed, and a skipped move loses its source: neither was
+        carried out, and `CutOff.begin` must not assume that they were.
         """
         completed: list[int] = []
         failed: list[int] = []
@@ -458,7 +457,7 @@ class Executor:
             action, skipped = outcome.action, outcome.status is Status.SKIPPED
             step = self._ids.pop(action.path)
             if skipped and action.source is not None:
-                # The next attempt plans a transfer and a delete instead, each decided for itself.
+                # The next attempt plans a transfer and a delete instead, each decided on its own.
                 self._state.moves.refuse(action.source)
                 self._state.plan.not_moved(step)
             elif skipped and action.kind not in DELETES:
@@ -473,7 +472,7 @@ class Executor:
 
 
 def _nothing() -> None:
-    """Do nothing: the note only wakes the control thread when a group is recorded."""
+    """Do nothing. The note only wakes the control thread after a group is recorded."""
 
 
 def _largest_size(action: Action) -> int:

@@ -1,4 +1,8 @@
-"""What a store can do: probed on first use, saved for a week, and found while its identity is confirmed."""
+"""Confirms that a store is the known one, and learns what it can do.
+
+Features are probed on first use and saved for a week. Both checks run beside the first listing
+and the first transfers; a `Confirmation` waits for each result where it is needed.
+"""
 
 from __future__ import annotations
 
@@ -35,16 +39,17 @@ def confirm_and_probe(store: Store, state: PairState, clock: Clock, *, may_write
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """How far a store is known by now. Each call returns once that much is known, or raises."""
+    """Checks of a store under way. Each call waits for one of them; it returns, or raises if it failed."""
 
     features: Callable[[], None] = do_nothing
-    """What it can do; nothing is planned before."""
+    """Waits for the store's features. Call it before planning."""
     identity: Callable[[], None] = do_nothing
-    """That it is the known store, if it is known; nothing follows from its listing before."""
+    """Waits until a known store has proved to be the same. Call it before a listing has any effect."""
     identity_file: Callable[[], None] = do_nothing
-    """That it has an identity file, if it may get one; nothing is recorded or deleted before."""
+    """Waits until a new store has an identity file, if one may be written. Call it before recording
+    or deleting anything."""
     listing: Callable[[], Iterable[RemoteObject | Skipped] | None] = do_nothing
-    """Returns, once, a complete listing that was begun before all the rest; `None` where none was."""
+    """Returns, once, the complete listing that was started first; `None` if none was."""
 
     def complete(self) -> None:
         self.features()
@@ -59,12 +64,12 @@ CONFIRMED = Confirmation()
 def confirming_store(
     store: Store, state: PairState, clock: Clock, *, may_write: bool, lists: bool = False
 ) -> Iterator[Confirmation]:
-    """Start to confirm the store and to probe its features; yield a `Confirmation`, which waits for either.
+    """Start to confirm the store and to probe its features; yield a `Confirmation` of both.
 
-    The identity of a distant store is read while it is listed. On first contact it
-    is also probed, and gets an identity file, under the conditions that it was
-    found to check, while the first files are on their way. `lists`: a listing of
-    all of it will be wanted. A known store is confirmed before anything is probed in it.
+    The identity of a distant store is read while the store is listed. A new store is also
+    probed, and gets an identity file while the first files are transferred; the write uses the
+    conditions that the probe found to work. A known store is confirmed before it is probed.
+    `lists`: the run will list the whole store.
     """
     database = state.database
     is_known = database.get("store_id") is not None
@@ -92,7 +97,7 @@ def _confirm(store: Store, state: PairState, found: Future[StoreIdentity | None]
 
 
 class _FirstContact:
-    """Probes a new store, lists it and gives it an identity file, each as soon as it can be."""
+    """Probes a new store, lists it and writes its identity file, each as early as possible."""
 
     def __init__(
         self,
@@ -107,7 +112,7 @@ class _FirstContact:
         self._probed: Future[str | None] | None = None
 
     def begin(self, pool: ThreadPoolExecutor, *, tries: bool, lists: bool) -> None:
-        """Send what depends on no answer: `tries` and `lists` say whether to probe and to list."""
+        """Start what depends on no earlier answer: the probe if `tries`, the listing if `lists`."""
         if tries:
             self._probed = pool.submit(self._store.prepare, None)
         if lists:
@@ -124,11 +129,11 @@ class _FirstContact:
 
     def identity_file(self) -> None:
         blocking(self._written.exception)
-        self._found = self._written  # What was found before it was written is out of date.
+        self._found = self._written  # The identity read before this write is out of date.
         self.identity()
 
     def listing(self) -> Iterable[RemoteObject | Skipped] | None:
-        """Return the listing that was begun, once; `None` if the store turned out to sort otherwise."""
+        """Return, once, the listing that was started; `None` if the probe found another sort order."""
         begun, self._listing = self._listing, None
         if begun is None or self._store.features.sorted_listing != self._was_sorted:
             return None
@@ -143,7 +148,7 @@ def _begin_listing(store: Store) -> Iterator[RemoteObject | Skipped]:
 def _with_identity(
     store: Store, found: Future[StoreIdentity | None], probed: Future[str | None] | None
 ) -> StoreIdentity | None:
-    """Return the identity of a store; writes one if it has none and writing is permitted."""
+    """Return the identity of a store. Writes one if it has none and the store permits it."""
     there = found.result()
     if there is not None:
         return there
@@ -156,10 +161,10 @@ def _with_identity(
 
 
 def load_features(store: Store, database: Database, clock: Clock, *, may_write: bool) -> str | None:
-    """Give a store its features, and return them as text; `None` if unknown.
+    """Set the store's features and return them as text, or `None` if they are unknown.
 
-    Uses the saved ones while they are recent; else the store is probed, if
-    `may_write`.
+    Recent saved features are used. Otherwise the store is probed if `may_write`; if not, older
+    saved ones are used.
     """
     saved = database.get("facts")
     if may_write and not has_recent_features(database, clock):
@@ -177,6 +182,6 @@ def _save_features(found: str | None, database: Database, clock: Clock) -> None:
 
 
 def has_recent_features(database: Database, clock: Clock) -> bool:
-    """Return whether the saved features are recent, so that nothing is probed."""
+    """Return whether the saved features are recent enough to need no probe."""
     at = database.get_int("facts_at_ns")
     return at is not None and abs(clock.now_ns() - at) <= FACTS_LAST_NS

@@ -1,8 +1,8 @@
-"""Identity files: whether folder and store are the ones of the last run.
+"""Identity files: confirm that folder and store are those of the last run.
 
-Both sides hold an identity file with a random id. A missing or different id
-stops the run: an unmounted disk, a wrong prefix or a recreated bucket must never
-look like a user who deleted all files.
+Each side holds a file with a random id, which the database remembers. A missing or different id
+stops the run: an unmounted disk, a wrong prefix or a recreated bucket must never look like a
+user who deleted all files.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _IDENTITY = re.compile("[0-9a-f]{32}")
 def confirm_root(root: Folder, state: PairState, *, create: bool) -> None:
     """Check the folder's identity file against the database; with `create`, write it on first use.
 
-    Raises `RootError` when the folder is not the one it was.
+    Raises `RootError` if the folder is not the known one.
     """
     root.ensure_same()
     known = state.database.get("root_id")
     found = _identity_of(root, known)
     if known == root.filesystem_identity() and found is not None:
-        known = None  # It was read-only on first use, and has got an identity file since.
+        known = None  # The folder was read-only on first use, and has an identity file now.
     if known is not None and found != known:
         what = "has no identity file" if found is None else "is not the folder of the last run"
         raise _another_root(root, what)
@@ -61,18 +61,18 @@ def confirm_root(root: Folder, state: PairState, *, create: bool) -> None:
 
 
 def _ignored_by_git(root: Folder) -> None:
-    """Exclude craftsync's own folder from `git add .`; an existing file stays."""
-    # A folder that can only be read has nothing written into it.
+    """Exclude craftsync's own folder from `git add .`, unless it has a .gitignore already."""
+    # A read-only folder stays as it is.
     with contextlib.suppress(PathError):
         if root.read_own_file(_GITIGNORE) is None:
             root.write_own_file(_GITIGNORE, b"*\n")
 
 
 def refuse_lost_root(root: Folder, known: Callable[[], str | None]) -> None:
-    """Raise `RootError` when a root that is known has no identity file, before anything is made in it.
+    """Raise `RootError` if a known folder has no identity file, before anything is written to it.
 
-    It may be the mount point of a disk that is away, which is to stay empty.
-    `known` reads from the database what the identity should be.
+    It may be the mount point of a disk that is not mounted, and must stay empty. `known` reads
+    the expected identity from the database.
     """
     if root.read_own_file(ROOT_ID_FILE) is not None:
         return
@@ -96,11 +96,11 @@ def _if_new(side: str) -> str:
 
 
 class StoreIdentity(NamedTuple):
-    """The id in a store's identity file, and how the store described the file when it was read."""
+    """The id in a store's identity file, and the file's size and version when it was read."""
 
     id: str
     description: str | None = None
-    """`None` where that is not enough to know the file again."""
+    """Size and version; `None` if the store reports too little to recognise the file."""
 
 
 def confirm_store(
@@ -112,9 +112,8 @@ def confirm_store(
 ) -> None:
     """Check the store's identity file against the database; with `create`, write it on first use.
 
-    `found` is the result of `find_identity`, where that was begun already. A store
-    that may only be read stays without one. Raises `StoreChanged` when the store is
-    not the one it was.
+    `found` is the result of `find_identity`, if that was started earlier. A store that permits
+    no writes gets no file. Raises `StoreChanged` if the store is not the known one.
     """
     there = (
         find_identity(store, known_identity(state.database)) if found is None else found.result()
@@ -125,16 +124,16 @@ def confirm_store(
 
 
 def known_identity(database: Database) -> StoreIdentity | None:
-    """Return the identity of a known store as it was read last."""
+    """Return the store's identity as the database knows it; `None` on first use."""
     known = database.get("store_id")
     return None if known is None else StoreIdentity(known, database.get("store_id_file"))
 
 
 def find_identity(store: Store, known: StoreIdentity | None) -> StoreIdentity | None:
-    """Return the identity of a store, `None` where it has none.
+    """Return the identity of a store, or `None` if it has none.
 
-    Where reading takes more requests than a stat, a file of the size and version
-    that was read before is the one that was read.
+    In a store where reading takes more requests than a stat, a file whose size and version are
+    the known ones is not read again.
     """
     if known and known.description and store.features.cheap_stats:
         found = store.stat(STORE_ID_FILE)
@@ -144,7 +143,7 @@ def find_identity(store: Store, known: StoreIdentity | None) -> StoreIdentity | 
 
 
 def read_id(store: Store, path: str = STORE_ID_FILE) -> str | None:
-    """Return the id in the identity file of a store, `None` where it has none."""
+    """Return the id in a store's identity file, or `None` if it has none."""
     found = _read(store, path)
     return found.id if found else None
 
@@ -181,7 +180,7 @@ def _confirm(store: Store, state: PairState, found: str | None, *, create: bool)
 
 
 def check_identity(text: str, location: str) -> None:
-    """Raise `StoreChanged` unless this is an identity, as craftsync makes them."""
+    """Raise `StoreChanged` unless the text is an id in craftsync's format."""
     if not _IDENTITY.fullmatch(text):
         raise StoreChanged(
             f"What {location} answers for {STORE_ID_FILE} is not an identity.",
@@ -190,7 +189,7 @@ def check_identity(text: str, location: str) -> None:
 
 
 def _identity_of(root: Folder, known: str | None) -> str | None:
-    """Return the id in the identity file; without one, the filesystem's identity if none can be written."""
+    """Return the id in the identity file; for a read-only folder without one, the filesystem's identity."""
     content = root.read_own_file(ROOT_ID_FILE)
     if content is not None:
         return _text(content)
@@ -199,14 +198,14 @@ def _identity_of(root: Folder, known: str | None) -> str | None:
 
 
 def _text(content: bytes) -> str:
-    """Return an identity as text; a damaged one is another identity, not an error."""
+    """Return the content as text. A damaged one becomes a different id, not an error."""
     return content.decode("ascii", "replace")
 
 
 def write_identity(store: Store) -> str | None:
     """Write an identity file into a store that has none; return the id that the store then has.
 
-    It survives a power cut: a store without it would count as another one.
+    The write is made durable: after a power cut, a store without the file would count as another.
     """
     new = uuid.uuid4().hex
     with contextlib.suppress(PreconditionFailed):

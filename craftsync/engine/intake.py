@@ -1,6 +1,6 @@
-"""Adds changes to a run that is under way, so that they need not wait for its large transfers.
+"""Adds changed paths to a run under way, so that they need not wait for its large transfers.
 
-Adds only uploads and downloads of paths that no step concerns. Deletes and
+Only uploads and downloads are added, and only at paths without a step. Deletes and
 renames wait for the next run, where the guard sees all of them.
 """
 
@@ -22,7 +22,7 @@ from craftsync.net.waiting import blocking
 from craftsync.state.plan import Totals
 
 _MOST_PATHS = 1000
-"""More are left to the next run: their stats would delay what is under way."""
+"""More are left to the next run: their stats would delay the steps under way."""
 _TAKEN_IN = (Kind.UPLOAD, Kind.DOWNLOAD, Kind.RECONCILE, Kind.ADOPT)
 
 
@@ -31,18 +31,18 @@ Answers = Sequence[RemoteObject | Skipped] | None
 
 
 class Changes(Protocol):
-    """The source of changes since a run was planned; used by its control thread only."""
+    """The paths that changed since the run was planned. Used by its control thread only."""
 
     def take(self) -> Collection[str]:
-        """Return the paths that have changed and settled; a folder means everything below it."""
+        """Return the changed paths that have settled. A folder stands for everything below it."""
         ...
 
     def later(self, paths: Iterable[str]) -> None:
-        """Offer these to the same run again later: one of its steps concerns them."""
+        """Offer these paths to the same run again: now one of its steps concerns them."""
         ...
 
     def defer(self, paths: Iterable[str]) -> None:
-        """Leave these to the next run."""
+        """Leave these paths to the next run."""
         ...
 
 
@@ -50,7 +50,7 @@ class Intake:
     """Decides about paths that changed during a run. Belongs to its control thread."""
 
     def __init__(self, planner: Planner, changes: Changes) -> None:
-        """Only a folder on the left side reports changes."""
+        """The left side of `planner` must be a folder: a store reports no changes."""
         assert isinstance(planner.left, FolderSide)
         self._planner = planner
         self._folder = planner.left
@@ -58,10 +58,10 @@ class Intake:
         self._changes = changes
 
     def local_changes(self, skipped: set[str]) -> list[Triple]:
-        """Return what folder and baseline hold at changed paths that may be added.
+        """Return what folder and baseline hold at the changed paths that may be added.
 
-        `skipped` are paths whose step ended without a change; those that get
-        another step are removed from it.
+        `skipped` holds the paths whose step ended without a change. A changed one is removed
+        from it, because it may get another step.
         """
         wanted = sorted(set(self._changes.take()))
         if not wanted:
@@ -106,14 +106,14 @@ class Intake:
         self._changes.defer([skipped.path])
 
     def _is_in_hand(self, path: str) -> bool:
-        """Return whether the run has an unrecorded step for this path, or for one that depends on it."""
+        """Return whether an unrecorded step concerns this path, or the original of this conflict copy."""
         original = conflict_original(path)
         return self._state.plan.touches(path) or (
             original is not None and self._state.plan.touches(original)
         )
 
     def _needs_a_whole_run(self, path: str) -> bool:
-        """Return whether something is in the way, or a delete of the path is held."""
+        """Return whether another path is in the way, or a delete of this path is held."""
         held = self._state.held.kind(path) is not None
         return held or self._state.baseline.obstructs(path)
 
@@ -126,7 +126,7 @@ class Intake:
             return None
 
     def actions(self, met: Sequence[Triple], answers: Answers) -> list[Action]:
-        """Return the steps to add now; the rest is left to the next run."""
+        """Return the steps to add now; leave the other paths to the next run."""
         if answers is None:
             self._changes.defer(triple.path for triple in met)
             return []
@@ -147,12 +147,12 @@ class Intake:
         return taken
 
     def defer(self, paths: Iterable[str]) -> None:
-        """Leave these to the next run after all."""
+        """Leave these paths to the next run."""
         self._changes.defer(paths)
 
 
 def totals_of(actions: Iterable[Action]) -> Totals:
-    """Return the number of files and bytes that these transfer."""
+    """Return how many files and bytes these actions transfer."""
     sizes = [
         side.size
         for action in actions
@@ -163,5 +163,5 @@ def totals_of(actions: Iterable[Action]) -> Totals:
 
 
 def _fingerprint(file: LocalFile | BaselineRow) -> tuple[int | str, int, int]:
-    """Return the properties that a file keeps when it is renamed."""
+    """Return the properties that a rename does not change."""
     return file.inode, file.size, file.mtime_ns

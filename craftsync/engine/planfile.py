@@ -1,4 +1,7 @@
-"""Plans as text: one JSON object a line, a header first."""
+"""Plan files (`plan -o`, `apply`): a header and one action a line, as JSON.
+
+The user may edit a file between the two commands, so each field is checked when it is read.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _NEED_REMOTE = (Kind.DOWNLOAD, Kind.DELETE_REMOTE, Kind.MOVE_LOCAL, Kind.RECONCI
 
 
 class PlanFile(NamedTuple):
-    """A plan that was read: its pair, its policy and its actions."""
+    """A plan file as read: its folder and store, its policy and its actions."""
 
     root: str
     store: str
@@ -39,7 +42,7 @@ class PlanFile(NamedTuple):
 
 
 def write_header(out: TextIO, root: str, store: str, options: Options) -> None:
-    """Write the header of a plan: its pair and its policy."""
+    """Write the header of a plan: its folder and store, and its policy."""
     policy = options.policy
     _write(
         out,
@@ -58,7 +61,7 @@ def write_header(out: TextIO, root: str, store: str, options: Options) -> None:
 
 
 def write_action(out: TextIO, action: Action) -> None:
-    """Add one action with what was seen on both sides."""
+    """Write one action, with the file and the object it was planned for."""
     _write(
         out,
         {
@@ -74,7 +77,7 @@ def write_action(out: TextIO, action: Action) -> None:
 
 
 def read(lines: Iterable[str]) -> PlanFile:
-    """Read a plan; raises `UsageError` if it is invalid."""
+    """Read a plan. Raises `UsageError` if it is invalid, at once or while its actions are read."""
     rest = iter(lines)
     header = _parse(next(rest, ""), 1)
     if header.get("type") != "plan" or header.get("version") != _VERSION:
@@ -105,7 +108,7 @@ def _actions(lines: Iterable[str]) -> Iterator[Action]:
 
 
 def _action(fields: dict[str, Any]) -> Action:
-    """Read one action; raises `KeyError`, `TypeError` or `ValueError` for what craftsync never wrote."""
+    """Return one action. Raises `KeyError`, `TypeError` or `ValueError` if craftsync cannot have written it."""
     path, source, kind = str(fields["path"]), fields["source"], Kind(fields["action"])
     for each in (path, source) if kind in _MOVES else (path,):
         if reason := refusal(str(each or "")):

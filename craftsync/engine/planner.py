@@ -1,7 +1,7 @@
-"""Plans a run: merges the three streams, decides each path, pairs moves, holds deletes.
+"""Plans a run: merges scan, baseline and listing, decides each path, pairs moves, holds deletes.
 
-Planning changes nothing on either side. A filter removes what it leaves out
-from the merged streams, before anything else sees it.
+The plan goes into the database; planning changes nothing in the folder or the store. A filter
+removes paths from the merged stream, before anything else sees them.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from craftsync.errors import ListingBroken, UsageError
 from craftsync.state.pair import State
 
 _FEW = 16
-"""A list of at most this many paths is read with stats from any store: as fast as one page of a listing."""
+"""Up to this many listed paths get a stat each in any store: as fast as one page of a listing."""
 _LISTED_FOR_A_STAT = 100
-"""Keys that a listing returns in the time of one stat, with many of both under way at once."""
+"""Keys that a listing returns in the time of one stat, where many of both run at once."""
 _BATCH = 1000
 """Steps put into the plan table at once."""
 LISTING_SHARE = 5000
-"""Keys in each part of a listing that is fetched in several streams."""
+"""Keys in each share of a listing that is fetched in several streams."""
 _FORCE = "If these deletes are intended, run it again with --force-delete"
 
 
@@ -60,7 +60,7 @@ _Entry = TypeVar("_Entry")
 
 @dataclass(slots=True)
 class Planned:
-    """What planning a run counted; `on_left` and `on_right` are the entries met on each side."""
+    """What planning counted. `on_left` and `on_right` are the entries found on each side."""
 
     on_left: int = 0
     on_right: int = 0
@@ -74,7 +74,7 @@ class Planned:
     held: int = 0
     deletes: int = 0
     emptied: set[str] = field(default_factory=set)
-    """Sides that hold nothing at all although they did: "folder", "store", "source"."""
+    """Sides that are suspiciously empty: "folder", "store", "source"."""
 
     def found_unchanged(self, count: int) -> None:
         self.on_left += count
@@ -82,7 +82,7 @@ class Planned:
         self.unchanged += count
 
     def noter(self, on_event: OnEvent) -> Callable[[Skipped], None]:
-        """Return a function that counts and reports each path that a scan or listing skipped."""
+        """Return a function that counts and reports a path that a scan or listing skipped."""
 
         def note(skipped: Skipped) -> None:
             issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
@@ -96,9 +96,9 @@ class Planned:
     def hold(
         self, paths: Iterable[str], where: str, reason: str, remedy: str, on_event: OnEvent
     ) -> None:
-        """Count and report the deletes that wait for a person: each path, then all of them at once.
+        """Count and report held deletes: each path, then all in one event.
 
-        `where` is the side they would be carried out on: "store", "folder" or "target".
+        `where` is the side that would lose the paths: "store", "folder" or "target".
         """
         count = 0
         for path in paths:
@@ -120,14 +120,14 @@ class Planner:
     now_ns: int
 
     def plan(self, paths: Iterable[str] | None = None, *, listed: bool = False) -> Planned:
-        """Fill the plan table for all paths, or for the given ones and what lies below them.
+        """Fill the plan table for all paths, or for `paths` and everything below them.
 
-        Raises what the store raises if its listing fails: then nothing at all is
-        planned. `listed`: the paths come from a listing of this run. A run with a
-        filter is never complete: it proves nothing about the paths it leaves out.
+        If the listing fails, raises the store's error and plans nothing. `listed`: `paths` come
+        from a listing of this run. A run with a filter is never complete: it proves nothing
+        about the paths it leaves out.
         """
         planned, whole = Planned(), paths is None and not self.options.filter
-        # Paths that a side could not read: there, absence proves nothing.
+        # Paths that a side could not read. Their absence from its stream proves nothing.
         unknown = UnknownPaths(Unknown(), Unknown())
         note = planned.noter(self.on_event)
 
@@ -168,7 +168,7 @@ class Planner:
         return planned
 
     def _sieve(self) -> Sieve | None:
-        """Return the run's filter at work, `None` without one; raises `UsageError` if the mode allows none."""
+        """Return a sieve for the run's filter, or `None`; raises `UsageError` if the mode forbids it."""
         filter, policy = self.options.filter, self.options.policy
         if not filter:
             return None
@@ -179,7 +179,7 @@ class Planner:
         )
 
     def _report_unmet(self, sieve: Sieve, unknown: UnknownPaths, planned: Planned) -> None:
-        """Report the entries of a list that the copied side does not have."""
+        """Report the entries of a list that the source side does not have."""
         planned.filtered += sieve.count
         is_push = self.options.policy.mode is Mode.PUSH
         side, unread = (
@@ -197,7 +197,7 @@ class Planner:
             )
 
     def _begin(self, paths: Iterable[str] | None) -> None:
-        """Clear the plan, and record the files that a killed run put into the folder, once they are safely on disk."""
+        """Clear the plan. Flush and record the files that a killed run put into the folder."""
         is_folder, has_operations = self.left.is_folder, self.right.store.features.metadata
         self.state.plan.begin(
             by_operation=is_folder and has_operations, again=None if is_folder else paths
@@ -210,7 +210,7 @@ class Planner:
             self.state.baseline.put(rows)
 
     def _end_intents_of_the_gone(self) -> None:
-        """Forget the intents of earlier runs whose paths are gone from the store, which a stat of each proves."""
+        """Forget the intents of earlier runs at paths that a stat does not find in the store."""
         unseen = self.state.intents.unseen()
         for names in in_batches(iter(unseen)):
             there = {entry.path for entry in self.right.stat(names)}
@@ -230,7 +230,7 @@ class Planner:
             return self._at(sorted(set(paths)), unknown, note, listed=listed)
         baseline, database = self.state.baseline, self.state.database
         boundaries = baseline.boundaries(LISTING_SHARE)
-        # Keep this order: `NestingDetector.target_seen` needs what `source_seen` has found (migrations).
+        # Keep this order: in a migration `NestingDetector.source_seen` must run before `target_seen`.
         scanned = self.left.scan(boundaries, baseline.count())
         left = known(counted(scanned, self.left.stage, self.on_event), unknown.left, note)
         files = in_order_left(self.left, database, left)
@@ -240,7 +240,7 @@ class Planner:
         return merge(files, baseline.rows(), objects)
 
     def _few_listed(self) -> Collection[str] | None:
-        """Return the files of a list, where it costs less to stat each than to list the store and scan the folder."""
+        """Return the files of a list if a stat of each costs less than a full scan and listing."""
         listed = self.options.filter.listed
         if listed is None or not self.left.is_folder:
             return None
@@ -249,7 +249,7 @@ class Planner:
         return listed.names if is_short else None
 
     def _relevant_only(self, note: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
-        """Return `note` for skipped objects that the right side wants reported (`StoreSide.is_reported`)."""
+        """Return a `note` that drops the objects that are not to be reported (`is_reported`)."""
 
         def note_relevant(skipped: Skipped) -> None:
             if self.right.is_reported(skipped):
@@ -265,9 +265,9 @@ class Planner:
         *,
         listed: bool,
     ) -> Iterator[Triple]:
-        """Yield what both sides hold at these paths and below them, one batch after another.
+        """Yield what both sides hold at these paths and below them, in batches.
 
-        A path at which nothing is found is yielded too, with `None` for each side.
+        A path at which neither side holds anything is yielded too, with `None` for each.
         """
         local = known(self.left.look(wanted), unknown.left, note)
         baseline = self.state.baseline
@@ -294,14 +294,14 @@ class Planner:
         *,
         listed: bool = False,
     ) -> dict[str, RemoteObject]:
-        """Return what the right side holds at these paths; one that it cannot read is unknown from now on."""
+        """Return the objects at these paths; add each path that cannot be read to `unknown`."""
         answers = self.right.stat(names, listed=listed)
         return {one.path: one for one in known(answers, unknown.right, self._relevant_only(note))}
 
     def _may_release(self, *, whole: bool) -> bool:
-        """Return whether the paths of this run may show that held deletes must be released.
+        """Return whether this run must check each path for a held delete to release.
 
-        A complete run releases those of its own mode anyway, when it does not plan them again.
+        A complete run need not do so for its own mode: it releases what it does not plan again.
         """
         held = self.state.held
         return held.has_other(self.options.policy.mode) if whole else held.count() > 0
@@ -321,7 +321,7 @@ class Planner:
         unknown: UnknownPaths,
         back: list[str],
     ) -> Iterator[Triple]:
-        """Yield the triples unchanged; add to `back` the held paths that exist again, or are gone on both sides."""
+        """Yield the triples unchanged; add to `back` each held path that is back, or gone on both sides."""
         for triple in triples:
             path, local, _, remote = triple
             kind = self.state.held.kind(path)
@@ -345,13 +345,13 @@ class Planner:
     def decided(
         self, triples: Iterable[Triple], unknown: UnknownPaths, planned: Planned
     ) -> Iterator[Action]:
-        """Yield the action of each path that needs one, and count the rest in `planned`; none where a side is unknown."""
+        """Yield an action for each path that needs one and is known on both sides; count the rest."""
         policy, ignored = self.options.policy, self.left.ignored
         by_fingerprint = policy.compare is Compare.FINGERPRINT
         any_name = self.left.is_folder or self.right.store.features.raw_keys
         unchanged = 0
         for path, local, row, remote in triples:
-            # Fast path for unchanged files, nearly all of them: says what `decide` would, without the calls.
+            # Fast path for unchanged files, which are nearly all: gives the result of `decide` without its calls.
             if (
                 row is not None
                 and remote is not None
@@ -384,9 +384,9 @@ class Planner:
         planned.found_unchanged(unchanged)
 
     def _note_unknown(self, at: Triple, unknown: UnknownPaths, planned: Planned) -> None:
-        """Mark a path with an unknown side out of sync, and report the link or special file that is to blame.
+        """Mark a path with an unknown side out of sync; report the link or special file that blocks it.
 
-        Only one where the other side has something to sync is reported.
+        It is reported only if the other side has something to sync there.
         """
         if at.baseline is not None:
             self.state.mark_out_of_sync(at.path)
@@ -433,10 +433,10 @@ class Planner:
         )
         for kind, side, listed in sides:
             deletes = self.state.plan.count(kind)
-            # Only a complete run can find that a side is empty.
+            # Only a complete run can show that a side is empty.
             is_empty = whole and not listed and (side != self.left.word or self.left.is_empty())
             counts = SideCounts(0 if is_empty else max(listed, 1), deletes, baseline)
-            # The only file of a folder may be deleted; a source may have lost any number.
+            # Deleting the only file of a folder is normal. A source is suspicious whenever it is empty.
             if counts.emptied or (not counts.listed and side == "source"):
                 planned.emptied.add(side)
             limit = replace(
@@ -454,7 +454,7 @@ class Planner:
     def _report_held(self, kind: Kind, reason: str, planned: Planned) -> None:
         where = self.right.word if kind is Kind.DELETE_REMOTE else self.left.word
         can_review = self.state.keeps_held and not self.options.dry_run
-        # Where the state goes with the machine, nobody can approve anything later.
+        # If the state does not outlive this run, the user cannot approve anything later.
         can_force = not self.state.keeps_held or not self.state.baseline.count()
         remedy = ". ".join([_FORCE] * can_force + [REVIEW] * can_review)
         planned.hold(self._remove_held(kind), where, reason, remedy, self.on_event)
@@ -467,13 +467,13 @@ class Planner:
 
 
 def in_batches(steps: Iterator[_Step]) -> Iterator[list[_Step]]:
-    """Yield the steps in lists of a size that suits the plan table."""
+    """Yield the steps in lists, each as large as one insert into the plan table."""
     while batch := list(islice(steps, _BATCH)):
         yield batch
 
 
 def counted(stream: Iterable[_Entry], stage: str, on_event: OnEvent) -> Iterator[_Entry]:
-    """Yield the entries of a side and report their number once a batch, which is also when a stop is noticed."""
+    """Yield the entries of a side. Report their number after each batch; a stop is raised then too."""
     count = 0
     for batch in in_batches(iter(stream)):
         count += len(batch)
@@ -483,7 +483,7 @@ def counted(stream: Iterable[_Entry], stage: str, on_event: OnEvent) -> Iterator
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Pause the cyclic garbage collector: a run makes millions of records without cycles, and it costs a third."""
+    """Pause the cyclic garbage collector: on millions of records without cycles it costs a third."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
-"""What a run reports: events while it runs, the outcome of each step, one report at the end.
+"""What a run reports: events while it runs, an outcome of each step, one `Report` at the end.
 
-The command line, the Python API and the daemon read these and count nothing
-themselves.
+The command line, the Python API and the daemon show these; they count nothing themselves.
+Also here: `Options`, what a run is called with.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from craftsync.state.transfers import Arrival
 
 
 class Issue(StrEnum):
-    """The ways one path can fail to be in sync after a run."""
+    """Why a path is not in sync after a run."""
 
     PROBLEM = "problem"
     SKIPPED = "skipped"
@@ -37,7 +37,7 @@ STEP_WORDS: Mapping[str, str] = {
     Kind.MOVE_REMOTE: "move in the store:",
     Kind.MOVE_LOCAL: "move in the folder:",
 }
-"""What people read for steps that transfer no bytes."""
+"""How messages name the steps that transfer no bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class ActionEvent:
     status: str
     rule: str = ""
     replaces: int | None = None
-    """Bytes of the version that it replaces, where one is known to be there."""
+    """Bytes of the version that it replaces, if it is known to replace one."""
 
     @property
     def line(self) -> str:
-        """What is done, for people."""
+        """The action in one line, for the user."""
         return f"{STEP_WORDS.get(self.action, self.action)} {self.path}"
 
     def as_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class ActionEvent:
 
 @dataclass(frozen=True, slots=True)
 class IssueEvent:
-    """One path is not in sync, and why. `by_design`: it takes no part, and there is nothing to do about it."""
+    """One path is not in sync, and why. `by_design`: it takes no part, and the user need do nothing."""
 
     issue: Issue
     path: str
@@ -84,15 +84,15 @@ class IssueEvent:
 
 @dataclass(frozen=True, slots=True)
 class DamageEvent(IssueEvent):
-    """Content of one path went bad by itself; only `scrub` sees that."""
+    """The content of one path is damaged although nothing wrote to it. Only `scrub` detects this."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldEvent:
-    """So many deletes wait for a person; it follows the `IssueEvent` of each path.
+    """`count` deletes are held. It follows the `IssueEvent` of each path.
 
-    `where` is the side they would be carried out on: "store", "folder" or "target".
-    With a `path` it is about this one, which waits for a reason of its own.
+    `where` is the side that would lose the paths: "store", "folder" or "target". With `path`,
+    the event concerns that path alone, which is held for a reason of its own.
     """
 
     count: int
@@ -102,13 +102,13 @@ class HeldEvent:
     path: str = ""
 
     def named(self, naming: str) -> HeldEvent:
-        """Return the same with a command to type that names the linked folder by these flags."""
+        """Return this event with `naming`, flags that name the linked folder, added to its command."""
         is_command = self.remedy.endswith(" list")
         return replace(self, remedy=self.remedy + naming) if is_command else self
 
     @property
     def sentence(self) -> str:
-        """All of it in one line for people."""
+        """The event in one line, for the user."""
         deletes = "1 delete" if self.count == 1 else f"{self.count} deletes"
         remedy = f". {self.remedy}" if self.remedy else ""
         if self.path:
@@ -121,14 +121,14 @@ class ProgressEvent:
     """How far a run has come. Totals are `None` until planning has ended."""
 
     stage: str
-    """`scanning` the folder, `listing` the store, `planning`, `transferring`, or `hashing` to compare contents."""
+    """`scanning` the folder, `listing` the store, `planning`, `transferring`, or `hashing` to compare."""
     files_done: int = 0
     files_total: int | None = None
     bytes_done: int = 0
     bytes_total: int | None = None
     files_hashed: int = 0
     bytes_hashed: int = 0
-    """What was read so far to compare contents: beside what is moved, and not part of the other figures."""
+    """Bytes read so far to compare contents. The other figures do not include them."""
 
 
 class PathIssue(NamedTuple):
@@ -154,7 +154,7 @@ OnEvent = Callable[[Event], None]
 
 
 def ignore_events(event: Event) -> None:
-    """The default listener: does nothing."""
+    """Do nothing: the default listener."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +168,15 @@ class Options:
     transfers: int = 0
     """Concurrent transfers; 0 adapts to the connection."""
     filter: Filter = field(default_factory=Filter)
-    """What takes no part, in addition to patterns."""
+    """Leaves out paths, in addition to patterns."""
     follow_links: bool = False
-    """Read through symbolic links to what lies in the folder."""
+    """Whether to read through symbolic links whose targets lie in the folder."""
     upload_rate: Rate = None
     download_rate: Rate = None
 
 
 COPIES = (Kind.UPLOAD, Kind.DOWNLOAD)
-"""Steps that move the bytes of a file."""
+"""Steps that transfer the content of a file."""
 COUNTERS: Mapping[str, str] = {
     Kind.UPLOAD: "uploaded",
     Kind.DOWNLOAD: "downloaded",
@@ -188,7 +188,7 @@ COUNTERS: Mapping[str, str] = {
 
 
 LEFT_OUT = ("ignored_local", "ignored_remote", "special", "filtered")
-"""The counts of a report of what took no part."""
+"""The counts of a report that concern what took no part."""
 
 
 @dataclass(slots=True, repr=False)
@@ -217,7 +217,7 @@ class Report:
     dry_run: bool = False
     damaged_state: bool = False
     ignored_local: int = 0
-    """What patterns left out in the folder, or in a migration in the source; a folder counts once."""
+    """Entries that patterns left out in the folder, or in a migration's source; a folder counts once."""
     ignored_remote: int = 0
     """Objects that patterns left out in the store."""
     special: int = 0
@@ -225,28 +225,28 @@ class Report:
     filtered: int = 0
     """Paths that a filter by size, age, list or existence left out."""
     conflict_copies: int = 0
-    """Conflict copies that wait for a person, of this run and of earlier ones."""
+    """Conflict copies to be resolved by the user, of this run and of earlier ones."""
     issues: list[PathIssue] = field(default_factory=list)
     """The first `MOST_ISSUES` paths that are not in sync, each with its reason."""
 
     @property
     def in_conflict(self) -> int:
-        """How many conflicts wait for a person, including those of this run."""
+        """How many conflicts the user must resolve, including those of this run."""
         return max(self.conflicts, self.conflict_copies)
 
     @property
     def in_sync(self) -> bool:
-        """Whether both sides hold the same by now; of a conflict both hold both versions."""
+        """Whether both sides hold the same now. After a conflict each side holds both versions."""
         return not (self.held or self.damaged_state or self.problems or self.skipped)
 
     @property
     def left_out(self) -> dict[str, int]:
-        """How many took no part, by reason; a path that both sides hold counts on each."""
+        """How many paths took no part, by reason. A path that both sides hold may count twice."""
         return {name: getattr(self, name) for name in LEFT_OUT}
 
     @property
     def exit_code(self) -> int:
-        """The exit code, most serious first: held deletes or damaged state 7, waiting conflicts 4, problems 1, skipped 6, else 0."""
+        """The exit code: 7 held deletes or damaged state, else 4 conflicts, else 1 problems, else 6 skipped, else 0."""
         if self.held or self.damaged_state:
             return 7
         if self.in_conflict:
@@ -256,7 +256,7 @@ class Report:
         return 6 if self.skipped else 0
 
     def count(self, kind: Kind, moved: int) -> str:
-        """Count an action that was carried out, or would be, and its bytes; return its name."""
+        """Count an action that was carried out, or would be in a dry run, and its bytes; return its name."""
         counter = COUNTERS[kind]
         setattr(self, counter, getattr(self, counter) + 1)
         if kind is Kind.DOWNLOAD:
@@ -266,7 +266,7 @@ class Report:
         return kind
 
     def on_synced(self, rows: Sequence[BaselineRow]) -> None:
-        """Called with the baseline rows of each recorded step; does nothing here."""
+        """Do nothing. Called with the baseline rows of each recorded step, for subclasses."""
 
     def note(self, event: Event) -> None:
         """Keep the path and the reason of an issue, if there is room."""
@@ -274,7 +274,7 @@ class Report:
             self.issues.append(PathIssue(event.path, str(event.issue), event.reason))
 
     def raise_for_issues(self) -> None:
-        """Raise `IncompleteError`, which names the paths that are not in sync; do nothing if all are."""
+        """Raise `IncompleteError`, which names the paths that are not in sync, unless the exit code is 0."""
         if self.exit_code == 0:
             return
         named = "; ".join(
@@ -339,9 +339,9 @@ def _shown(value: object) -> str:
 
 
 ARCHIVED = "the object is archived, and the store can keep no copy of it"
-"""Why a delete or an upload is held: no version could be restored after it."""
+"""Why a delete or an upload is held: the version it replaces could not be restored."""
 REVIEW = "Review: craftsync deletes list"
-"""What to do about held deletes."""
+"""The remedy for held deletes."""
 
 
 class Status(StrEnum):
@@ -350,27 +350,27 @@ class Status(StrEnum):
     DONE = "done"
     PLANNED = "planned"
     UNCHANGED = "unchanged"
-    """Nothing had to move: both sides held the same content already."""
+    """Nothing was transferred: both sides already held the same content."""
     CONFLICT = "conflict"
     """Both versions were kept."""
     HELD = "held"
-    """Nothing was changed: the object is archived and no copy can be kept, so a person has to approve."""
+    """Nothing was changed: the object is archived and no copy can be kept, so the user must approve."""
     SKIPPED = "skipped"
     """The path changed since it was scanned, or cannot be stored; a later run may succeed."""
     PROBLEM = "problem"
 
 
 def sentence(error: CraftsyncError) -> str:
-    """Return what went wrong and what to do about it, in one line."""
+    """Return an error and its remedy in one line."""
     return f"{str(error).removesuffix('.')}. {error.remedy}" if error.remedy else str(error)
 
 
 class Outcome(NamedTuple):
-    """The result of one step, and what to record of it in the baseline.
+    """The result of one step, and what to record of it.
 
-    `rows` are in sync now, `forget` are paths that no longer are. `bytes` were
-    transferred, `kept` are the versions moved to a trash. `error` is set if a
-    failure may concern the whole side; `final` means that trying again would not help.
+    `rows` are the baseline rows to write, `forget` the paths whose rows to delete. `bytes` were
+    transferred; `kept` are the versions moved to a trash. `error` is set if the failure may
+    concern the whole side. `final`: trying again would not help.
     """
 
     action: Action
@@ -384,7 +384,7 @@ class Outcome(NamedTuple):
     final: bool = False
 
     def completed(self, learned: Mapping[str, RemoteObject]) -> Outcome:
-        """Return the outcome with the version and time of writes whose answers had neither."""
+        """Return the outcome with version and time filled in for writes whose responses had neither."""
         if not learned:
             return self
         rows = (
@@ -401,7 +401,7 @@ _CHANGES_STORE = (Kind.UPLOAD, Kind.DELETE_REMOTE)
 
 
 def replaced_version(outcome: Outcome) -> Replaced | None:
-    """Return the version that a step replaced or deleted; `None` for other steps: conflicts keep both, moves lose none."""
+    """Return the version that a step replaced or deleted, else `None`: conflicts and moves lose none."""
     action = outcome.action
     if outcome.status is not Status.DONE:
         return None
@@ -418,7 +418,7 @@ def replaced_version(outcome: Outcome) -> Replaced | None:
 
 
 class Staged(NamedTuple):
-    """A finished download in a temporary file, to be swapped in once its bytes are durable."""
+    """A finished download in a temporary file, to be swapped in once its bytes are flushed."""
 
     action: Action
     temporary: Temporary
@@ -426,11 +426,11 @@ class Staged(NamedTuple):
     digest: bytes
     bytes: int
     trash_stamp: str
-    """The trash stamp of what it replaces."""
+    """The trash stamp for the version that it replaces."""
 
     @property
     def arrival(self) -> Arrival:
-        """Return the record to save before it gets its name."""
+        """Return the record to save before the file is swapped in."""
         remote = self.remote
         inode = self.temporary.inode()
         return Arrival(

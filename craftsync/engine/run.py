@@ -1,4 +1,8 @@
-"""A run: it plans and carries out, then does so again for paths that changed during it."""
+"""A run: plans, carries out, and repeats both for paths that changed during it.
+
+`Run` is the same for a folder and a migration; `FolderRun` adds the folder's two sides and its
+carrier. What a complete run leaves for the next (`remember`) is here too.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +39,15 @@ from craftsync.stores.sources import workers
 
 _PARTS_AT_ONCE = 8
 _ATTEMPTS = 3
-"""Attempts at a path that keeps changing, before it is reported as busy."""
+"""Attempts at a path that keeps changing; then it is reported as busy."""
 _ATTEMPT_SECONDS = 0.2
 
 MakePool = Callable[[Concurrency], Pool[Outcome | Staged | Note]]
-"""Makes the workers; a test may hand in one that makes none."""
+"""Makes the pool of workers. Tests pass a pool without threads."""
 
 
 class Run(ABC):
-    """Plans and carries out with one set of options, once; whatever the two sides are."""
+    """One attempt: plans and carries out once, with one set of options, between any two sides."""
 
     state: State
     clock: Clock
@@ -62,7 +66,7 @@ class Run(ABC):
 
     @abstractmethod
     def confirm(self) -> None:
-        """Raise unless both sides are what they were."""
+        """Raise unless both sides still have the identity that the state knows."""
 
     def run(
         self,
@@ -72,9 +76,10 @@ class Run(ABC):
         listed: bool = False,
         changes: Changes | None = None,
     ) -> DeleteLimit:
-        """Bring everything, or `paths` and what lies below them, in sync as far as the options say.
+        """Sync all paths, or `paths` and everything below them, as the options require.
 
-        `changes` are taken in while it is under way. Returns the limit of deletes for the next attempt.
+        `listed`: `paths` come from a listing of this run. Steps for `changes` are added while
+        the plan is carried out. Returns the limit of deletes for the next attempt.
         """
         planner = self.planner(tally)
         planned = planner.plan(paths, listed=listed)
@@ -90,7 +95,7 @@ class Run(ABC):
         """Called when the plan table is filled."""
 
     def _clear_up(self, store: Store) -> None:
-        """Drop unfinished transfers that a complete run did not resume."""
+        """Drop the unfinished transfers that this complete run did not resume."""
         transfers = self.state.transfers
         transfers.drop_stale_downloads()
         stale = transfers.stale_uploads()
@@ -106,12 +111,12 @@ class Run(ABC):
         approved: bool = False,
         intake: Intake | None = None,
     ) -> None:
-        """Carry out the plan table; before any delete both sides are confirmed once more.
+        """Carry out the plan table; confirm both sides once more before any delete.
 
-        `approved`: a person has seen why its steps were held.
+        `strict`: the user reviewed this plan. `approved`: the user saw why its steps were held.
         """
         options, trash_stamp = self.options, stamp(self.clock)
-        # A reviewed plan, or --force-delete: a person answers for these deletes.
+        # The user reviewed the plan, or passed --force-delete.
         bypasses_guard = strict or options.force_delete
         if deletes and not options.dry_run:
             self.confirm()
@@ -145,7 +150,7 @@ def run_until_settled(
     paths: Iterable[str] | None = None,
     changes: Changes | None = None,
 ) -> None:
-    """Run over everything, or over `paths`, and up to two more times over paths that changed during it."""
+    """Run over all paths, or over `paths`, then up to two more times over paths that changed during it."""
     complete = paths is None
     for attempt in range(1, _ATTEMPTS + 1):
         tally = Tally(report, on_event, clock, last=attempt == _ATTEMPTS or options.dry_run)
@@ -172,7 +177,7 @@ class FolderRun(Run):
     options: Options
     store_trash: StoreTrash = StoreTrash.AUTO
     known: Confirmation = CONFIRMED
-    """How far the store is known."""
+    """Which checks of the store this run still owes."""
 
     def planner(self, tally: Tally) -> Planner:
         options, now_ns = self.options, self.clock.now_ns()
@@ -227,7 +232,7 @@ class FolderRun(Run):
 def remember(
     database: Database, report: Report, mode: str, now_ns: int, *, complete: bool = True
 ) -> None:
-    """Record how a run ended; only a `complete` one says something about the whole folder."""
+    """Record how a run ended; only a `complete` run records the state of the whole folder."""
     database.put("mode", mode)
     if not complete:
         return
@@ -238,13 +243,13 @@ def remember(
 
 
 def left_out_before(database: Database) -> dict[str, int] | None:
-    """Return what the last complete run left out (`Report.left_out`), `None` if none is known."""
+    """Return what the last complete run left out (`Report.left_out`), or `None` before the first."""
     found = database.get("last_left_out")
     return None if found is None else dict(json.loads(found))
 
 
 def remember_success(database: Database, when_ns: int | None) -> None:
-    """Record when both sides were last known to be in sync, `None` for never."""
+    """Record when both sides were last known to be in sync; `None` records nothing."""
     if when_ns is not None and database.get("last_success_ns") != str(when_ns):
         database.put("last_success_ns", str(when_ns))
 
@@ -252,7 +257,7 @@ def remember_success(database: Database, when_ns: int | None) -> None:
 def report_recovery(
     database: Database, report: Report, on_event: OnEvent, consequence: str
 ) -> None:
-    """Report, once, that the database was damaged and replaced; `consequence` says what this run does about it."""
+    """Report, once, that the database was damaged and replaced, and its `consequence` for this run."""
     aside = database.recovered
     if aside is not None:
         database.recovered = None

@@ -1,6 +1,7 @@
-"""One root and one store, opened and checked: the door to everything the engine does.
+"""`Session`: a folder, its store and their state, opened and checked. All of the engine starts here.
 
-A `Session` belongs to one thread. Clock and pool are arguments, so that tests control time and threads."""
+A `Session` belongs to one thread. Clock and pool are arguments, so that tests control time and
+threads."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ from craftsync.state.unflushed import forget_unflushed
 from craftsync.stores.base import Store, server_and_location
 from craftsync.stores.sources import workers
 
-# What a person does now and then is loaded only then.
+# Loaded only when used: a run needs none of it.
 if TYPE_CHECKING:
     from craftsync.engine.review.deletes import Approval
     from craftsync.engine.review.inspect import Explanation
@@ -48,7 +49,7 @@ _BEGUN_ANEW = "both sides are merged without deleting anything"
 
 
 class Session:
-    """A root and a store with their state. Use `open`, and close it."""
+    """A folder and a store with their state. Made by `open`; the caller closes it."""
 
     def __init__(
         self,
@@ -87,12 +88,12 @@ class Session:
         clock: Clock | None = None,
         make_pool: MakePool = TaskPool,
     ) -> Session:
-        """Open the root and its state, and confirm the root.
+        """Open the folder and its state, and confirm the folder's identity.
 
-        `read_only` takes no lock and writes nothing to root or store. With
-        `reading` too, nothing can be planned: the state is read in place.
-        `create_root` makes a missing root, but never a known one: that one is
-        lost, not new. Raises `RootError`, `LockedError`, `StateError`.
+        `read_only` takes no lock, and writes nothing to folder or store. With `reading` as well,
+        the state is read in place and no run can be planned. `create_root` creates a missing
+        folder, except one that the state knows: that folder is lost, not new. Raises
+        `RootError`, `LockedError`, `StateError`.
         """
         path = os.path.realpath(root)
         names = (state_dir, path, store.location)
@@ -132,7 +133,7 @@ class Session:
         self.root.close()
 
     def rules(self, options: Options) -> IgnoreRules:
-        """Return the ignore rules; from now on, links are followed if the options say so."""
+        """Return the ignore rules, and set whether the folder follows links from now on."""
         self.root.follow_links(options.follow_links)
         return IgnoreRules(self.root, include=options.include, exclude=options.exclude)
 
@@ -145,10 +146,11 @@ class Session:
         paths: Iterable[str] | None = None,
         changes: Changes | None = None,
     ) -> Report:
-        """Make one run over everything, or over `paths` and what lies below them.
+        """Make one run over all paths, or over `paths` and everything below them.
 
-        Paths that change during it are tried up to two more times; steps for `changes` are added if
-        possible. Raises what broke a whole side; what was done until then is recorded.
+        Paths that change during the run are tried up to two more times. Steps for `changes` are
+        added while it lasts, if possible. Raises the error that broke a whole side; what was
+        done before it is recorded.
         """
         report = Report(command, dry_run=options.dry_run)
         started, complete = self.clock.monotonic(), paths is None
@@ -174,10 +176,11 @@ class Session:
         return report
 
     def end_retention(self, tick: Callable[[], None], *, reachable: bool, at_most: int) -> int:
-        """Remove at most `at_most` expired versions from the trash, as each complete run does at its end.
+        """Remove up to `at_most` expired versions from the trash, as a complete run does at its end.
 
-        `tick` is called between them, and may raise to stop. Without a `reachable` store only the
-        folder's trash is cleaned. Returns the number; raises what `confirm_root` and `confirm_store` do.
+        `tick` is called between two removals, and may raise to stop. If the store is not
+        `reachable`, only the folder's trash is cleaned. Returns the number of removed versions;
+        raises the errors of `confirm_root` and `confirm_store`.
         """
         if not self.retention.is_bounded:
             return 0
@@ -193,7 +196,7 @@ class Session:
         )
 
     def _conflict_copies(self) -> int:
-        """Count the conflict copies in the folder, by the names in the baseline."""
+        """Count the conflict copies of the baseline that still exist in the folder."""
         return sum(map(self._is_there, self.state.baseline.conflict_paths()))
 
     def _is_there(self, path: str) -> bool:
@@ -203,7 +206,7 @@ class Session:
             return False
 
     def _confirm_store(self, options: Options) -> None:
-        """Confirm the store and probe its features; a dry run and a pull write nothing into it."""
+        """Confirm the store and probe its features, writing nothing in a dry run or a pull."""
         features.confirm_and_probe(
             self.store, self.state, self.clock, may_write=_may_write(options)
         )
@@ -234,7 +237,7 @@ class Session:
         on_line: Callable[[str, str], None],
         on_event: OnEvent = ignore_events,
     ) -> Report:
-        """Compare the content of both sides; `on_line` gets a symbol of `= - + * !` and a path."""
+        """Compare the content of both sides; call `on_line` with a symbol of `= - + * !` and a path."""
         from craftsync.engine.review.inspect import Checker
 
         report = Report("check")
@@ -272,7 +275,7 @@ class Session:
         share: float | None = None,
         heed: Callable[[], None] = do_nothing,
     ) -> Report:
-        """Compare both sides with what was last synced, as `Scrubber.run` says; raises what `confirm_store` does."""
+        """Compare both sides with the last synced state (`Scrubber.run`); raises as `confirm_store`."""
         from craftsync.engine.review.scrub import Scrubber
 
         identity.confirm_root(self.root, self.state, create=False)
@@ -284,7 +287,7 @@ class Session:
     def write_plan(
         self, options: Options, out: TextIO, on_event: OnEvent = ignore_events
     ) -> Report:
-        """Write what a run would do, one JSON object a line; see `planfile`."""
+        """Write the steps that a run would take, one JSON object a line (`planfile`)."""
         report = Report("plan", dry_run=True)
         self._confirm_store(replace(options, dry_run=True))
         planfile.write_header(out, self.root.path, self.store.location, options)
@@ -295,7 +298,7 @@ class Session:
     def apply_plan(
         self, actions: Iterable[Action], options: Options, on_event: OnEvent = ignore_events
     ) -> Report:
-        """Carry out exactly these actions; one whose path changed since is skipped."""
+        """Carry out exactly these actions; skip each whose path has changed since it was planned."""
         report = Report("apply")
         self.root.follow_links(options.follow_links)
         self._carry_out(report, actions, options, on_event)
@@ -338,7 +341,7 @@ class Session:
     def resolve_held(
         self, approval: Approval, options: Options, on_event: OnEvent = ignore_events
     ) -> Report:
-        """Carry out a person's decision about held deletes; a path that changed since is skipped.
+        """Carry out the user's decision about held deletes; skip each path that has changed since.
 
         Rejecting also restores what the same event deleted before the guard held the rest.
         """
@@ -360,14 +363,14 @@ class Session:
         return report
 
     def why(self, path: str, options: Options) -> Explanation:
-        """Explain what would happen to one path, and which rule says so. Changes nothing."""
+        """Explain what a run would do at one path, and by which rule. Changes nothing."""
         from craftsync.engine.review.inspect import explain
 
         return explain(path, self.root, self.store, self.state, self.rules(options), options.policy)
 
 
 def _make_root(path: str, location: str, state_dir: Path) -> None:
-    """Make a missing root, but never a known one: that one is lost, not new."""
+    """Create a missing folder, except one that the state knows: that folder is lost, not new."""
     if not known_folder(state_dir, path, location).exists():
         try:
             linux.makedirs(path, exist_ok=True)

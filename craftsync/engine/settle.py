@@ -1,8 +1,8 @@
-"""Decides again just before a step is carried out, by content instead of the listing.
+"""Settles a step: decides it again by content, just before it is carried out.
 
-A touched file is not an edit, equal content is never a conflict, and a write of
-ours whose response was lost is not another program's change. Settling detects
-these by hashing and decides again with the result; it changes neither side."""
+A listing cannot distinguish a touched file from an edit, equal content from a conflict, or a
+write of ours whose response was lost from another program's change. Settling hashes what the
+decision depends on, and calls `decide` again. It changes neither side."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from craftsync.stores.sources import check_room
 _INTO_FOLDER = (Kind.DOWNLOAD, Kind.MOVE_LOCAL)
 _INTO_STORE = (Kind.UPLOAD, Kind.MOVE_REMOTE)
 _FETCHED_UNASKED = 64 * 1024
-"""Bytes of an object that costs less to fetch than it costs to look first."""
+"""Up to this many bytes, downloading an object costs no more than a stat before it would."""
 
 
 class Settled(NamedTuple):
@@ -50,18 +50,18 @@ class Settled(NamedTuple):
 
     decision: Decision | None
     row: BaselineRow | None
-    """The corrected baseline row, if settling learned more than it says."""
+    """The corrected baseline row, if settling found the old one outdated."""
     fetched: Fetched | None = None
-    """The object, if settling had to read it and it differs from the file; the caller discards it."""
+    """The object's content, if settling read it and it differs from the file. The caller discards it."""
     intents: tuple[Intent, ...] = ()
-    """The unfinished writes of earlier runs that the store may hold, now or later."""
+    """The unfinished writes of earlier runs whose result the store may hold, now or later."""
     refusal: str = ""
-    """Why nothing is done although the sides differ, as a clause for people."""
+    """Why nothing is done although the sides differ, as a clause of a message."""
 
 
 @dataclass(slots=True)
 class Contents:
-    """Digests of both sides of one path, each read once, on demand."""
+    """Compares the content of both sides of one path. Each digest is computed once, when needed."""
 
     root: Folder
     fetcher: Fetcher
@@ -69,10 +69,10 @@ class Contents:
     remote: RemoteObject | None
     clock: Clock
     keeps: bool = False
-    """Whether an object that was read and differs from the file is kept for the next step."""
+    """Whether to keep, in `fetched`, an object that was read and differs from the file."""
     fetched: Fetched | None = None
     in_writing: bool = False
-    """Whether the file was read while a program may have been writing to it."""
+    """Whether another program may have been writing to the file while it was read."""
     _local: bytes | None = None
     _remote: bytes | None = None
     _stated: RemoteObject | None = None
@@ -88,7 +88,7 @@ class Contents:
         return self._local
 
     def _count(self) -> None:
-        """Count the path as one that is hashed, once."""
+        """Count this path as hashed, once."""
         if not self._is_counted:
             self._is_counted = True
             self.fetcher.hashing.file()
@@ -109,7 +109,10 @@ class Contents:
         return self._remote
 
     def _known(self, remote: RemoteObject) -> bytes | None:
-        """Return the digest of the object if its store knows it; a store without metadata is not asked about small ones."""
+        """Return the object's digest if the store reports it.
+
+        A small object in a store without metadata gets no stat: reading it costs no more.
+        """
         if self._stated is not None:
             return self._stated.digest
         may_tell = self.fetcher.store.features.metadata or remote.size > _FETCHED_UNASKED
@@ -121,7 +124,7 @@ class Contents:
         return self.fetcher.read_digest(remote)
 
     def _comparison(self, remote: RemoteObject) -> Comparison:
-        """Compare the object with the file, which has its size; at most once."""
+        """Compare the object with the file, which has the same size; at most once."""
         if self._compared is not None:
             return self._compared
         with self._open() as file:
@@ -134,7 +137,7 @@ class Contents:
         return comparison
 
     def discard(self) -> None:
-        """Remove what was kept of the object."""
+        """Remove the downloaded object, if any."""
         if self.fetched is not None:
             self.fetched.discard()
 
@@ -151,7 +154,7 @@ class Contents:
         try:
             return self._equal_by_content(store, local, remote, may_read=may_read)
         except ObjectArchived:
-            return False  # Whoever would replace it has to keep a copy, and cannot.
+            return False  # The upload that would replace it must keep a copy, and finds it cannot.
 
     def _equal_by_content(
         self, store: Store, local: LocalFile, remote: RemoteObject, *, may_read: bool
@@ -166,21 +169,21 @@ class Contents:
     def _equal_by_stat(self, store: Store, remote: RemoteObject, may_read: bool) -> bool:
         """Compare with an object whose listed version is not the MD5 of the file.
 
-        A difference proves nothing yet: a listing does not report which objects are
-        encrypted, and their versions only look like an MD5.
+        The difference proves nothing: the version of an encrypted object only looks like an MD5,
+        and a listing does not report which objects are encrypted.
         """
         if may_read and self.keeps and remote.size <= _FETCHED_UNASKED:
-            return self._comparison(remote).is_same  # It is fetched in any case.
+            return self._comparison(remote).is_same  # If they differ, it is downloaded anyway.
         found = self._stated = store.stat(remote.path)
         if found is None or found.version != remote.version:
             raise PathBusy(f"{remote.path}: changed in the store since it was listed")
         if found.digest is not None and (found.md5 is None or found.digest != self.local_digest()):
             return found.digest == self.local_digest()
-        # Nothing is known, or what is known comes from the MD5 alone or contradicts it.
+        # The digest is unknown, or it equals the file's although the MD5 differs: only reading decides.
         return may_read and self._comparison(remote).is_same
 
     def _local_md5(self) -> str:
-        """Return the MD5 of the file; its SHA-256 is computed in the same read."""
+        """Return the MD5 of the file. The same read computes its SHA-256."""
         assert self.local is not None
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
         self._count()
@@ -197,7 +200,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Settler:
-    """Settles actions in worker threads. A dry run reads no whole objects of a distant store."""
+    """Settles actions, in worker threads. A dry run downloads no whole object from a distant store."""
 
     root: Folder
     store: Store
@@ -206,10 +209,10 @@ class Settler:
     clock: Clock
     dry_run: bool = False
     leaving: Container[str] = ()
-    """Paths that a dry run must take for gone where they stand in the way of others."""
+    """Paths that a dry run counts as gone when they obstruct others: the real run moves them away."""
 
     def settle(self, action: Action, intents: Sequence[Intent]) -> Settled:
-        """Return the settled action; raises `PathBusy` if the file is no longer the planned one."""
+        """Return the settled action. Raises `PathBusy` if the file changed since it was planned."""
         self._still_here(action)
         settled = self._settled(action, intents)
         if self.dry_run and action.remote is None and _kind_of(settled) in _INTO_STORE:
@@ -231,7 +234,7 @@ class Settler:
         return settled._replace(fetched=contents.fetched, intents=intents)
 
     def _keeps(self) -> bool:
-        """Return whether an object that differs from the file may have to be downloaded."""
+        """Return whether this run may download an object that differs from the file."""
         policy = self.policy
         fetches = policy.mode is not Mode.PUSH and policy.conflict is not OnConflict.LOCAL
         return fetches and not self.dry_run
@@ -271,17 +274,16 @@ class Settler:
         in_writing: bool = False,
         uploaded: bool = False,
     ) -> BaselineRow:
-        """Return the row that records that both hold the same content.
+        """Return the row that records that both sides hold the same content.
 
-        `looked_ns` is the time of the stat, now by default; `placed` is whether
-        craftsync has just put the file in place. A write changes mtime and
-        ctime (programs may set mtime back), so it can go unnoticed in two cases:
-        in the same clock tick as the stat, or if the file was `in_writing` while
-        it was read (`OpenFile.may_still_be_written`).
+        `looked_ns` is the time of the file's stat, by default now. `placed`: craftsync has just
+        put the file in place. Any write changes the ctime, and the mtime unless the program
+        resets it. So a write goes unnoticed in two cases only: in the same clock tick as the
+        stat, or if the file was `in_writing` while it was read (`OpenFile.may_still_be_written`).
         """
         looked_ns = self.clock.now_ns() if looked_ns is None else looked_ns
-        # Placing a file changes its ctime. Reading each download again for that costs too much; what
-        # may go unnoticed is a write in the same tick that sets mtime back.
+        # Placing a file sets its ctime, so each download would be racy and be read again, which
+        # costs too much. Judged by mtime, a write in the same tick that resets mtime goes unnoticed.
         racy = in_writing or self._is_racy(
             local._replace(ctime_ns=local.mtime_ns) if placed else local, looked_ns
         )
@@ -306,16 +308,16 @@ class Settler:
             raise PathBusy(f"{path}: changed in the folder since it was scanned")
 
     def _check_way(self, action: Action) -> None:
-        """Raise `PathObstructed` for a new path below a file, or in the place of a folder with files in it."""
+        """Raise `PathObstructed` for a new path below a file, or at a folder that holds files."""
         if action.kind in _INTO_FOLDER and action.local is None:
             self.root.check_place(action.path, self.leaving)
 
     def _own_write(
         self, action: Action, intents: Sequence[Intent], contents: Contents
     ) -> tuple[BaselineRow | None, tuple[Intent, ...]]:
-        """Return the row of an own write that was not recorded, and the intents that remain open.
+        """Return the row of our own unrecorded write, and the intents that remain open.
 
-        Once the object has been identified, no other intent remains open.
+        Once the object is identified, no other intent remains open.
         """
         if not intents:
             return None, ()
@@ -327,19 +329,19 @@ class Settler:
         for intent in intents:
             if self._is_of(intent, found, contents):
                 digest = found.digest or intent.digest
-                # Racy, so the next run reads the file: a power cut may have kept its times and lost its content.
+                # Racy, so that the next run reads the file: a power cut may keep its times and lose its content.
                 row = self.baseline_row(intent.local, found, digest)._replace(racy=True)
                 return row, (intent,)
         return None, ()
 
     def _is_of(self, intent: Intent, found: RemoteObject, contents: Contents) -> bool:
-        """Return whether an object is this write: by its operation id, or by its digest."""
+        """Return whether this write made the object, by its operation id or else its digest."""
         if found.operation is not None:
             return found.operation == intent.operation
         if intent.digest is None or found.size != intent.local.size:
             return False
         if found.mtime_ns not in (None, intent.local.mtime_ns):
-            return False  # It spares the reading: a write of ours has the file's time.
+            return False  # Saves reading the object: a write of ours has the file's mtime.
         return contents.remote_digest() == intent.digest
 
     def _may_compare(self, action: Action) -> bool:
@@ -364,7 +366,7 @@ class Settler:
     def _states(
         self, action: Action, row: BaselineRow | None, contents: Contents
     ) -> tuple[SideState, SideState, BaselineRow | None]:
-        """Return how each side compares by content, and the baseline row corrected accordingly."""
+        """Return the state of each side by content, and the baseline row corrected accordingly."""
         local, remote = action.local, action.remote
         on_left = local_state(local, row, Compare.FINGERPRINT)
         on_right = remote_state(remote, row, Compare.FINGERPRINT)
@@ -372,8 +374,8 @@ class Settler:
             return on_left, on_right, row
         looked_ns = self.clock.now_ns()
         if local is not None and self._hashes_to(row, on_left, local, contents):
-            # The file was just read, so the row is as good as new. If it stayed racy, every run would
-            # doubt it, and a delete on the other side would never be synced.
+            # The file was just read, so the row is fresh. If it stayed racy, every run would count
+            # the file as changed, and would never sync a delete on the other side.
             row = row._replace(racy=contents.in_writing or self._is_racy(local, looked_ns))
             on_left, row = SideState.SAME, _seen_again(row, local=local)
         if (
@@ -387,12 +389,12 @@ class Settler:
     def _hashes_to(
         self, row: BaselineRow, on_left: SideState, local: LocalFile, contents: Contents
     ) -> bool:
-        """Return whether a doubtful file still has the recorded content."""
+        """Return whether a file that may have changed still has the recorded content."""
         doubtful = on_left is SideState.CHANGED or self.policy.compare is Compare.CHECKSUM
         return doubtful and local.size == row.size and contents.local_digest() == row.digest
 
     def _holds(self, row: BaselineRow, action: Action, contents: Contents) -> bool:
-        """Return whether the object is known to have the recorded content."""
+        """Return whether the object has the recorded content, as far as this run may read it."""
         remote = action.remote
         if remote is None or remote.size != row.size or not self._readable(remote):
             return False
@@ -402,7 +404,7 @@ class Settler:
             raise PathBusy(f"{action.path}: changed in the store since it was listed") from error
 
     def _resolve(self, action: Action, decision: Decision) -> Decision:
-        """Apply `--conflict` to a path both sides changed differently."""
+        """Apply `--conflict` to a path that both sides changed differently."""
         match self.policy.conflict:
             case OnConflict.LOCAL:
                 return Decision(Kind.UPLOAD, f"{decision.rule}; --conflict local")
@@ -414,7 +416,7 @@ class Settler:
                 return decision
 
     def _newer(self, action: Action, decision: Decision) -> Decision:
-        """Compare the file's own mtime with the one uploaded with the object, never two clocks."""
+        """Compare the file's mtime with the mtime that was uploaded with the object: never two clocks."""
         found = self.store.stat(action.path)
         if found is None or found.mtime_ns is None or action.local is None:
             return decision
@@ -430,7 +432,7 @@ def _kind_of(settled: Settled) -> Kind | None:
 
 
 def _has_nothing_to_learn(action: Action, intents: Sequence[Intent]) -> bool:
-    """Return whether there is no content to compare, so that the plan stands."""
+    """Return whether settling has no content to compare, so that the planned action holds."""
     if action.source is not None or action.kind in (Kind.ADOPT, Kind.FORGET):
         return True
     one_sided = (action.local is None) != (action.remote is None)
@@ -438,10 +440,10 @@ def _has_nothing_to_learn(action: Action, intents: Sequence[Intent]) -> bool:
 
 
 def _is_looked_at_later(action: Action) -> bool:
-    """Return whether the step itself checks the file, which saves a stat for each one.
+    """Return whether the step itself checks the file, so that settling saves a stat.
 
-    An upload checks the file when it opens it, and a new file is placed only if
-    there is none. A large object is downloaded only after a stat of its path.
+    An upload checks the file when it opens it. A new file is placed only where none exists, but
+    before a large download a stat saves the transfer.
     """
     if action.kind is Kind.DOWNLOAD and action.remote is not None:
         return action.local is None and action.remote.size <= _FETCHED_UNASKED
@@ -451,7 +453,7 @@ def _is_looked_at_later(action: Action) -> bool:
 def _seen_again(
     row: BaselineRow, *, local: LocalFile | None = None, remote: RemoteObject | None = None
 ) -> BaselineRow:
-    """Return the row with the new stat of one side, whose content is still the recorded one."""
+    """Return the row with the new stat of one side, which still has the recorded content."""
     here = local or LocalFile(*row[:5])
     modified_ns, version = (
         (remote.modified_ns, remote.version) if remote else (row.modified_ns, row.version)

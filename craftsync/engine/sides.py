@@ -1,6 +1,7 @@
-"""The two sides of a run: what planning sees of them, and how a step between them is carried out.
+"""The two sides of a run, as planning reads them, and `Carrier`, which carries out steps between them.
 
-On the left a folder, or in a migration a store; on the right a store.
+The left side is a folder, or a store in a migration; the right side is a store. The rest of the
+engine knows sides and carriers only through these interfaces.
 """
 
 from __future__ import annotations
@@ -53,15 +54,15 @@ from craftsync.stores.trash_copies import left_in_trash
 
 _STATS_AT_ONCE = 16
 _OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
-"""Steps that touch neither side; a dry run takes them on its copy of the database."""
+"""Steps that change neither side. A dry run carries them out on its copy of the database."""
 
 
 def do_nothing() -> None:
-    """Do nothing: there is nothing to confirm or to wait for."""
+    """Do nothing: the default where nothing must be confirmed or awaited."""
 
 
 class Left(Protocol):
-    """The left side. All that it yields is in the byte order of the UTF-8 path, or the listing says otherwise."""
+    """The left side. If `is_sorted`, it yields its entries in the byte order of the UTF-8 path."""
 
     @property
     def word(self) -> str:
@@ -75,29 +76,30 @@ class Left(Protocol):
 
     @property
     def is_folder(self) -> bool:
-        """Whether it has folders, inode numbers, and names that every store can hold."""
+        """Whether it is a folder on disk, with inode numbers and with names that every store can hold."""
         ...
 
     @property
     def is_sorted(self) -> bool: ...
 
     def scan(self, boundaries: Sequence[str], known: int) -> Iterable[LocalFile | Skipped]:
-        """Return all entries; `known` is the number of files in the baseline, `boundaries` split them into shares."""
+        """Return all entries. `known` is the number of baseline rows; `boundaries` are paths that
+        divide them into shares, to be listed at once."""
         ...
 
     def look(self, paths: Sequence[str]) -> Iterable[LocalFile | Skipped]:
-        """Return the entries at these paths; in a folder also those below them."""
+        """Return the entries at these paths, and in a folder also those below them."""
         ...
 
     @property
     def ignored_count(self) -> int:
-        """How many entries its scan met and patterns left out; a folder counts once."""
+        """How many scanned entries the patterns left out; a folder counts once."""
         ...
 
     def stat(self, path: str) -> LocalFile | None: ...
 
     def sync(self) -> None:
-        """Return once all of it survives a power cut."""
+        """Flush all of it: return once it survives a power cut."""
         ...
 
     def ignored(self, path: str) -> bool:
@@ -105,7 +107,7 @@ class Left(Protocol):
         ...
 
     def may_hide(self, path: str) -> bool:
-        """Return whether the side may hold this path although the scan does not yield it: another shard, or excluded."""
+        """Return whether the side may hold this path unseen, because another shard has it or a pattern excludes it."""
         ...
 
     def is_empty(self) -> bool:
@@ -113,7 +115,7 @@ class Left(Protocol):
         ...
 
     def now_ns(self, here_ns: int) -> int:
-        """Return the current time of the clock its times come from; `here_ns` is this machine's."""
+        """Return the current time by the clock that stamps its files; `here_ns` is this machine's."""
         ...
 
 
@@ -127,7 +129,7 @@ def in_order_left(
 
 @dataclass(frozen=True, slots=True)
 class FolderSide:
-    """A folder, with the rules that say which of its paths take part."""
+    """A folder and the ignore rules that decide which of its paths take part."""
 
     root: Folder
     rules: IgnoreRules
@@ -140,7 +142,7 @@ class FolderSide:
     is_sorted = True
 
     def with_new_rules(self) -> FolderSide:
-        """Return the side with its ignore files read again."""
+        """Return this side with its ignore files read again."""
         rules = IgnoreRules(self.root, include=self.include, exclude=self.exclude)
         return replace(self, rules=rules)
 
@@ -183,17 +185,17 @@ class FolderSide:
 class StoreSide:
     store: Store
     confirmed: Callable[[], None] = field(default=do_nothing, kw_only=True)
-    """Raises unless the store is still the same one; checked while the first response arrives."""
+    """Raises unless the store is still the same. Called once the first entry has arrived."""
     begun: Callable[[], Iterable[RemoteObject | Skipped] | None] = field(
         default=do_nothing, kw_only=True
     )
-    """Returns a listing that was begun before, if there is one."""
+    """Returns the listing that was started before, if any."""
 
     word = "store"
     stage = "listing"
 
     def list(self, boundaries: Sequence[str]) -> Iterator[RemoteObject | Skipped]:
-        """Yield all that is there."""
+        """Yield all objects; none before the store's identity is confirmed."""
         entries = iter(self.begun() or self.store.list(boundaries=boundaries))
         first = next(entries, None)
         self.confirmed()
@@ -204,7 +206,7 @@ class StoreSide:
     def stat(
         self, names: Sequence[str], *, listed: bool = False
     ) -> Sequence[RemoteObject | Skipped]:
-        """Return what is at single paths, as `stat_all` does."""
+        """Return the objects at these paths, as `stat_all` does, once the identity is confirmed."""
         found = stat_all(self.store, names, listed=listed)
         self.confirmed()
         return found
@@ -215,18 +217,18 @@ class StoreSide:
         return entries if self.store.features.sorted_listing else in_order(database, entries)
 
     def is_reported(self, skipped: Skipped) -> bool:
-        """Return whether an object that the store skipped is reported."""
+        """Return whether to report an object that the store skipped."""
         return True
 
 
 def stat_all(
     store: Store, names: Sequence[str], *, listed: bool = False
 ) -> list[RemoteObject | Skipped]:
-    """Stat single paths, several at once; return the objects that exist, in the order of the paths.
+    """Stat these paths, several at once; return the objects that exist, in the order of the paths.
 
-    A path that the store cannot hold or read is `Skipped`, as in a listing, and
-    does not stop the others. With `listed`, all were in a listing just before: one
-    that is absent now is listed once more.
+    A path that the store cannot hold or read becomes `Skipped`, as in a listing; the others are
+    still read. `listed`: a listing has just shown all of them, so a path that its stat does not
+    find is listed again.
     """
 
     def look(path: str) -> RemoteObject | Skipped | None:
@@ -246,7 +248,7 @@ def stat_all(
 
 
 def _contradiction(store: Store, path: str) -> Skipped | None:
-    """Return what to report of a path that the store lists but does not find; `None` if it is gone."""
+    """Return the problem of a path that the store lists but does not find; `None` if it is gone."""
     if all(entry.path != path for entry in store.list(path)):
         return None
     reason = f"the store lists {path} and answers 404 (not found) to its key"
@@ -254,7 +256,7 @@ def _contradiction(store: Store, path: str) -> Skipped | None:
 
 
 def now_of(filter: Filter, mode: Mode, left: Left, right: StoreSide, here_ns: int) -> Now:
-    """Return the current time of the sides whose ages matter; a store is asked only for those."""
+    """Return the current time of each side whose ages the filter needs; request no other."""
     if not filter.by_age:
         return Now(0, 0)
     local = left.now_ns(here_ns) if mode is not Mode.PULL else 0
@@ -263,7 +265,7 @@ def now_of(filter: Filter, mode: Mode, left: Left, right: StoreSide, here_ns: in
 
 
 def unmet_reason(side: str, left: Left, gone: Unknown, sieve: Sieve, path: str) -> str:
-    """Return why an entry of a list has nothing to copy, as a clause for people."""
+    """Return, as a clause of a message, why an entry of a list has nothing to copy."""
     if path in sieve.folders:
         return f"named in --files-from, but it is a folder: {path}/ stands for all in it"
     if gone.is_by_design(path):
@@ -274,7 +276,7 @@ def unmet_reason(side: str, left: Left, gone: Unknown, sieve: Sieve, path: str) 
 
 
 class Task(NamedTuple):
-    """A step for a worker, with what the database knows about it."""
+    """A step for a worker, with all that it needs from the database."""
 
     step: int
     action: Action
@@ -283,13 +285,13 @@ class Task(NamedTuple):
     partial: PartialDownload | None = None
     journal: Callable[[bytes], UploadJournal] | None = None
     unkept: bool = False
-    """Whether a person approved that no copy is kept of an archived object."""
+    """Whether the user approved to keep no copy of an archived object."""
     fetched: Fetched | None = None
-    """The object, if settling had to read it."""
+    """The object's content, if settling had to read it."""
 
 
 class Note(NamedTuple):
-    """A call that a worker hands to the control thread, to write to the database."""
+    """A call that a worker hands to the control thread, because it writes to the database."""
 
     learn: Callable[[], None]
 
@@ -297,13 +299,12 @@ class Note(NamedTuple):
 class Carrier(ABC):
     """Carries out steps in worker threads, and touches only the two sides of the run.
 
-    What the state database has to record is returned as an `Outcome`, never
-    written from here.
+    It never writes to the state database: it returns what to record as an `Outcome`.
     """
 
     __slots__ = ()
     short: ClassVar[int]
-    """A step of at most this many bytes may share the control thread."""
+    """A step of at most this many bytes may run in the control thread."""
     changed: ClassVar[str]
     """The reason reported for a path whose object has changed."""
     trash_stamp: str
@@ -320,45 +321,45 @@ class Carrier(ABC):
     @property
     @abstractmethod
     def stores(self) -> Sequence[Store]:
-        """The stores whose waits a stop ends; the last one is written."""
+        """The stores of this run, which a stop cancels. The last one is the one written to."""
 
     @property
     def store_stamp(self) -> str | None:
-        """The folder in the store's trash for what is replaced or deleted; `None` where nothing is kept."""
+        """The folder in the store's trash for replaced and deleted versions; `None` if it keeps none."""
         return self.trash_stamp
 
     @abstractmethod
     def settle(self, task: Task) -> Settled:
-        """Read what a listing could not tell, and decide again."""
+        """Read what a listing does not report, such as the content, and decide again."""
 
     @abstractmethod
     def step(self, action: Action, task: Task) -> Outcome | Staged:
-        """Carry out what was settled, or the half of it that a folder's disk has to see before the other."""
+        """Carry out a settled step. A download is only `Staged`: `place` swaps it in after a flush."""
 
     @abstractmethod
     def with_trash_stamp(self, trash_stamp: str) -> Carrier:
-        """Return the same with another name in the trash."""
+        """Return this carrier with another stamp for the trash."""
 
     @abstractmethod
     def cancel(self) -> None:
         """Make each transfer raise `Interrupted` at its next piece."""
 
     def place(self, staged: Staged) -> Outcome:
-        """Carry out the other half."""
+        """Swap in a staged download."""
         raise AssertionError(f"{staged.action.path}: the left side is not written")
 
     def before_recording(self) -> None:  # noqa: B027 (nothing to be done is an answer)
-        """Wait for what must be there before anything is recorded; raises if a side is another one."""
+        """Wait until outcomes may be recorded; raises if a side is not the one the state knows."""
 
     def sync(self) -> None:  # noqa: B027 (nothing to be done is an answer)
-        """Return once what was written to the left side survives a power cut."""
+        """Flush the left side: return once what was written there survives a power cut."""
 
     def has_temporary(self, name: str) -> bool:
-        """Return whether the folder still has this unfinished download."""
+        """Return whether the folder still has the temporary file of this unfinished download."""
         return False
 
     def carry_out(self, task: Task) -> Outcome | Staged:
-        """Settle and carry out one step; trouble with the path is part of the outcome."""
+        """Settle and carry out one step. An error that concerns this path alone becomes its outcome."""
         action = task.action
         try:
             return self._do(task)
@@ -385,7 +386,7 @@ class Carrier(ABC):
             if self.strict and kind is not action.kind:
                 return Outcome(action, Status.SKIPPED, "changed since the plan was made")
             if kind in DELETES and action.kind not in DELETES and not self.dry_run:
-                # The guard has not seen it.
+                # The guard has not counted this delete.
                 reason = "would now be a delete; the next run decides it together with all others"
                 return Outcome(action, Status.SKIPPED, reason, rows)
             if (kind, rule) != (action.kind, action.rule):
@@ -400,27 +401,27 @@ class Carrier(ABC):
                 settled.fetched.discard()
 
     def planned(self, action: Action) -> Outcome:
-        """Return what a dry run reports of a step that is settled."""
+        """Return the outcome that a dry run reports for a settled step."""
         is_conflict = action.kind is Kind.RECONCILE
         return Outcome(action, Status.CONFLICT if is_conflict else Status.PLANNED, action.rule)
 
     def kept_in_store(self, replaced: RemoteObject | None) -> tuple[KeptVersion, ...]:
-        """Return what the trash of the written store now holds; a bucket's own versions are not in it."""
+        """Return the version that the written store's trash now holds, if it does not version itself."""
         if replaced is None or not self.store_stamp or self.stores[-1].features.keeps_versions:
             return ()
         return (KeptVersion("store", self.trash_stamp, replaced.path, replaced.size),)
 
     @contextmanager
     def left_in_store(self) -> Iterator[list[KeptVersion]]:
-        """Yield, once, what changes have left in the trash of the written store besides `kept_in_store`.
+        """Yield the copies that lost answers left in the written store's trash, besides `kept_in_store`.
 
-        After an error in the block, which records them, they are yielded again.
+        The block records them. Each is yielded once, or again if the block raised.
         """
         with left_in_trash(self.stores[-1]) as copies:
             yield [KeptVersion("store", *copy) for copy in copies]
 
     def refused(self, action: Action, error: PathError) -> Outcome:
-        """Return how a step ends at a path that a side cannot hold, or not beside what is there."""
+        """Return the outcome at a path that a side refuses, or that another path obstructs."""
         if isinstance(error, PathObstructed):
             return Outcome(action, Status.PROBLEM, sentence(error), error=error)
         return Outcome(action, Status.SKIPPED, str(error))
@@ -432,7 +433,7 @@ class Listener(Protocol):
     def outcome(self, outcome: Outcome) -> None: ...
 
     def add_totals(self, added: Totals) -> None:
-        """Receive how much was added to the run."""
+        """Receive the size of the steps that were added during the run."""
         ...
 
     def tick(self) -> None: ...

@@ -1,4 +1,7 @@
-"""Counts what a run does and reports it to its listener."""
+"""Counts what a run does, and reports it to the caller as events and in the `Report`.
+
+Also here: `Journal`, through which a worker records the parts of an upload.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,13 @@ from craftsync.state.transfers import SavedUpload, Transfers
 
 _TICK_SECONDS = 0.1
 _STAGE_SECONDS = 1.0
-"""A stage is shown until nothing has happened in it for this long, while something does in another."""
+"""While bytes move, the stage stays `transferring`; after this long without, hashing is shown."""
 
 
 class Tally:
     """Adds one attempt of a run to its report.
 
-    Steps that were skipped are kept for the next attempt; in the `last` one
-    they are reported instead.
+    A skipped step is kept for the next attempt. In the `last` attempt it is reported.
     """
 
     def __init__(self, report: Report, on_event: OnEvent, clock: Clock, *, last: bool) -> None:
@@ -79,19 +81,19 @@ class Tally:
         self._progress()
 
     def use_hashing(self, hashing: Hashing) -> None:
-        """Read the hashing progress from this counter."""
+        """Take the progress of hashing from this counter."""
         self._hashing = hashing
 
     def ended(self) -> None:
-        """Report the progress once more, now that all steps have ended."""
+        """Report the progress a last time, after all steps have ended."""
         self._progress()
 
     def add_totals(self, added: Totals) -> None:
-        """Add steps that were added during the run to the totals."""
+        """Count the steps that were added during the run."""
         self._totals = Totals(self._totals.files + added.files, self._totals.bytes + added.bytes)
 
     def use_limiters(self, *limiters: Limiter) -> None:
-        """Read the moved bytes from these; without any, from the outcomes."""
+        """Take the number of moved bytes from these. Without limiters, the outcomes count."""
         self._limiters = limiters
 
     def _moved(self) -> int:
@@ -139,9 +141,9 @@ class Tally:
             self._progress()
 
     def finish(self) -> list[str]:
-        """Return the paths to try again; if there are none, report the obstructed ones.
+        """Return the paths to try again. If no step was skipped, report the obstructed paths and return none.
 
-        Otherwise the obstructed ones are tried again too: what obstructs them may go.
+        Otherwise obstructed paths are tried again too: the next attempt may remove the obstacle.
         """
         if not self._again:
             for path, issue, reason in self._obstructed:
@@ -155,7 +157,7 @@ class Tally:
         self.event(ProgressEvent(stage, self._done, totals.files, moved, totals.bytes, *hashed))
 
     def _stage_of(self, moved: int, hashed: int) -> str:
-        """Return the stage in which something happens: as long as bytes move, that is transferring."""
+        """Return the stage to show: `transferring` while bytes move, else the one that progresses."""
         seen, self._seen = self._seen, (moved, hashed)
         now = self._clock.monotonic()
         if moved != seen[0]:
@@ -165,7 +167,7 @@ class Tally:
         return self._stage
 
     def _undone(self, path: str, issue: Issue, outcome: Outcome) -> None:
-        """Report a step that changed nothing, or keep it for the next attempt, where it may succeed."""
+        """Report a step that changed nothing, or keep it for the next attempt if it may succeed then."""
         if isinstance(outcome.error, PathObstructed) and not self._last:
             self._obstructed.append((path, issue, outcome.reason))
         elif issue is Issue.PROBLEM or outcome.final or self._last:
@@ -180,7 +182,7 @@ class Tally:
 
 
 class PlanWriter(Tally):
-    """Writes each action that would be carried out to a plan file as well."""
+    """A `Tally` that also writes each planned action to a plan file."""
 
     def __init__(self, report: Report, on_event: OnEvent, clock: Clock, out: TextIO) -> None:
         super().__init__(report, on_event, clock, last=True)
@@ -193,10 +195,9 @@ class PlanWriter(Tally):
 
 
 class Journal:
-    """A `stores.base.UploadJournal` for one upload; called from workers, writes in the control thread.
+    """The `stores.base.UploadJournal` of one upload: workers call it, the control thread writes.
 
-    `identity` identifies this content among others at the same path: its digest,
-    or a substitute.
+    `identity` distinguishes this content from others at the same path: its digest, or a substitute.
     """
 
     def __init__(
@@ -214,7 +215,7 @@ class Journal:
         self._saved = saved
 
     def resume(self) -> tuple[str, int, dict[int, str]] | None:
-        """Return the unfinished upload of this very content, also one that this process began."""
+        """Return the unfinished upload of this content, if any; this process may have begun it."""
         saved = self._saved
         return None if saved is None else (saved.upload_id, saved.part_size, dict(saved.parts))
 
@@ -239,10 +240,7 @@ class Journal:
 def note_deletes(
     events: Events, finished: Iterable[Outcome], limit: DeleteLimit, trash_stamp: str, now_ns: int
 ) -> None:
-    """Count unapproved deletes, and the new paths that offset them.
-
-    `trash_stamp` is their folder in the trash.
-    """
+    """Count unapproved deletes, and the new paths that offset them. `trash_stamp`: their trash folder."""
     done = [one for one in finished if one.status is not Status.PLANNED]
     events.make_up(sum(1 for one in done if one.rows and one.action.baseline is None))
     events.add(
