@@ -1,5 +1,5 @@
-"""The linked folder on disk: its files, its ignore rules, scanning and watching it.
+"""The linked folder on disk: scan it, watch it, read and replace its files.
 
-Knows nothing of stores, plans or baselines. Everything below a folder is
-reached through open directory descriptors.
+Knows nothing of stores, plans or baselines. Every path below the folder is
+opened from directory descriptors, so a symbolic link cannot lead outside it.
 """

@@ -1,1 +1,1 @@
-"""Requests, and the tasks that wait for them: everything that waits goes through here."""
+"""HTTP requests and the tasks that make them. All code that waits, waits through this package."""

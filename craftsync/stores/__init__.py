@@ -1,6 +1,5 @@
-"""The remote side: stores know nothing of plans, baselines or roots.
+"""The stores: directory, S3, Craft AI. They know nothing of plans, baselines or folders.
 
-`base` is the contract; each other module is one store, or a wrapper with the
-same contract. A library that talks to one kind of store is imported only by
-that store's modules.
+`base` is the contract that every store fulfils; `retrying` wraps a store and fulfils it too.
+Only the modules of a store import the library that talks to it.
 """
