@@ -165,7 +165,7 @@ class Commands(Group):
 )
 @click.option("--config", type=click.Path(), metavar="FILE", help="The configuration file.")
 @click.option(
-    "--state-dir", type=click.Path(), metavar="DIR", help="Where the state databases live."
+    "--state-dir", type=click.Path(), metavar="DIR", help="The folder of the state databases."
 )
 @click.pass_context
 def cli(ctx: click.Context, config: str | None, state_dir: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The configuration: options, file and secrets, and how names of stores and folders are resolved.
+"""The configuration: options, file, secrets, and the resolution of store and folder names.
 
-Nothing here opens a store or runs anything; `craftsync.open_store` and `craftsync.linked_folders` do.
+This package opens no store and starts no run; `craftsync.open_store` and `craftsync.linked_folders` do.
 """

@@ -81,9 +81,9 @@ def object_address(word: str, config: Config, access: S3Access) -> Address:
 def _on_disk(word: str, path: str, config: Config, is_folder: bool) -> Address:
     whole = DirectoryLocation(Path("/"), config.reserve)
     place = _real(os.path.abspath(os.path.expanduser(path)))
-    here = _real(os.getcwd())
-    near = not path.startswith(("/", "~")) and within(here, place) is not None
-    base, offset = ("./", here.lstrip("/")) if near else ("/", "")
+    current = _real(os.getcwd())
+    is_relative = not path.startswith(("/", "~")) and within(current, place) is not None
+    base, offset = ("./", current.lstrip("/")) if is_relative else ("/", "")
     return Address(word, whole, place.lstrip("/"), is_folder, base, offset)
 
 

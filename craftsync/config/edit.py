@@ -1,4 +1,4 @@
-"""Edits the configuration file: what may be added, and adding it without changing anything else, comments included."""
+"""Checks new entries of the configuration file, and edits it without changing anything else, comments included."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from craftsync.errors import ConfigError, CraftsyncError, UsageError
 from craftsync.local.files import replacing
 
 _HEADER = """\
-# The configuration of craftsync, written by `craftsync init`; every key there is
-# stands in config.example.yaml (`craftsync config example` prints it). Precedence:
-# flag, CRAFTSYNC_* variable, this file, default. A path that is not absolute starts
-# at the folder of this file. A secret is never in here.
+# The configuration of craftsync, written by `craftsync init`. config.example.yaml
+# lists every key (`craftsync config example` prints it). Precedence: flag,
+# CRAFTSYNC_* variable, this file, default. A relative path starts at the folder of
+# this file. Secrets never belong in this file.
 """
 _SECTIONS = {
     "environments": "# Names for stores: `craftsync ls NAME`.",
@@ -34,7 +34,7 @@ _SECTIONS = {
 def with_entries(old: str, file: Path, entries: Mapping[str, tuple[str, Mapping[str, str]]]) -> str:
     """Return the content of the file with `entries`, {section: (name, keys)}, added.
 
-    Raises `ConfigError` if it cannot be sure that everything else stays the same.
+    Raises `ConfigError` if that would change anything else.
     """
     content = old or _HEADER
     for section, entry in entries.items():
@@ -61,7 +61,7 @@ def _line_of(name: str, keys: Mapping[str, str]) -> str:
 def without_entry(content: str, file: Path, section: str, name: str) -> str:
     """Return the content of the file without an entry of a section.
 
-    Raises `ConfigError` if it cannot be sure that everything else stays the same.
+    Raises `ConfigError` if that would change anything else.
     """
     lines = content.splitlines(keepends=True)
     first, last = configuration.lines_of(content, section, name)
@@ -126,16 +126,16 @@ def in_yaml(value: Any) -> str:
 def refuse_unwritable(file: Path) -> None:
     """Raise `ConfigError` if `write` could not create the file."""
     folder = Path(os.path.realpath(file)).parent
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         raise ConfigError(
-            f"{file} cannot be written: {there} is not writable.",
+            f"{file} cannot be written: {existing} is not writable.",
             remedy="Choose another file with --config, or change the permissions.",
         )
 
 
 def write(file: Path, content: str) -> None:
-    """Replace the file atomically; a new one is accessible to its owner only, an existing one keeps its mode."""
+    """Replace the file atomically. Only its owner can access a new file; an existing one keeps its mode."""
     place = Path(os.path.realpath(file))
     try:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -149,69 +149,70 @@ _NOT_A_NAME = re.compile(r"[^\w.-]+")
 _VARIABLE = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 
 Entries = dict[str, tuple[str, dict[str, str]]]
-"""What is added to the configuration: of a section, the name and the keys of one entry."""
+"""Entries to add to the configuration: {section: (name, keys)}."""
 
 
 def refuse_root(word: str, known: Config) -> None:
-    """Raise `UsageError` for a path that cannot be a folder, or overlaps with a configured one."""
+    """Raise `UsageError` if the path cannot be used as a folder, or overlaps with a configured folder."""
     root = places.absolute(word)
     for name, folder in known.folders.items():
         if relation := places.relation(root, folder.root):
             raise UsageError(
-                f"{root} {relation} {folder.root}, the folder {name} of the configuration.",
-                remedy=f"Use that one (craftsync sync {name}), or two separate folders.",
+                f"{root} {relation} {folder.root}, the configured folder {name}.",
+                remedy=f"Use the configured folder (craftsync sync {name}), or two separate folders.",
             )
     refuse_unusable(root)
 
 
 def refuse_unusable(folder: Path) -> None:
-    """Raise `UsageError` for what is not a folder, and for one that cannot be created."""
-    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    if not there.is_dir():
-        raise UsageError(f"{there} is not a folder.", remedy="Choose another folder.")
-    if there != folder and not os.access(there, os.W_OK | os.X_OK):
+    """Raise `UsageError` if the path is not a folder, or is missing and cannot be created."""
+    existing = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not existing.is_dir():
+        raise UsageError(f"{existing} is not a folder.", remedy="Choose another folder.")
+    if existing != folder and not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(
-            f"{folder} does not exist and cannot be created: {there} is not writable.",
-            remedy="Choose another folder, or change the permissions of that one.",
+            f"{folder} does not exist and cannot be created: {existing} is not writable.",
+            remedy=f"Choose another folder, or change the permissions of {existing}.",
         )
 
 
 def refuse_name(name: str, file: Path, taken: Collection[str], kind: str) -> None:
-    """Raise `UsageError` for a name that is taken, or not usable on the command line."""
+    """Raise `UsageError` if the name is taken, or cannot be used on the command line."""
     if name in taken:
         raise UsageError(
-            f"{file} has {kind} {name!r} already.",
-            remedy="Give another NAME, or edit that one in the file.",
+            f"{file} already has {kind} {name!r}.",
+            remedy="Give another NAME, or edit the existing entry in the file.",
         )
     if not name or _NOT_A_NAME.search(name) or places.is_path(name):
         raise UsageError(
-            f"{name!r} cannot be a NAME.", remedy="Use letters, digits, dots, dashes, underscores."
+            f"{name!r} is not a valid NAME.",
+            remedy="Use letters, digits, dots, dashes, underscores.",
         )
 
 
 def refuse_variable(name: str) -> None:
-    """Raise `UsageError` for what is not the name of a variable; it may be the token itself, and is not repeated."""
+    """Raise `UsageError` if `name` is not a variable name. The message omits it: it may be the token itself."""
     if not _VARIABLE.fullmatch(name):
         raise UsageError(
-            "That is not the name of a variable.",
-            remedy="Use letters, digits and underscores, such as PROD_TOKEN, and put the token into"
-            " that variable: the configuration never holds it.",
+            "The value is not a variable name.",
+            remedy="Use letters, digits and underscores, such as PROD_TOKEN, and set that variable to"
+            " the token: the configuration never contains tokens.",
         )
 
 
 def refuse_same_token(location: CraftAiLocation, known: Config) -> None:
-    """Raise `UsageError` where another environment has its token in the same variable."""
+    """Raise `UsageError` if another environment has its token in the same variable."""
     if other := with_same_token(location, known):
         variable = location.access.token_env
         raise UsageError(
-            f"{variable} holds the token of {other}, which is another environment.",
-            remedy=f"Name the variable that holds the token of {location.url}: --token-env NAME of"
-            f" craftsync init and config add ({variable} again if one token is for both).",
+            f"{variable} holds the token of another environment, {other}.",
+            remedy=f"Name the variable that holds the token of {location.url} with --token-env NAME"
+            f" ({variable} again if both environments use one token).",
         )
 
 
 def with_same_token(location: CraftAiLocation, known: Config) -> str | None:
-    """Return the environment that has another address and its token in the same variable; `None` for none."""
+    """Return the environment at another address that has its token in the same variable, or `None`."""
     access = location.access
     if access.token_file is not None:
         return None

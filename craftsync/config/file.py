@@ -38,7 +38,7 @@ class DirectoryEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class S3Environment:
-    """A bucket and a prefix; boto3's own rules apply to what is `None`."""
+    """A bucket and a prefix; boto3 determines each value that is `None`."""
 
     bucket: str
     prefix: str = ""
@@ -90,7 +90,7 @@ class Config:
     metrics_addr: tuple[str, int] | None = None
     """Host and port at which `watch` serves metrics and health checks."""
     notify: tuple[str, ...] = ()
-    """The command that `watch` runs when something waits for a person, as a list of arguments."""
+    """The command, as a list of arguments, that `watch` runs when something needs attention."""
 
 
 STORES: Mapping[str, type[Environment]] = {
@@ -142,7 +142,7 @@ def load(file: str | os.PathLike[str] | None = None) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"{path}: it cannot be read ({reason}).",
+            f"{path} cannot be read ({reason}).",
             remedy="It must be a UTF-8 file that you can read.",
         ) from error
     return parse(content, path)
@@ -155,7 +155,7 @@ def parse(content: str, file: Path) -> Config:
     except NotYaml as error:
         raise ConfigError(
             f"{file}: {error}.",
-            remedy="Correct that line; craftsync config example prints the form.",
+            remedy="Correct that line; craftsync config example prints a valid file.",
         ) from error
     top = Section(file, "", keys, options.keys(""), ("environments", "folders", "trash"))
     environments = {
@@ -245,7 +245,7 @@ class Section:
         return found
 
     def missing(self, name: str) -> ConfigError:
-        return self._wrong(self._place(name), "it is missing", f"Add a line `{name}: …` there.")
+        return self._wrong(self._place(name), "this key is required", f"Add a line `{name}: …`.")
 
     def named(self, name: str) -> dict[str, Any]:
         """Return a section whose keys are names chosen by the user."""
@@ -326,7 +326,7 @@ def lines_of(content: str, section: str, name: str) -> tuple[int, int]:
     if key is None:
         return 0, 0
     while isinstance(value, yaml.CollectionNode) and value.value and not value.flow_style:
-        # PyYAML ends a block where the next begins, after comments that do not belong to it.
+        # PyYAML ends a block where the next one begins, which is after comments between them.
         last = value.value[-1]
         value = last[1] if isinstance(last, tuple) else last
     end = value.end_mark
@@ -343,7 +343,7 @@ def _loader() -> type[SafeLoader]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML asks for a class attribute.
+        yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML requires a class attribute.
 
         def construct_mapping(
             self, node: yaml.MappingNode, deep: bool = False

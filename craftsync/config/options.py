@@ -1,10 +1,10 @@
-"""Every option there is, in one table.
+"""The table of options.
 
 The flags of the command line, the `CRAFTSYNC_*` variables, the keywords of the
 Python functions, the keys of the configuration file, their defaults and their
-documents (`--help`, config.example.yaml, docs/configuration.md) are made from
-these rows. An option of one command alone, such as `history --limit`,
-stands with its command.
+documentation (`--help`, config.example.yaml, docs/configuration.md) are all
+generated from these rows. An option of a single command, such as
+`history --limit`, is declared with that command.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 class Transport(StrEnum):
-    """How an environment of the platform is reached: over its own API, or through the functions of its SDK."""
+    """Whether craftsync uses the platform's API directly or calls the functions of its SDK."""
 
     API = "api"
     SDK = "sdk"
@@ -71,21 +71,21 @@ class Option(NamedTuple):
     help: str
     """A sentence for the help of a command."""
     parse: Callable[[Any], Any] | None = None
-    """Turns a word into its value, or raises `BadWord`; `None` if any word is valid, and for a flag without a value."""
+    """Parses a word, or raises `BadWord`; `None` if any word is valid, and for a flag without a value."""
     section: str | None = None
-    """Where it stands in the file: "" for the top, else `folder`, `trash` or a kind of store."""
+    """Its section of the file: "" for the top level, else `folder`, `trash` or a kind of store."""
     example: str = ""
     """Its value in config.example.yaml."""
     required: bool = False
-    """Whether a section of the file has to have it."""
+    """Whether its section of the file must contain it."""
     default: str = ""
-    """As it is written; empty for none."""
+    """The default as a user would write it; empty for none."""
     more: str = ""
-    """More about it; for the documents only."""
+    """Details that only the documentation contains."""
     group: str | None = None
     """The group of flags it belongs to; `None` if it is not a flag."""
     value: str = ""
-    """The name of its value in the help; empty for a flag without a value."""
+    """The placeholder for its value in the help; empty for a flag without a value."""
     spellings: tuple[str, ...] = ()
     """Other spellings of the flag; one with --no- turns it off."""
     many: bool = False
@@ -104,16 +104,16 @@ class Option(NamedTuple):
 OPTIONS: tuple[Option, ...] = (
     # Where things are.
     Option("config", "The configuration file.", group="global", value="FILE"),
-    Option("state_dir", "Where the state databases live.", group="global", value="DIR"),
-    Option("folder", "The folder of the configuration it is about.", group="path", value="NAME"),
-    Option("root", "The folder it is about, together with --store.", group="path", value="ROOT"),
-    Option("store", "The store it is about, together with --root.", group="path", value="STORE"),
+    Option("state_dir", "The folder of the state databases.", group="global", value="DIR"),
+    Option("folder", "The name of a linked folder in the configuration.", group="path", value="NAME"),
+    Option("root", "A local folder; requires --store.", group="path", value="ROOT"),
+    Option("store", "Its store; requires --root.", group="path", value="STORE"),
 
     # Stores.
-    Option("path", "The folder that is the store.", path, section="directory", required=True,
+    Option("path", "The folder to use as a store.", path, section="directory", required=True,
            example="~/archive", more="The first push creates it."),
     Option("bucket", "The bucket.", text, section="s3", required=True, example="my-bucket"),
-    Option("prefix", "Take only what is below this prefix.", text, section="s3",
+    Option("prefix", "Use only the objects below this prefix.", text, section="s3",
            default="the whole bucket", example="datasets/"),
     Option("profile", "The AWS profile of an S3 store.", text, section="s3", group="access",
            value="NAME", default="what boto3 finds", example="prod"),
@@ -124,130 +124,131 @@ OPTIONS: tuple[Option, ...] = (
            example="https://s3.eu-west-3.amazonaws.com"),
     Option("request_payer", "Pay for requests to an S3 bucket.", boolean, section="s3",
            group="access", default="false", example="false",
-           more="Requester-pays buckets demand it."),
-    Option("content_type", "The content type of what is written to S3; auto: by each name.",
+           more="Requester-pays buckets require it."),
+    Option("content_type", "The content type of objects written to S3; auto derives it from the name.",
            parse_content_type, section="s3", group="written", value="auto|TYPE", default="auto",
-           example="auto", more="auto keeps the type of an object that is replaced."),
-    Option("storage_class", "The storage class of what is written to S3.", parse_storage_class,
-           section="s3", group="written", value="CLASS", default="the bucket's usual one",
-           example="STANDARD", more="Copies in the trash keep the usual one. Of migrate,"
-           " `source` gives each copy that of its source."),
-    Option("sse", "How S3 encrypts what is written: AES256 or aws:kms[:KEY].", parse_sse,
-           section="s3", group="written", value="HOW", default="as the bucket is set",
-           example="AES256", more="Of all that is written there, copies in the trash as well."
-           " A server that does not confirm it is refused."),
+           example="auto", more="With auto, a replaced object keeps its type."),
+    Option("storage_class", "The storage class of objects written to S3.", parse_storage_class,
+           section="s3", group="written", value="CLASS", default="the bucket's default",
+           example="STANDARD", more="Copies in the trash get the bucket's default. For migrate,"
+           " `source` gives each copy the class of its source."),
+    Option("sse", "The encryption of objects written to S3: AES256 or aws:kms[:KEY].", parse_sse,
+           section="s3", group="written", value="HOW", default="the bucket's default",
+           example="AES256", more="Applies to copies in the trash, too."
+           " craftsync refuses a server that does not confirm it."),
     Option("url", "The address of the environment.", url, section="craft-ai", required=True,
            example="https://my-env.mlops-platform.craft.ai"),
     Option("control_url", "The address of the platform.", url, section="craft-ai",
-           default="that of the platform itself", example="https://mlops-platform.craft.ai"),
-    Option("token_env", "The variable, or the line of a .env file, that holds the SDK token.",
+           default="the SDK's default", example="https://mlops-platform.craft.ai"),
+    Option("token_env", "The variable that holds the SDK token, in the environment or in .env.",
            text, section="craft-ai", default=TOKEN_ENV, example=TOKEN_ENV),
     Option("token_file", "A file that holds the SDK token, instead of a variable.",
            path, section="craft-ai", default="none", example="~/.config/craftsync/token"),
-    Option("transport", "How the platform is reached: over its own API, or the functions of its SDK.",
+    Option("transport", "How to access the platform: through its API, or through the functions of its SDK.",
            choice_of(Transport, "transport"), section="craft-ai", default="api", example="api",
-           more="sdk is slower, and for when `craftsync doctor` finds the API changed; needs"
-           " the extra sdk."),
+           more="sdk is slower. Use it when `craftsync doctor` reports that the API changed."
+           " It needs the extra sdk."),
 
-    # Folders, and how a run brings them and their stores in sync.
+    # Folders, and how a run synchronises them with their stores.
     Option("root", "The local folder.", path, section="folder", required=True,
            example="~/datasets"),
-    Option("environment", "Its store: one of the environments, with a folder of it if you like.",
-           text, section="folder", required=True, example="prod", more="Such as prod:2026."),
+    Option("environment", "Its store: an environment, optionally with a folder in it.",
+           text, section="folder", required=True, example="prod", more="For example prod:2026."),
     Option("mode", "two-way, push or pull.", choice_of(Mode, "mode"), section="folder",
            group="mode", value="MODE", default="two-way", example="two-way",
-           more="Of `watch`, `plan` and `why`; the commands push, pull and sync are modes."),
-    Option("delete", "Also delete what is gone from the other side.", boolean, section="folder",
+           more="For `watch`, `plan` and `why`; push, pull and sync are modes themselves."),
+    Option("delete", "Also delete files that are missing on the other side.", boolean, section="folder",
            group="deletes", spellings=("--no-delete",), default="false", example="false",
-           more="Of push, pull and migrate; two-way always does."),
-    Option("max_delete", "Hold the deletes of a run if there are more.", parse_max_delete,
+           more="For push, pull and migrate; two-way always does."),
+    Option("max_delete", "Hold the deletes of a run that has more than this.", parse_max_delete,
            section="folder", group="deletes", value="N|P%", example="10%",
            default="the larger of {0.files} files and {0.share:.0%}".format(DeleteLimit()),
            more="A number of files, or a share."),
-    Option("force_delete", "Carry out all deletes, this once.", group="deletes"),
-    Option("include", "Take only what matches this gitignore pattern, or another one given.",
+    Option("force_delete", "Carry out all deletes of this run; hold none.", group="deletes"),
+    Option("include", "Include only what matches this gitignore pattern, or another given one.",
            patterns, section="folder", group="patterns", value="PATTERN", many=True,
            default="everything", example='["*"]'),
-    Option("exclude", "Leave out what matches this gitignore pattern.", patterns,
+    Option("exclude", "Exclude what matches this gitignore pattern.", patterns,
            section="folder", group="patterns", value="PATTERN", many=True,
-           default="nothing more", example='["*.tmp"]',
-           more='.git/, .env and the like are always left out; a pattern "!.env" takes it in.'),
-    Option("exclude_from", "Leave out what matches a line of this file.", group="patterns",
+           default="none", example='["*.tmp"]',
+           more='.git/, .env and the like are always excluded, unless a pattern such as "!.env"'
+           " includes them."),
+    Option("exclude_from", "Exclude what matches a line of this file.", group="patterns",
            value="FILE", many=True),
-    Option("files_from", "Take only the files and folders in this list; - is standard input.",
+    Option("files_from", "Include only the files and folders in this list; - is standard input.",
            group="filters", value="FILE", many=True,
-           more="One path a line, relative to the folder; a folder ends with a slash, lines that begin"
-           " with # or ; are comments. A path that is not there is reported, exit code 1."),
-    Option("from0", "The list of --files-from has a NUL after each path, no comments.",
+           more="One path per line, relative to the folder. A folder ends with a slash. Lines that"
+           " begin with # or ; are comments. A missing path is reported, and the exit code is 1."),
+    Option("from0", "In the list of --files-from, a NUL ends each path; it has no comments.",
            group="filters", spellings=("-0",)),
-    Option("min_size", "Leave out what is smaller: bytes, or with K, M, G, T.", group="filters",
+    Option("min_size", "Exclude smaller files: bytes, or a number with K, M, G or T.", group="filters",
            value="SIZE"),
-    Option("max_size", "Leave out what is larger.", group="filters", value="SIZE"),
-    Option("min_age", "Leave out what changed more recently, such as 1h.", group="filters",
+    Option("max_size", "Exclude larger files.", group="filters", value="SIZE"),
+    Option("min_age", "Exclude files that changed more recently than this, such as 1h.", group="filters",
            value="AGE"),
-    Option("max_age", "Leave out what changed longer ago, such as 7d.", group="filters",
-           value="AGE", more="A file's by its own time and this machine's clock, an object's by its"
-           " time and the clock of its store."),
-    Option("links", "Symbolic links: skip them, or follow those to what lies in the folder.",
+    Option("max_age", "Exclude files that changed longer ago than this, such as 7d.", group="filters",
+           value="AGE", more="The clock of this machine measures the age of a file, the clock of the store"
+           " that of an object."),
+    Option("links", "Symbolic links: skip them, or follow those whose target is in the folder.",
            choice_of(Links, "way to treat links"), group="links", value="skip|follow",
-           default="skip", more="Of push, plan and check; never out of the folder."),
-    Option("existing", "Take only what the other side has already.", group="existing"),
-    Option("ignore_existing", "Take only what the other side has not.", group="existing"),
+           default="skip", more="For push, plan and check. Links out of the folder are never followed."),
+    Option("existing", "Include only files that already exist on the other side.", group="existing"),
+    Option("ignore_existing", "Include only files that do not exist on the other side.", group="existing"),
     Option("checksum", "Read all content instead of trusting sizes and times.", group="compare",
            spellings=("-c",)),
     Option("size_only", "Compare sizes only.", group="compare"),
-    Option("conflict", "When both sides changed a file: both, newer, local or remote.",
+    Option("conflict", "The version to keep if both sides changed a file: both, newer, local or remote.",
            choice_of(OnConflict, "way to settle a conflict"), section="folder", group="conflict",
-           value="HOW", default="both", example="both", more="With both, both versions are kept."),
-    Option("transfers", "How many files travel at once.", parse_transfers, section="folder",
+           value="HOW", default="both", example="both"),
+    Option("transfers", "The number of simultaneous transfers.", parse_transfers, section="folder",
            group="transfers", value="N|auto", default="auto", example="auto",
-           more="auto: as many as the way to the store is worth."),
-    Option("bwlimit", "Bytes per second up and down, with K, M or G.", parse_bwlimit,
+           more="auto adapts it to the store and the connection."),
+    Option("bwlimit", "The limit in bytes per second, up and down, with K, M or G.", parse_bwlimit,
            section="folder", group="transfers", value="RATE[:RATE]", default="off", example="off",
-           more="10M, or 10M:2M for up and down; of a migration, up is into the target."
-                ' By local time: "08:00,1M 19:00,off", "Mon-08:00,1M Fri-19:00,off".'),
-    Option("windows", "When `watch` may transfer.", parse_windows, section="folder",
+           more="10M limits both directions, 10M:2M upload and download. A migration uploads to the"
+                ' target. By local time: "08:00,1M 19:00,off", "Mon-08:00,1M Fri-19:00,off".'),
+    Option("windows", "The times when `watch` may transfer.", parse_windows, section="folder",
            default="always", example='["00:00-24:00"]',
-           more='Such as "22:00-06:00" or "Sat-Sun 08:00-20:00". What is under way when one'
-                " closes continues in the next."),
-    Option("settle", "Seconds without a change before `watch` takes a file.", parse_seconds,
+           more='For example "22:00-06:00" or "Sat-Sun 08:00-20:00". A transfer that is under way'
+                " when a window closes continues in the next."),
+    Option("settle", "Seconds without a change before `watch` transfers a file.", parse_seconds,
            section="folder", group="times", value="SECONDS", default="0.5", example="0.5"),
     Option("poll", "Seconds between listings of the store by `watch`.", parse_seconds,
            section="folder", group="times", value="SECONDS", default="30", example="30",
-           more="More while the store is quiet."),
+           more="Up to four times as many while the store does not change."),
     Option("rescan", "Seconds between scans of the whole folder by `watch`.", parse_seconds,
            section="folder", group="times", value="SECONDS", default="600", example="600"),
     Option("scrub", "The share of all bytes that `watch` reads each day to find damage.",
            parse_scrub, section="folder", default="off", example="off",
-           more="Such as 1%, on both sides. See craftsync scrub --help."),
-    Option("events", "An SQS queue of this folder's own that the bucket sends its changes to.",
+           more="For example 1%, on both sides. See craftsync scrub --help."),
+    Option("events", "The SQS queue to which the bucket sends its changes; each folder needs its own.",
            text, section="folder", default="none", example="sqs://my-queue",
-           more="Or sqs://HOST/ACCOUNT/NAME. What `watch` reads from it is removed."),
+           more="Or sqs://HOST/ACCOUNT/NAME. `watch` deletes the messages it has read."),
 
     # The machine.
-    Option("reserve", "Free space that downloads and directory stores leave alone.",
+    Option("reserve", "Free disk space that downloads and directory stores never use.",
            parse_reserve, section="", example="1%",
            default="1%, and at least 100 MB or a tenth of a small disk",
            more="A share of the disk, a size such as 5G, or off."),
     Option("keep", "How long replaced and deleted versions are kept, in folder and store.",
            parse_keep, section="trash", default="forever", example="forever",
-           more="Such as 30d or 12h; what is older is removed for good."),
-    Option("max_size", "How much the trash of one linked folder may hold.", parse_max_size,
+           more="For example 30d or 12h; older versions are removed for good."),
+    Option("max_size", "The maximum size of the trash of one linked folder.", parse_max_size,
            section="trash", default="off", example="off",
-           more="Such as 10GB; beyond it the oldest versions go first."),
-    Option("store", "What the store keeps: all, foreign, off or auto.",
+           more="For example 10GB; beyond it, the oldest versions are removed first."),
+    Option("store", "Which versions the store keeps in its trash: all, foreign, off or auto.",
            choice_of(StoreTrash, "choice of what the store keeps"), section="trash",
            default="auto", example="auto",
-           more="foreign: all but replaced uploads of this client; auto: all where the store"
-                " copies by itself, else foreign."),
-    Option("metrics", "A file in which `watch` keeps figures for Prometheus.", path, section="",
+           more="foreign: all except uploads of this client that it replaces; auto: all if the"
+                " store can copy by itself, else foreign."),
+    Option("metrics", "The file to which `watch` writes metrics for Prometheus.", path, section="",
            default="none", example="~/.local/state/craftsync/craftsync.prom",
            more="For node_exporter's textfile collector."),
-    Option("metrics_addr", "Where `watch` answers Prometheus (/metrics) and health checks (/healthz, /readyz).", parse_address,
+    Option("metrics_addr", "The address at which `watch` serves /metrics for Prometheus, /healthz and /readyz.", parse_address,
            section="", group="metrics", value="[HOST:]PORT", default="none", example="9469",
-           more="Without a password; without a host for this"
-                " machine only. Needs the extra metrics."),
-    Option("notify", "A command that `watch` calls when something waits for a person.", argv,
+           more="It has no password. Without a host, only"
+                " this machine can connect. It needs the extra metrics."),
+    Option("notify", "The command that `watch` runs when something needs your attention.", argv,
            section="", default="none", example="[/usr/local/bin/tell-me]",
            more="It gets the variables CRAFTSYNC_NOTIFY_EVENT (conflict, held, halted), _ROOT,"
                 " _STORE, _PATH, _REASON and _COUNT. No shell is involved."),
@@ -255,32 +256,32 @@ OPTIONS: tuple[Option, ...] = (
     # One call.
     Option("dry_run", "Print what would be done, and do nothing.", group="dry run",
            spellings=("-n", "--dryrun")),
-    Option("json", "Print one JSON object a line.", group="json"),
+    Option("json", "Print one JSON object per line.", group="json"),
     Option("quiet", "Print only what is wrong.", group="loudness", spellings=("-q",)),
     Option("verbose", "Print each action.", group="loudness", spellings=("-v",)),
-    Option("stats", "Print how far it has come every so often (1m), where no bar is shown.",
+    Option("stats", "Print the progress at this interval, such as 1m, where no bar is shown.",
            group="loudness", value="TIME"),
-    Option("log_file", "Write each action and problem to this file as well, with the time.",
-           group="loudness", value="FILE", more="A file that is moved away is reopened."),
+    Option("log_file", "Also write each action and problem to this file, with the time.",
+           group="loudness", value="FILE", more="After log rotation, it opens the new file."),
 
     # Migrations.
-    Option("no_overwrite", "Leave alone what the target has already.", group="migrate"),
-    Option("verify", "checksum, or full: read it back.", group="migrate", value="HOW",
+    Option("no_overwrite", "Do not replace what the target already has.", group="migrate"),
+    Option("verify", "How to verify each copy: checksum, or full to read it back.", group="migrate", value="HOW",
            default="checksum"),
-    Option("shard", "Only the I-th of N shares of the keys.", group="migrate", value="I/N"),
-    Option("dask", "Let a Dask cluster do it: tcp://host:8786.", group="migrate", value="ADDRESS"),
-    Option("tags", "Keep tags from one server to another, too.", group="migrate"),
-    Option("stream", "Never let the server copy by itself.", group="migrate"),
+    Option("shard", "Copy only the I-th of N shares of the keys.", group="migrate", value="I/N"),
+    Option("dask", "Run the migration on a Dask cluster, such as tcp://host:8786.", group="migrate", value="ADDRESS"),
+    Option("tags", "Copy tags between servers, too.", group="migrate"),
+    Option("stream", "Always transfer the bytes; never let the server copy.", group="migrate"),
     Option("manifest", "Where to write the list of what was copied.", group="migrate",
            value="FILE"),
-    Option("manifest_in_target", "Put it into the target, too, last.", group="migrate"),
+    Option("manifest_in_target", "Also write the manifest to the target, as the last object.", group="migrate"),
     Option("source_profile", "As --profile, for the source.", group="source", value="NAME"),
     Option("source_region", "As --region, for the source.", group="source", value="NAME"),
     Option("source_endpoint_url", "As --endpoint-url, for the source.", group="source",
            value="URL"),
 )
 # fmt: on
-"""All of them; those of one section of the file, and of one group of flags, in the order they are shown."""
+"""Those of one section of the file, and those of one group of flags, are in display order."""
 
 
 def keys(section: str) -> tuple[Option, ...]:
@@ -304,7 +305,7 @@ _DEFAULTS: dict[str, Any] = {"max_delete": DeleteLimit(), "windows": Windows()} 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a folder and its store are brought in sync."""
+    """How to synchronise a folder with its store."""
 
     mode: Mode = _DEFAULTS["mode"]
     delete: bool = False
@@ -323,7 +324,7 @@ class Settings:
 
     @classmethod
     def of(cls, *given: Mapping[str, Any]) -> Settings:
-        """Return the given settings, else the defaults; the last given wins, patterns add up."""
+        """Return the given settings, and the defaults for the rest; the last mapping wins, patterns add up."""
         chosen = {name: value for words in given for name, value in words.items()}
         for name in ("include", "exclude"):
             chosen[name] = sum((words.get(name, ()) for words in given), ())
@@ -335,7 +336,7 @@ FilesFrom = File | Sequence[File] | None
 
 
 class PairOptions(TypedDict, total=False):
-    """Where things are: the keywords every function and command about a folder takes."""
+    """The keywords that every function and command for a linked folder takes."""
 
     config: str | os.PathLike[str] | None
     state_dir: str | os.PathLike[str] | None
@@ -398,9 +399,9 @@ class MigrateOptions(SharedOptions, total=False):
 
 
 def given_by(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the flags or keywords of a call that a folder of the file has, too, as values.
+    """Return the values of the given flags or keywords that are also keys of a folder in the file.
 
-    Raises `UsageError` for a word that means nothing.
+    Raises `UsageError` for an invalid word.
     """
     given = {}
     for name, option in _FOLDER.items():
@@ -412,9 +413,9 @@ def given_by(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unknown(asked: Mapping[str, object], known: type) -> None:
-    """Raise `UsageError` for a keyword that the class of options does not have, or that has to be a bool and is not.
+    """Raise `UsageError` for a keyword that `known` does not have, and for a flag that is not a bool.
 
-    Any text is true to Python: `delete="no"` would delete.
+    Any text is true in Python: `delete="no"` would delete.
     """
     names = known.__annotations__
     for name, value in asked.items():

@@ -1,7 +1,7 @@
 """A folder and its store, from arguments or the configuration.
 
-`craftsync.linked_folders` finds the pair of the current directory or a path, and also
-those that only have a saved state.
+`craftsync.linked_folders` finds the pair of the current directory or of a path, and
+pairs that exist only in the saved state.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Pair:
 
     @property
     def addresses(self) -> tuple[str, str]:
-        """Root and store by the names they have in state databases and for daemons."""
+        """The addresses of root and store in state databases and in the requests to daemons."""
         return str(self.root), places.address_of(self.location)
 
     @property
@@ -59,7 +59,7 @@ class Pair:
 
 
 def named(words: Sequence[str], asked: PairOptions) -> Pair:
-    """Return the pair of the arguments `ROOT STORE`, or of a folder's name; without any the only configured one."""
+    """Return the pair of the arguments `ROOT STORE` or NAME; without arguments, the only configured pair."""
     config, access = configuration.load(asked.get("config")), access_of(asked)
     match words:
         case []:
@@ -127,13 +127,13 @@ def _checked(name: str, config: Config) -> str:
             f"{name!r} is not a folder of the configuration (known: {known}).",
             remedy=_remedy_for_path(name, config)
             or f"{nearest(name, config.folders)}"
-            "For a folder that is not in it, give --root ROOT --store STORE.",
+            "For a folder that is not configured, give --root ROOT --store STORE.",
         )
     return name
 
 
 def _remedy_for_path(word: str, config: Config) -> str:
-    """Return the remedy if a path was given instead of a name; empty if it is not that of a linked folder."""
+    """Return the remedy if the word is the path of a linked folder; empty if not."""
     root = os.path.realpath(os.path.expanduser(word))
     names = [name for name, each in config.folders.items() if os.path.realpath(each.root) == root]
     return f"{word} is the path of {' and of '.join(names)}: write the name." if names else ""
@@ -144,13 +144,13 @@ def _only_folder(config: Config) -> str:
         raise UsageError(
             "No folder given, and none is configured.",
             remedy="Give --root ROOT --store STORE, go into a linked folder,"
-            " or put one into the configuration with craftsync init.",
+            " or configure one with craftsync init.",
         )
     if len(config.folders) > 1:
         known = ", ".join(config.folders)
         raise UsageError(
             f"It is not clear which folder is meant (in the configuration: {known}).",
             remedy=f"Give {' or '.join(f'--folder {name}' for name in config.folders)},"
-            " or --root ROOT --store STORE for one that is not in it.",
+            " or --root ROOT --store STORE for a folder that is not configured.",
         )
     return next(iter(config.folders))

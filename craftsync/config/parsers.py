@@ -37,9 +37,9 @@ _SHARE = r"(\d+(?:\.\d+)?)\s*%"
 
 _MOST_BYTES = 2**63 - 1
 _MOST_SECONDS = 100 * 365 * 86_400
-"""100 years: what a thread can wait for, and what a time in nanoseconds leaves room for."""
+"""100 years: a thread can wait that long, and 63 bits can hold a date so far ahead in nanoseconds."""
 _MOST_DIGITS = 18
-"""Of a whole number; Python refuses to read very long ones."""
+"""The limit for whole numbers; Python refuses to parse very long ones."""
 
 
 _NO_HOME = "starts with the home folder of an unknown user", "Write the path in full."
@@ -130,10 +130,12 @@ def parse_keep(word: object) -> int | None:
     if text == "forever":
         return None
     seconds = _seconds_in(text)
-    # Minutes could be meant as months, and this destroys data.
+    # `m` could mean months, and a wrong duration destroys data.
     if seconds is not None and 0 < seconds <= _MOST_SECONDS and not set(text) & set("sm"):
         return int(seconds * 1e9)
-    raise BadWord("is not a duration", "Use one such as 30d or 12h, up to 100 years, or forever.")
+    raise BadWord(
+        "is not a duration", "Use a duration such as 30d or 12h, up to 100 years, or forever."
+    )
 
 
 def parse_max_size(word: object) -> int | None:
@@ -144,7 +146,7 @@ def parse_max_size(word: object) -> int | None:
     size = re.fullmatch(_SIZE, text)
     if size and not isinstance(word, bool):
         return _bytes_of(size)
-    raise BadWord("is not a size", "Use one such as 10GB or 500M, or off.")
+    raise BadWord("is not a size", "Use a size such as 10GB or 500M, or off.")
 
 
 def parse_size(word: object) -> int:
@@ -178,7 +180,7 @@ def _bytes_of(size: re.Match[str]) -> int:
     found = float(size[1]) * _UNITS[size[2].upper()]
     if found <= _MOST_BYTES:
         return int(found)
-    raise BadWord("is larger than any file", "Use one below 8 million T, such as 10M.")
+    raise BadWord("is larger than any file", "Use a size below 8 million T, such as 10M.")
 
 
 def parse_content_type(word: object) -> str | None:
@@ -188,7 +190,7 @@ def parse_content_type(word: object) -> str | None:
         return None
     if re.fullmatch(_CONTENT_TYPE, text):
         return text
-    raise BadWord("is not a content type", "Use one such as text/csv, or auto.")
+    raise BadWord("is not a content type", "Use a type such as text/csv, or auto.")
 
 
 def parse_storage_class(word: object) -> str:
@@ -271,7 +273,7 @@ def parse_seconds(word: object) -> float:
         return seconds
     raise BadWord(
         "is not a time",
-        "Use a number of seconds greater than 0, or one such as 5m, up to 100 years.",
+        "Use a number of seconds greater than 0, or a time such as 5m, up to 100 years.",
     )
 
 
@@ -286,13 +288,13 @@ def parse_address(word: object) -> tuple[str, int]:
 def text(value: Any) -> str:
     if isinstance(value, str) and value.strip():
         return value
-    raise BadWord("is not a word", "Put a text there, in quotes if it looks like a number.")
+    raise BadWord("is not a text", "Write a text, in quotes if it looks like a number.")
 
 
 def url(value: Any) -> str:
     if isinstance(value, str) and re.match(r"https?://[^/]", value):
         return value
-    raise BadWord("is not an address", "Use one that starts with https:// or http://.")
+    raise BadWord("is not an address", "Use a URL that starts with https:// or http://.")
 
 
 def boolean(value: Any) -> bool:
@@ -309,7 +311,7 @@ def path(value: Any) -> Path:
 
 
 def user_path(word: str | os.PathLike[str]) -> Path:
-    """Return the path that a person typed, with the home folder for `~`; raises `UsageError` for an unknown one."""
+    """Return a typed path with `~` expanded; raises `UsageError` for the home of an unknown user."""
     try:
         return Path(word).expanduser()
     except RuntimeError as error:
@@ -329,5 +331,5 @@ def argv(value: Any) -> tuple[str, ...]:
     if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
         return tuple(value)
     raise BadWord(
-        "is not a command", 'Use a list of its words, such as ["/usr/local/bin/tell-me", "--now"].'
+        "is not a command", 'Use a list of words, such as ["/usr/local/bin/tell-me", "--now"].'
     )

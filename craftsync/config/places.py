@@ -50,7 +50,7 @@ class DirectoryLocation:
 
 @dataclass(frozen=True, slots=True)
 class S3Access:
-    """How to access a bucket; boto3's own rules apply to what is `None`."""
+    """How to access a bucket; boto3 determines each value that is `None`."""
 
     profile: str | None = None
     region: str | None = None
@@ -95,7 +95,7 @@ class CraftAiAccess:
     token_env: str = TOKEN_ENV
     token_file: Path | None = None
     dotenv_only: bool = field(default=False, compare=False)
-    """The address comes from a `.env` file: only the token of that file may be sent to it."""
+    """Whether the address comes from a `.env` file, so that only the token in that file may be sent to it."""
     transport: Transport = Transport.API
 
 
@@ -202,7 +202,7 @@ def _from_url(word: str, scheme: str, config: Config, access: S3Access) -> Locat
             url = urlsplit(word)
             if url.netloc not in {"", "localhost"} or not url.path.startswith("/"):
                 raise UsageError(
-                    f"{word} is not a folder of this machine.",
+                    f"{word} is not a folder on this machine.",
                     remedy="Write file:///absolute/path.",
                 )
             return DirectoryLocation(absolute(unquote(url.path)), config.reserve)
@@ -259,13 +259,13 @@ def _unknown_word(word: str, name: str, config: Config) -> UsageError:
     known = ", ".join(config.environments) or "none; no configuration exists"
     return UsageError(
         f"{word!r} is not an environment of the configuration (known: {known}).",
-        remedy=f"{nearest(name, config.environments)}{_suggestion(word)} An environment is made by"
+        remedy=f"{nearest(name, config.environments)}{_suggestion(word)} To add an environment, use"
         " craftsync config add NAME STORE.",
     )
 
 
 def _python_address(word: str) -> UsageError:
-    """Return the error for an address of fsspec, which Python alone takes."""
+    """Return the error for a `craftsync://` URL, which is only for fsspec in Python."""
     rest = word.removeprefix("craftsync://")
     name, _, folder = rest.partition("/")
     meant = rest if "://" in rest else f"{name}:{folder}".rstrip(":")
@@ -280,7 +280,7 @@ def _suggestion(word: str) -> str:
     if colon and scheme in ("s3", "file", "craft-ai"):
         return f"Write {scheme}://{rest.lstrip('/')}."
     if colon:
-        return "For a bucket write s3://BUCKET, for a folder of this machine ./FOLDER."
+        return "For a bucket write s3://BUCKET, for a folder on this machine ./FOLDER."
     return f"For the folder of that name write ./{word}, for a bucket s3://{word}."
 
 
@@ -364,22 +364,22 @@ def _of_url(word: str, config: Config) -> tuple[CraftAiLocation, str]:
     """Return the environment of a URL, and the folder in it.
 
     `craft-ai://` is the environment set by variables. An address such as
-    `craft-ai+https://host/folder` uses the access of the environment, of the
-    configuration or the variables, whose URL it starts with.
+    `craft-ai+https://host/folder` uses the access of the known environment whose
+    URL is its beginning; the configuration and the variables make one known.
     """
     named = _of_variables()
     if word.startswith(_VARIABLES):
         if named is None:
             raise UsageError(
-                f"{word} is the environment of the variables, and {_URL_ENV} is not set.",
-                remedy="Set it to the environment's address on the platform, in the environment or in"
-                " a .env file here; or name the environment in the configuration.",
+                f"{word} is the environment set by variables, but {_URL_ENV} is not set.",
+                remedy=f"Set {_URL_ENV} to the environment's address on the platform, as a variable or"
+                " in a .env file in this folder; or add the environment to the configuration.",
             )
         return named, word.removeprefix(_VARIABLES).strip("/")
     environments = config.environments.values()
     known = [_of_environment(env) for env in environments if isinstance(env, CraftAiEnvironment)]
     if named is not None and not (named.access.dotenv_only and not in_dotenv(TOKEN_ENV, None)):
-        # An address given explicitly may use any token, even if a .env file contains it too.
+        # An explicitly given address may use any token, even if a .env file contains that address, too.
         known.append(named)
     for location in sorted(known, key=lambda place: len(place.url), reverse=True):
         if f"{word}/".startswith(f"{location}/"):
@@ -402,8 +402,8 @@ def _of_variables() -> CraftAiLocation | None:
 def credentials_of(location: CraftAiLocation) -> tuple[str | None, Callable[[], str], str]:
     """Return the URL to exchange the token (`None`: the SDK's default), a function that finds the token, and its name.
 
-    An address from a `.env` file is used only with the token of that file;
-    otherwise any folder one enters could have a token sent anywhere.
+    An address from a `.env` file is used only with the token in that file.
+    Otherwise, the `.env` of any folder you enter could send your token anywhere.
     """
     known = location.access
     control_url, only = known.control_url or os.environ.get(_CONTROL_URL_ENV), known.dotenv_only
@@ -412,8 +412,8 @@ def credentials_of(location: CraftAiLocation) -> tuple[str | None, Callable[[], 
             control_url, only = _checked(named, f"{_CONTROL_URL_ENV} in .env"), True
         else:
             _log.warning(
-                "%s in .env is not used: the token is not from that file. Set the variable, or"
-                " control_url in the configuration, if you mean it.",
+                "%s in .env is ignored: the token is not from that file. To use it, set the variable,"
+                " or control_url in the configuration.",
                 _CONTROL_URL_ENV,
             )
     elif control_url is not None:
@@ -424,7 +424,7 @@ def credentials_of(location: CraftAiLocation) -> tuple[str | None, Callable[[], 
 
 
 def _checked(text: str, name: str) -> str:
-    """Return a normalised address; raises `UsageError`, in which `name` is where it was found."""
+    """Return a normalised address; raises `UsageError`, which names its source `name`."""
     address = text.strip()
     try:
         url = urlsplit(address)

@@ -17,8 +17,8 @@ _WIDTH = 110
 _EXAMPLE_HEAD = """\
 # The configuration of craftsync: copy it to ~/.config/craftsync/config.yaml
 # (or name it with --config or CRAFTSYNC_CONFIG) and keep what you need.
-# Precedence: flag, CRAFTSYNC_* variable, this file, default. A path that is not
-# absolute starts at the folder of this file. A secret is never in here.
+# Precedence: flag, CRAFTSYNC_* variable, this file, default. A relative path starts
+# at the folder of this file. Secrets never belong in this file.
 """
 
 _ENVIRONMENTS = {
@@ -32,9 +32,9 @@ _PAGE_HEAD = """\
 
 <!-- Made by `make reference` from craftsync/config/options.py. -->
 
-Most options can be given in four places. Precedence: flag, `CRAFTSYNC_*` variable, the configuration file, default. Patterns add up. In Python an option is a keyword with the name of its key: `craftsync.push("data", "dev", max_delete="10%")`; variables do not count there.
+Most options can be set in several places. Precedence: flag, `CRAFTSYNC_*` variable, configuration file, default. Patterns add up. In Python, an option is a keyword with the name of its key: `craftsync.push("data", "dev", max_delete="10%")`. Python functions ignore these variables.
 
-The file is `~/.config/craftsync/config.yaml`, or what `--config` or `CRAFTSYNC_CONFIG` names. [config.example.yaml](../config.example.yaml) shows every key; `craftsync init` adds a folder, `craftsync config add` an environment, `craftsync config list`, `show` and `remove` print and remove, `craftsync config example` prints every key. It is YAML 1.2: `off` and `10:20` are words. A path that is not absolute starts at the folder of the file. An unknown key is an error that names the nearest known one. A secret is never in the file.
+The file is `~/.config/craftsync/config.yaml`, or the one that `--config` or `CRAFTSYNC_CONFIG` names. [config.example.yaml](../config.example.yaml) lists every key, and `craftsync config example` prints it. `craftsync init` adds a folder, `craftsync config add` an environment; `craftsync config list` and `show` print entries, `craftsync config remove` removes one. The file is YAML 1.2: `off` and `10:20` are strings. A relative path starts at the folder of the file. An unknown key is an error that names the nearest known key. Secrets never belong in the file.
 """
 
 _SECTIONS = {
@@ -44,15 +44,15 @@ _SECTIONS = {
     ),
     "s3": (
         "environments: NAME: {store: s3}",
-        "A bucket of any S3-compatible service. The flags are for an S3 store given by URL.",
+        "A bucket of any S3-compatible service. The flags are for an S3 store that is given as a URL.",
     ),
     "craft-ai": (
         "environments: NAME: {store: craft-ai}",
-        "An environment of the Craft AI platform. `craft-ai://` is the one of the variables `CRAFT_AI_ENVIRONMENT_URL`, `CRAFT_AI_CONTROL_URL` and `CRAFT_AI_SDK_TOKEN`.",
+        "An environment of the Craft AI platform. `craft-ai://` is the environment set by the variables `CRAFT_AI_ENVIRONMENT_URL`, `CRAFT_AI_CONTROL_URL` and `CRAFT_AI_SDK_TOKEN`.",
     ),
     "folder": (
         "folders: NAME",
-        "A linked folder: a folder and its store. `craftsync sync NAME` brings both in sync, `craftsync watch` keeps all of them so.",
+        "A linked folder: a folder and its store. `craftsync sync NAME` synchronises one; `craftsync watch` keeps all of them in sync.",
     ),
     "trash": (
         "trash",
@@ -118,9 +118,7 @@ def page() -> str:
     for section, (title, about) in _SECTIONS.items():
         parts.append(f"## `{title}`\n\n{about}\n" if section else f"## At {title}\n\n{about}\n")
         parts.append(_table(keys(section)))
-    parts.append(
-        "## Flags that are not in the file\n\nThe help of a command lists those it takes.\n"
-    )
+    parts.append("## Flags that are not in the file\n\nThe help of each command lists its flags.\n")
     parts.append(_table(option for option in OPTIONS if option.section is None))
     return "\n".join(parts)
 

@@ -35,8 +35,8 @@ def find_token(variable: str, file: Path | None, *, dotenv_only: bool = False) -
 
     The variable is read from the environment, from systemd's credentials of the
     service (`LoadCredential=NAME:/path`), or from the `.env` file of the current
-    folder; with `dotenv_only` only from that file. Raises `UsageError` if there
-    is none.
+    folder; with `dotenv_only` only from that file. Raises `UsageError` if no token
+    is found.
     """
     if file is not None and not dotenv_only:
         return _in_file(file)
@@ -44,21 +44,22 @@ def find_token(variable: str, file: Path | None, *, dotenv_only: bool = False) -
     token = token or _in_dotenv(variable, also_environment=not dotenv_only)
     if token is None and dotenv_only:
         raise UsageError(
-            f"An address in .env is used only with a token in that file, and .env has no {variable}.",
+            f"An address in .env is used only with a token in that file, but .env does not set {variable}.",
             remedy=f"Add {variable} to .env if you trust that file; or set the addresses in the"
             " environment or the configuration.",
         )
     if token is None:
         raise UsageError(
             f"No SDK token: {variable} is not set.",
-            remedy=f"Copy your SDK token from the platform and set {variable}, in the environment or"
-            " in a .env file here; or set a file that contains it with token_file in the configuration.",
+            remedy=f"Copy your SDK token from the platform and set {variable} to it, as a variable or in"
+            " a .env file in this folder; or name a file that contains it with token_file in the"
+            " configuration.",
         )
     return token.strip()
 
 
 def name_of_token(variable: str, file: Path | None, *, dotenv_only: bool = False) -> str:
-    """Return what a message calls the token that `find_token` returns: it says where that comes from."""
+    """Return a phrase for messages that names the token of `find_token` by its source."""
     if file is not None and not dotenv_only:
         return f"the SDK token in {file}"
     if not dotenv_only and os.environ.get(variable):
@@ -79,7 +80,7 @@ def in_dotenv(variable: str, file: Path | None) -> bool:
 
 
 def _in_dotenv(variable: str, *, also_environment: bool) -> str | None:
-    """Return the token in the `.env` file, or under its old name there or in the environment."""
+    """Return the token in the `.env` file, or under its old name in the environment or that file."""
     kept = read_dotenv(Path(".env"))
     if token := kept.get(variable):
         return token
@@ -101,10 +102,10 @@ def _in_file(file: Path) -> str:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(
             f"The SDK token cannot be read from {file}: {why}.",
-            remedy="Put the token there, alone, and let nobody else read it; or correct token_file.",
+            remedy="Write only the token into it, readable by you alone; or correct token_file.",
         ) from error
     if not token:
-        raise UsageError(f"{file} is empty.", remedy="Put the SDK token there, alone.")
+        raise UsageError(f"{file} is empty.", remedy="Write only the SDK token into it.")
     return token
 
 
@@ -138,7 +139,7 @@ def read_dotenv(file: Path) -> dict[str, str]:
         with open(file, encoding="utf-8-sig", opener=_without_waiting) as stream:
             if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
                 raise ConfigError(
-                    f"{file}: it is a named pipe, and is not waited for.",
+                    f"{file} is a named pipe, which craftsync does not read.",
                     remedy="Put the variables into a file, or set the variables themselves.",
                 )
             lines = stream.read().splitlines()
@@ -146,7 +147,7 @@ def read_dotenv(file: Path) -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{file}: it cannot be read ({error}).",
+            f"{file} cannot be read ({error}).",
             remedy="It must be a UTF-8 file that you can read; or set the variables themselves.",
         ) from error
     matches = (re.fullmatch(_LINE, line) for line in lines)
@@ -154,7 +155,7 @@ def read_dotenv(file: Path) -> dict[str, str]:
 
 
 def _without_waiting(name: str, flags: int) -> int:
-    """Open a file; a named pipe without a writer too, which nobody may ever open for writing."""
+    """Open a file without blocking: a named pipe may never get a writer."""
     return os.open(name, flags | os.O_NONBLOCK)
 
 

@@ -1,4 +1,4 @@
-"""Runs the `notify` command when something waits for a person: no shell, a time limit, one at a time."""
+"""Runs the `notify` command when something needs attention: no shell, a time limit, one at a time."""
 
 from __future__ import annotations
 

@@ -163,14 +163,14 @@ def test_config_add_makes_an_environment_without_a_folder(craftsync: Craftsync) 
     assert line in craftsync.config.read_text()
     assert craftsync("cat", "dev:models/a").text == "content"
     again = craftsync("config", "add", "dev", "./other")
-    assert (again.code, "has an environment 'dev' already" in again.err) == (2, True)
+    assert (again.code, "already has an environment 'dev'" in again.err) == (2, True)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("a:b", "./store"), "cannot be a NAME"),
-        (("..", "./store"), "cannot be a NAME"),
+        (("a:b", "./store"), "is not a valid NAME"),
+        (("..", "./store"), "is not a valid NAME"),
         (("dev", "nowhere"), "'nowhere' is not an environment"),
         (("dev", "./store", "--token-env", "DEV"), "--token-env is for"),
         (("dev", "craft-ai://models", "--no-test"), "write dev:models"),

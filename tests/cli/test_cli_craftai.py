@@ -212,7 +212,7 @@ def test_missing_token_exits_2_and_names_its_variable(craftsync: Craftsync) -> N
     run = craftsync("ls", "craft-ai://", CRAFT_AI_ENVIRONMENT_URL="http://127.0.0.1:9")
     assert run.code == 2
     assert "CRAFT_AI_SDK_TOKEN is not set" in run.err
-    assert ".env file here" in run.err
+    assert ".env file in this folder" in run.err
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_a_control_url_from_a_dotenv_file_never_gets_another_token(
     craftsync.write(".env", f"CRAFT_AI_CONTROL_URL={hostile.url}\n")
     # Where the token goes instead is the platform itself, which nothing here can reach.
     run = craftsync(*words, "prod", HTTPS_PROXY="http://127.0.0.1:9")
-    assert "CRAFT_AI_CONTROL_URL in .env is not used" in run.err
+    assert "CRAFT_AI_CONTROL_URL in .env is ignored" in run.err
     assert hostile.log() == ""
 
 

@@ -107,8 +107,8 @@ def test_init_keeps_existing_configuration(craftsync: Craftsync, before: str) ->
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("old", "data", "./store"), 2, "has a folder 'old' already"),
-        (("a:b", "data", "./store"), 2, "'a:b' cannot be a NAME"),
+        (("old", "data", "./store"), 2, "already has a folder 'old'"),
+        (("a:b", "data", "./store"), 2, "'a:b' is not a valid NAME"),
         (("data", "./data/store"), 2, "lies inside the linked folder"),
         (("config.yaml", "./store"), 2, "config.yaml is not a folder"),
         (("config.yaml/below", "./store"), 2, "config.yaml is not a folder"),
@@ -214,7 +214,7 @@ def test_a_refused_answer_is_prompted_for_again_and_loses_no_other(fresh: Crafts
         os.write(screen, b"data\ny\nnowhere\n./data/store\n./store\ny\na:b\nmine\n")
         assert process.wait(60) == 0
         shown = os.read(screen, 65536).decode()
-    for problem in ("'nowhere' is not an environment", "lies inside", "'a:b' cannot be a NAME"):
+    for problem in ("'nowhere' is not an environment", "lies inside", "'a:b' is not a valid NAME"):
         assert problem in shown
     assert "[nowhere]" not in shown
     assert loaded(fresh).folders["mine"].root == fresh.folder / "data"
@@ -303,7 +303,10 @@ def test_a_second_environment_needs_a_token_variable_of_its_own(
     fresh.config.write_text(DEV)
     words = ("init", "prod", "data", "craft-ai://")
     run = fresh(*words, **server.variables)
-    assert (run.code, "CRAFT_AI_SDK_TOKEN holds the token of dev" in run.err) == (2, True), run.err
+    assert (
+        run.code,
+        "CRAFT_AI_SDK_TOKEN holds the token of another environment, dev" in run.err,
+    ) == (2, True), run.err
     assert "--token-env NAME" in run.err
     secret = fresh(*words, "--token-env", "eyJ.a.secret", **server.variables)
     assert (secret.code, "secret" in secret.err) == (2, False), secret.err

@@ -181,7 +181,7 @@ def test_help_names_every_option_with_its_type_and_meaning(function: str, option
     for name in options.__annotations__:
         assert f"        {name}: {parameters[name].annotation}\n            " in text
     assert parameters["delete"].annotation == "bool | None"
-    assert "Hold the deletes of a run if there are more." in text
+    assert "Hold the deletes of a run that has more than this." in text
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ MISTAKES = {
     ),
     "no root": (
         f"{ENVIRONMENT}folders: {{data: {{environment: archive}}}}",
-        "folders.data.root: it is missing",
+        "folders.data.root: this key is required",
         "Add a line",
     ),
     "mode": (folder("mode: twoway"), "folders.data.mode: 'twoway'", "two-way, push, pull"),
@@ -269,7 +269,7 @@ MISTAKES = {
     "windows": (folder("windows: '22:00-06:00'"), "is not a list of windows", '["22:00-06:00"'),
     "window": (folder("windows: [at night]"), "is not a window", '["22:00-06:00"'),
     "window at no time": (folder("windows: ['25:00-26:00']"), "the invalid time '25:00'", "list"),
-    "notify": ("notify: mail me", "notify: 'mail me' is not a command", "list of its words"),
+    "notify": ("notify: mail me", "notify: 'mail me' is not a command", "list of words"),
     "settle": (folder("settle: soon"), "folders.data.settle: 'soon'", "greater than 0"),
     "poll": (folder("poll: 0"), "folders.data.poll: 0", "greater than 0"),
     "scrub": (folder("scrub: 200%"), "folders.data.scrub: '200%'", "each day"),
