@@ -110,6 +110,8 @@ class Judge:
             content, before = now.get(path), self.shown[side].get(path)
             if content is not None and content not in self.written:
                 raise Wrong(f"torn: {side} shows {content!r} at {path}")
+            if content is not None and original(path):
+                self._note_copy(side, path, content)
             gave_way = self._gave_way[side, path]
             if ordered or (chooses and self._is_a_conflict(side, path, content, path in forgotten)):
                 self._order((side, by, "store"), path, content, anew=settles)
@@ -119,8 +121,6 @@ class Judge:
                 del gave_way[content]
                 self._at[side, path] = self._latest(path, content)
                 continue
-            if content is not None and original(path):
-                self._note_copy(side, path, content)
             if before is not None:
                 gave_way[before] = content
                 self._see_again(side, path, before, content)

@@ -41,6 +41,16 @@ def test_the_judge_allows_no_conflict_copy_where_one_person_wrote() -> None:
     assert "a conflict nobody made" in found(judge)
 
 
+def test_the_judge_allows_the_conflict_copy_of_an_ordered_run() -> None:
+    copy = "a (conflict 2027-01-15 08-00-00 folder)"
+    judge = Judge()
+    judge.person("store", "a", b"1")
+    judge.person("folder", "a", b"2")
+    judge.craftsync("store", {"a": b"1", copy: b"1"}, ordered=True)
+    judge.craftsync("store", {"a": b"2", copy: b"1"}, ordered=True)
+    assert found(judge) == ""
+
+
 def test_the_judge_allows_a_conflict_at_a_conflict_copy() -> None:
     copy, second = "a (conflict 1 folder)", "a (conflict 1 folder) (conflict 2 folder)"
     judge = Judge()
