@@ -1,10 +1,9 @@
-"""S3-compatible buckets: a store over signed requests of our own.
+"""S3-compatible buckets as a store. craftsync signs and sends the requests itself, without boto3.
 
-From the wire up: `credentials` (who asks, where, and the signature), `wire`
-(HTTP), `requests`, `objects` and `reading`, `listing` and `parallel_listing`, `multipart`,
-`preconditions` (what a write replaces), `copy` (from another bucket), `probe`
-(what the server really does), and `store`, which puts them in order.
-Nothing here knows of plans or baselines.
+From the wire up: `credentials` (keys, endpoint, signature), `wire` (HTTP), `requests` (one method
+for each request of S3), `objects` (headers and metadata), `reading`, `listing` and
+`parallel_listing`, `multipart`, `preconditions` (what a write may replace), `copy` (from another
+bucket), `probe` and `facts` (what the server really does), and `store`, which uses all of them.
 """
 
 from craftsync.stores.s3.facts import ProbedFacts

@@ -1,7 +1,7 @@
-"""Copies from other buckets of the same server, which moves the bytes itself.
+"""Server-side copies from another bucket of the same server: no bytes pass through this machine.
 
-The server is asked to keep all that belongs to an object; for a copy in parts,
-which keeps nothing by itself, it is read and sent along."""
+A single copy request keeps the object's headers, metadata and tags. A copy in parts keeps none
+of them, so they are read from the source and sent with it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from craftsync.stores.s3.wire import Wire
 
 
 def origin_of(session: Session, bucket: str, root: str, profile: str | None) -> Origin:
-    """Return where a store's objects are for others with the same endpoint and credentials."""
+    """Return the origin of a store's objects, by which stores with the same access recognise it."""
     endpoint = session.url.removesuffix(f"/{bucket}").replace(f"//{bucket}.", "//")
-    # Keys that have to be fetched are not fetched for this: the same profile gives the same ones.
+    # Do not fetch temporary keys just for this: the same profile has the same access.
     who = f"profile {profile}" if session.refreshable else session.keys().access
     return Origin(endpoint, who, f"{bucket}/{root}")
 
 
 class BucketCopy:
-    """Copies into one bucket; `session_of` tells how to reach another, `facts` what is known of the server by now."""
+    """Copies into one bucket. `session_of` returns a session for another; `facts`, the facts known now."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class BucketCopy:
         facts: Callable[[], ProbedFacts],
         transfers: int,
     ) -> None:
-        """`transfers` is how many connections to another bucket are kept."""
+        """`transfers` is the number of connections kept to each other bucket."""
         self._calls = calls
         self._facts = facts
         self._uploads = uploads
@@ -94,12 +94,12 @@ class BucketCopy:
         return version
 
     def _proves(self, source: RemoteObject) -> bool:
-        """Return whether the version of a copy will show that it is of this source: both are MD5s of the content."""
+        """Return whether the copy's version will prove its content: both versions are MD5s of it."""
         is_whole = source.size <= self._limits.quick_copy
         return is_whole and self._facts().md5_versions and is_md5(source.version)
 
     def _confirm(self, original: Original, source: RemoteObject) -> None:
-        """Stat a source, for a server that does not compare its version; raises `PreconditionFailed`."""
+        """Check a source's version by a stat, because the server does not. Raises `PreconditionFailed`."""
         there = self._calls_to(original.bucket or "")
         found = there.head(original.key)
         if found is None:
@@ -109,7 +109,7 @@ class BucketCopy:
     def _calls_to(self, bucket: str) -> Calls:
         if bucket not in self._others:
             opened = Wire(self._session_of(bucket), bucket, self._clock, keep=self._transfers)
-            # Another task may have been faster; what was opened here is connected to nothing yet.
+            # Another task may have added one first; this one has no connection yet.
             self._others.setdefault(bucket, (opened, Calls(opened, bucket, bucket)))
         wire, calls = self._others[bucket]
         if self._is_cancelled:
@@ -117,7 +117,7 @@ class BucketCopy:
         return calls
 
     def cancel(self) -> None:
-        """End the requests to other buckets, and refuse more until `renew`; any thread may call it."""
+        """End the requests to other buckets, and refuse new ones until `renew`. Thread-safe."""
         self._is_cancelled = True
         for wire, _ in list(self._others.values()):
             wire.host.cancel()

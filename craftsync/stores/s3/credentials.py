@@ -1,11 +1,11 @@
-"""Credentials, region, endpoint, and the signature of each request.
+"""Finds the credentials, region and endpoint of a bucket, and signs requests with them.
 
-Plain keys from the environment or a profile are read here. Everything that must
-be fetched or refreshed (SSO, roles, processes, instance metadata) is left to
-boto3, which is imported only then: the import costs a quarter of a second of CPU.
-Order of sources: https://docs.aws.amazon.com/boto3/latest/guide/credentials.html
+Plain keys from the environment or a profile are read here. boto3 gets those that must be fetched
+or refreshed (SSO, roles, processes, instance metadata), and is imported only then: the import
+costs a quarter of a second of CPU. The order of sources is boto3's:
+https://docs.aws.amazon.com/boto3/latest/guide/credentials.html
 
-Signature Version 4 for headers, compared with botocore's by a test:
+The signature is version 4, in headers; a test compares it with botocore's:
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """
 
@@ -37,7 +37,7 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 class Keys(NamedTuple):
-    """An access key with its secret, and the token that goes with temporary ones."""
+    """An access key and its secret, and the session token of temporary ones."""
 
     access: str
     secret: str
@@ -45,7 +45,7 @@ class Keys(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What is signed. `path` is percent-encoded already; `headers` have lower-case names and include `host`."""
+    """A request to sign. `path` is percent-encoded; `headers` have lower-case names and include `host`."""
 
     method: str
     path: str
@@ -55,7 +55,7 @@ class Request(NamedTuple):
 
 
 def encoded_path(path: str) -> str:
-    """Percent-encode a path the way S3 wants it: everything but letters, digits and `-._~/`."""
+    """Percent-encode a path as S3 requires: everything but letters, digits and `-._~/`."""
     return quote(path, safe="/")
 
 
@@ -68,7 +68,7 @@ def encoded_query(query: Query) -> str:
 
 
 def sign(request: Request, keys: Keys, region: str, now: datetime) -> dict[str, str]:
-    """Return the request's headers, completed by those that prove who asks; `now` is in UTC."""
+    """Return the request's headers with date and signature added. `now` is UTC."""
     stamp = _stamp(now)
     headers = {**request.headers, "x-amz-date": stamp, BODY_SHA256: request.body_digest}
     if keys.token:
@@ -82,7 +82,7 @@ def sign(request: Request, keys: Keys, region: str, now: datetime) -> dict[str, 
 
 
 def signed_query(request: Request, keys: Keys, region: str, now: datetime, seconds: int) -> str:
-    """Return the query of a URL that makes this request for so many seconds from `now`, without any header.
+    """Return the query of a signed URL, which makes this request without headers until `seconds` after `now`.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
     """
@@ -111,12 +111,12 @@ def _scope(stamp: str, region: str) -> str:
 def _signature(
     request: Request, headers: Mapping[str, str], keys: Keys, region: str, stamp: str
 ) -> tuple[str, str]:
-    """Return which headers are signed, and the signature; `headers` are the request's and those it gets."""
+    """Return the names of the signed headers, and the signature. `headers` are all headers to sign."""
     names = sorted(headers)
     signed = ";".join(names)
-    # Other text than ASCII is sent as http.client encodes it, and the server sees that.
+    # Below, the canonical request is encoded as http.client encodes the headers that it sends.
     lines = "".join([f"{name}:{headers[name]}\n" for name in names])
-    if "\n".join(lines.split()) + "\n" != lines:  # Hardly ever: a value has spaces.
+    if "\n".join(lines.split()) + "\n" != lines:  # Rare: a value contains spaces.
         lines = "".join([f"{name}:{' '.join(headers[name].split())}\n" for name in names])
     canonical = f"{request.method}\n{request.path}\n{request.query}\n{lines}\n{signed}\n{request.body_digest}"
     digest = sha256(canonical.encode("latin-1")).hexdigest()
@@ -142,14 +142,14 @@ _PLAIN_OPTIONS = {
     *("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region", "output"),
     *("endpoint_url", "services", "ignore_configured_endpoint_urls", "ca_bundle", "s3"),
 }
-"""A profile with any other option may get its keys in a way only boto3 knows."""
+"""A profile with any other option may get its keys in a way that only boto3 implements."""
 
 _HARMLESS_S3_OPTIONS = {
     *("max_concurrent_requests", "max_queue_size", "multipart_threshold", "multipart_chunksize"),
     *("max_bandwidth", "target_bandwidth", "preferred_transfer_client", "io_chunksize"),
     *("payload_signing_enabled", "us_east_1_regional_endpoint"),
 }
-"""They tune how other clients transfer; what is stored is the same."""
+"""Options that tune the transfers of other clients, without an effect on what is stored."""
 _HARMLESS_S3_VALUES = {
     "addressing_style": ("auto", "path", "virtual"),
     "signature_version": ("s3v4",),
@@ -157,7 +157,7 @@ _HARMLESS_S3_VALUES = {
     "use_dualstack_endpoint": ("false",),
     "use_arn_region": ("false", "true"),
 }
-"""Options with the values under which requests are as they would be without them, or that are heard."""
+"""Options with the values that change no request of craftsync, or that it implements."""
 
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.%]+", re.IGNORECASE)
 
@@ -166,10 +166,10 @@ Environment = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a client of one bucket needs. `url` ends with the bucket, without a final slash.
+    """All that a client of one bucket needs. `url` ends with the bucket, without a final slash.
 
-    `keys` may be called at any time from any thread and returns keys that are
-    good for ten more minutes at least; it raises `StoreDenied` when there are none.
+    `keys` may be called at any time from any thread. It returns keys that stay valid for at least
+    ten minutes, and raises `StoreDenied` if there are none.
     """
 
     url: str
@@ -189,10 +189,10 @@ def open_session(
     endpoint_url: str | None = None,
     request_payer: bool = False,
 ) -> Session:
-    """Find credentials, region and endpoint for a bucket; `request_payer` pays for the requests.
+    """Find credentials, region and endpoint of a bucket. With `request_payer`, the user pays the requests.
 
-    Raises `StoreDenied` when there are no credentials, and `ConfigError` when
-    profile or endpoint make no sense. Asks no server, unless boto3 has to.
+    Raises `StoreDenied` if there are no credentials, and `ConfigError` if the profile or the
+    endpoint is invalid. Sends no request, unless boto3 must fetch credentials.
     """
     environment = os.environ
     name = profile or environment.get("AWS_DEFAULT_PROFILE") or environment.get("AWS_PROFILE")
@@ -215,7 +215,7 @@ def open_session(
 def _authorities(
     environment: Environment, options: Mapping[str, str]
 ) -> CertificateAuthorities | None:
-    """Return who vouches for servers, in boto3's order."""
+    """Return the certificate authorities to trust, found in boto3's order."""
     named = {
         "AWS_CA_BUNDLE": environment.get("AWS_CA_BUNDLE"),
         "ca_bundle in the AWS configuration": options.get("ca_bundle"),
@@ -225,7 +225,7 @@ def _authorities(
 
 
 class _ConfigFiles:
-    """The shared config and credentials files, as far as they are needed here."""
+    """The shared AWS config and credentials files."""
 
     def __init__(self, environment: Environment) -> None:
         self._config = _parsed(environment.get("AWS_CONFIG_FILE", "~/.aws/config"))
@@ -241,19 +241,19 @@ class _ConfigFiles:
         return {**own, **self._credentials.get(profile, {})}
 
     def service_endpoint(self, services: str) -> str | None:
-        """Return S3's endpoint in a `[services NAME]` section, where it is a nested option."""
+        """Return the S3 endpoint of a `[services NAME]` section, in which it is a nested option."""
         nested = self._config.get(f"services {services}", {}).get("s3", "")
         return _nested(nested).get("endpoint_url")
 
 
 def _nested(text: str) -> dict[str, str]:
-    """Return the options that are written below an option, each on its own line."""
+    """Return the options nested in an option's value, each on its own line."""
     pairs = (line.partition("=") for line in text.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs if name.strip()}
 
 
 def _addressing_style(profile: str, options: Mapping[str, str]) -> str:
-    """Return `auto`, `path` or `virtual`; raises `ConfigError` for an S3 option that would go unheard."""
+    """Return `auto`, `path` or `virtual`. Raises `ConfigError` for an S3 option that craftsync ignores."""
     chosen = _nested(options.get("s3", ""))
     for name, value in chosen.items():
         if name in _HARMLESS_S3_OPTIONS or value.lower() in _HARMLESS_S3_VALUES.get(name, ()):
@@ -276,7 +276,7 @@ def _parsed(path: str) -> dict[str, dict[str, str]]:
         return {}
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    import configparser  # Only for who has such a file.
+    import configparser  # Imported only if the file exists.
 
     parser = configparser.RawConfigParser(default_section="")
     try:
@@ -305,10 +305,10 @@ def _configured_endpoint(
 
 
 def _bucket_url(bucket: str, region: str, endpoint: str | None, style: str) -> str:
-    """Return where the bucket is: below an endpoint that was given, else at AWS.
+    """Return the URL of the bucket, below the given endpoint or else at AWS.
 
-    As in boto3, an endpoint has the bucket in its path unless the style is
-    `virtual`, and AWS has it in the host's name unless it is `path`.
+    As in boto3, the bucket is in the path of an endpoint unless the style is `virtual`, and in
+    the host name of AWS unless the style is `path`.
     """
     if endpoint:
         parts = _checked_endpoint(endpoint)
@@ -318,18 +318,18 @@ def _bucket_url(bucket: str, region: str, endpoint: str | None, style: str) -> s
         in_name = style != "path"
         base = f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
     scheme, _, place = base.partition("://")
-    # A dot in the bucket's name does not fit the server's certificate.
+    # The server's wildcard certificate does not match a bucket name with a dot.
     if in_name and not ("." in bucket and scheme == "https"):
         return f"{scheme}://{bucket}.{place}"
     return f"{base}/{bucket}"
 
 
 def _checked_endpoint(endpoint: str) -> SplitResult:
-    """Return an endpoint in its parts; raises `ConfigError` for what no server can be reached at."""
+    """Return the parts of an endpoint. Raises `ConfigError` if it is not the URL of a server."""
     parts = urlsplit(endpoint)
     try:
         reachable = parts.port != 0 and _HOST.fullmatch(parts.hostname or "")
-    except ValueError:  # The port is none.
+    except ValueError:  # The port is invalid.
         reachable = None
     if parts.scheme in ("http", "https") and reachable and not (parts.query or parts.fragment):
         return parts
@@ -350,7 +350,7 @@ def _is_address(host: str) -> bool:
 def _plain_keys(
     environment: Environment, options: Mapping[str, str], *, explicit_profile: bool
 ) -> Keys | None:
-    """Return keys that are simply written down; a profile given by name goes before the environment."""
+    """Return keys from the environment or the profile; an explicitly named profile takes precedence."""
     access = environment.get("AWS_ACCESS_KEY_ID")
     if access and not explicit_profile:
         secret = environment.get("AWS_SECRET_ACCESS_KEY")
@@ -366,12 +366,12 @@ def _plain_keys(
 class _KeysOfBoto3:
     """boto3's credentials, which refresh themselves when less than ten minutes are left.
 
-    They lock while they do. A forked child asks boto3 for its own, for another
+    They hold a lock while they do. A forked child gets credentials of its own, because another
     thread may have held that lock.
     """
 
     def __init__(self, profile: str | None, region: str) -> None:
-        """Raises `StoreDenied` when there are none."""
+        """Raises `StoreDenied` if boto3 finds none."""
         self._profile = profile
         self._region = region
         self._credentials: Any = self._found()
@@ -392,7 +392,7 @@ class _KeysOfBoto3:
         from botocore.exceptions import BotoCoreError
 
         try:
-            # Whoever hands out keys for a role is asked in a region, too.
+            # The service that issues a role's keys is regional too.
             session = Boto3Session(profile_name=self._profile, region_name=self._region)
             credentials = session.get_credentials()
         except BotoCoreError as error:

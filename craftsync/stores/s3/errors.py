@@ -1,7 +1,7 @@
-"""Turns what an S3 server or the network reported into craftsync's own errors.
+"""Translates the errors of S3 servers and of the network into craftsync's own.
 
-The only place that knows S3's error codes.
-Error codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+Only this module knows S3's error codes:
+https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DENIED = {
     "AccessDenied": "the credentials do not allow it",
 }
 _ARCHIVED = {"InvalidObjectState", "ObjectNotInActiveTierError"}
-"""The second is what a copy says (AWS S3 API reference, "CopyObject")."""
+"""The second is the code of a copy (AWS S3 API reference, "CopyObject")."""
 _FULL = {
     *("EntityTooLarge", "QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"),
     *("XMinioStorageQuotaExceeded", "InsufficientStorage"),
@@ -51,19 +51,20 @@ _TRANSIENT = {
 }
 _DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest"}
 _NOT_DONE = {429, 503}
-"""Statuses that say the request was turned away; after any other 5xx it may have been carried out."""
+"""Statuses of a request that was certainly not carried out. After another 5xx it may have been."""
 
 _CODE = re.compile(r"<Code>\s*([^<]*?)\s*</Code>")
 _MESSAGE = re.compile(r"<Message>\s*([^<]*?)\s*</Message>")
 _KEY = re.compile(r"<Key>([^<]*)</Key>")
 _OF_SEVERAL = re.compile(r"<(Deleted|Error)>(.*?)</\1>", re.DOTALL)
 _STATUSES = {"AccessDenied": 403, "SlowDown": 503, "PreconditionFailed": 412}
-"""One object of several is refused without a status; with any other it may have been deleted."""
+"""Statuses for the codes in the response to a delete of several objects, which has codes only. After any
+other code the object may have been deleted."""
 _REGION = re.compile(r"<Region>\s*([^<]*?)\s*</Region>")
 
 
 class Refusal(NamedTuple):
-    """The relevant part of a failed answer. `region` is where the bucket is, if the server reports it."""
+    """The relevant part of an error response. `region` is the bucket's, if the server reports it."""
 
     status: int
     code: str = ""
@@ -73,31 +74,31 @@ class Refusal(NamedTuple):
 
 
 class Conflict(StoreUnavailable):
-    """Another request for the same key was under way; this one was not carried out."""
+    """This request was not carried out, because another one for the same key was under way."""
 
 
 class BodyDamaged(StoreUnavailable):
-    """What arrived there is not what the request's digest says."""
+    """The body that reached the server does not match the request's digest."""
 
 
 class PartDamaged(BodyDamaged):
-    """A part arrived otherwise than it was sent, and the server has it: some take no other for it."""
+    """A damaged part reached the server, which keeps it. Some servers accept no replacement for a part."""
 
 
 class ChecksumWanted(StoreError):
-    """A bucket with object lock takes no body without an MD5."""
+    """The server requires an MD5 of the body, as a bucket with object lock does."""
 
 
 class UploadGone(StoreUnavailable):
-    """There is no such upload in parts: it was completed, given up, or is too old."""
+    """The multipart upload no longer exists: it was completed or aborted, or has expired."""
 
 
 class Unconfirmed(StoreUnavailable):
-    """The answer says that it was done, and lacks what every S3 server puts into it."""
+    """The response reports success, but lacks something that every S3 server includes."""
 
 
 class NotSupported(StoreError):
-    """The server does not know this kind of request."""
+    """The server does not support this kind of request."""
 
 
 class PartsNotCopied(NotSupported):
@@ -105,11 +106,11 @@ class PartsNotCopied(NotSupported):
 
 
 class RangeBeyond(StoreError):
-    """The object ends before the bytes that were asked for."""
+    """The object ends before the requested range."""
 
 
 def answer_of(status: int, text: str, *, retry_after: str | None = None) -> Refusal:
-    """Read an error body; one that is no S3 error leaves code and message empty."""
+    """Parse an error body. If it is not an S3 error, code and message stay empty."""
     code, message, region = (_found(pattern, text) for pattern in (_CODE, _MESSAGE, _REGION))
     seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
     return Refusal(status, code, message, seconds, region or None)
@@ -121,7 +122,7 @@ def _found(pattern: re.Pattern[str], text: str) -> str:
 
 
 def refused(answer: Refusal, location: str, key: str) -> CraftsyncError:
-    """Return the error an unsuccessful answer stands for."""
+    """Return the error for an unsuccessful response."""
     where = f"{location} answered {answer.status}{' ' + answer.code if answer.code else ''}"
     if answer.code == "NoSuchBucket":
         return StoreMissing(
@@ -151,7 +152,7 @@ def refused(answer: Refusal, location: str, key: str) -> CraftsyncError:
 
 
 def no_s3_server(what: str) -> StoreMissing:
-    """Return the error for an answer that no S3 server gives; `what` tells the answer, as "LOCATION answered 404"."""
+    """Return the error for a response that no S3 server sends; `what` names it, as "LOCATION answered 404"."""
     return StoreMissing(
         f"{what}: this may be no S3 server.",
         remedy="Check the endpoint (--endpoint-url, AWS_ENDPOINT_URL, the profile) and the bucket's name.",
@@ -179,7 +180,7 @@ def _about_the_store(answer: Refusal, where: str) -> StoreError:
         return _elsewhere(answer, where)
     if answer.code in _DENIED or answer.status in (401, 403):
         why = _DENIED.get(answer.code) or answer.message or "the credentials do not allow it"
-        # The answer to a HEAD has no body and so no code: it says nothing of other keys.
+        # The response to a HEAD has no body and so no code: it proves nothing about other keys.
         path_only = answer.code == "AccessDenied" or (answer.status, answer.code) == (403, "")
         kind = RequestDenied if path_only else StoreDenied
         return kind(f"{where}: {why.rstrip('.')}.", remedy=_rights(answer))
@@ -189,7 +190,7 @@ def _about_the_store(answer: Refusal, where: str) -> StoreError:
 
 
 def _rights(answer: Refusal) -> str:
-    """Return what to do about a refusal."""
+    """Return the remedy for a denied request."""
     if answer.code == "RequestTimeTooSkewed":
         return "Set the clock of this machine, such as by timedatectl set-ntp true."
     if answer.code in ("", "AccessDenied"):
@@ -209,9 +210,9 @@ def _elsewhere(answer: Refusal, where: str) -> StoreError:
 
 
 def not_deleted(text: str, keys: Iterable[str], location: str) -> dict[str, CraftsyncError]:
-    """Return why some of several objects were not deleted, by key, from the answer to that request.
+    """Return the errors, by key, in the response to a delete of several objects.
 
-    A key that the answer does not name is `Unconfirmed`.
+    A key that the response does not name is `Unconfirmed`.
     """
     from html import unescape  # Its table of names takes a millisecond to load.
 
@@ -229,7 +230,7 @@ def not_deleted(text: str, keys: Iterable[str], location: str) -> dict[str, Craf
 
 
 def unreachable(location: str, why: object, address: str, *, sent: bool) -> StoreUnavailable:
-    """Return the error for a request without an answer; `sent` when it may have arrived at the `address`."""
+    """Return the error for a request without a response; `sent` if it may have reached `address`."""
     if isinstance(why, NoSuchHost):
         return UnknownHost(
             f"{location} cannot be reached: there is no host {why}.",
@@ -248,7 +249,7 @@ def unreachable(location: str, why: object, address: str, *, sent: bool) -> Stor
 
 
 def _words_of(why: object) -> str:
-    """Return why there was no answer, without the number of the system's error."""
+    """Return why there was no response, without the system's error number."""
     cause = why.args[0] if isinstance(why, NotConnected) and why.args else why
     if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, SSLError):
         return cause.strerror
@@ -256,7 +257,7 @@ def _words_of(why: object) -> str:
 
 
 def unconfirmed(location: str, key: str, what: str) -> Unconfirmed:
-    """Return the error for a success without something that every S3 server includes (`what`)."""
+    """Return the error for a success without `what`, which every S3 server includes."""
     return Unconfirmed(
         f"{location} reported success for {key}, but without {what}: the answer may not come from"
         " the store.",
@@ -266,7 +267,7 @@ def unconfirmed(location: str, key: str, what: str) -> Unconfirmed:
 
 
 def stored_otherwise(location: str, key: str) -> ContentDamaged:
-    """Return the error for an object that was read back and is not what was sent."""
+    """Return the error for an object that was read back and differs from what was sent."""
     return ContentDamaged(
         f"{location} stored other bytes for {key} than were sent.",
         remedy="Check the network and the store: something changes data on its way.",
@@ -274,7 +275,7 @@ def stored_otherwise(location: str, key: str) -> ContentDamaged:
 
 
 def not_encrypted(location: str, asked: str) -> StoreError:
-    """Return the error for an object that the server took without encrypting it as it was asked to."""
+    """Return the error for an object that the server accepted without the requested encryption."""
     return StoreError(
         f"{location} does not encrypt with {asked}: its answer names no such encryption.",
         remedy="Leave --sse out for this server, or have the bucket encrypt by default.",
@@ -282,6 +283,6 @@ def not_encrypted(location: str, asked: str) -> StoreError:
 
 
 def broken(location: str, why: str) -> ListingBroken:
-    """Return the error for a listing that proves nothing."""
+    """Return the error for a listing that is not complete and so proves nothing."""
     remedy = ANOTHER_ANSWERS if "<html>" in why else "Try again later."
     return ListingBroken(f"The listing of {location} is broken: {why}.", remedy=remedy)

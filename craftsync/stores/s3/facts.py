@@ -1,6 +1,6 @@
-"""What is known of a server: which conditions it checks, and what it does with objects.
+"""Facts about a server: which conditions it checks, and how it stores and lists objects.
 
-`probe` finds it out. What is not known is the most careful there is.
+`probe` finds them and the state saves them. An unknown fact has its most careful value.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ from craftsync.stores.s3.objects import Condition, Digests, Form
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """Which conditions the server is known to check for one kind of write, and how it takes a version."""
+    """Which conditions the server checks for one kind of write, and in which form it takes a version."""
 
     create: bool
     replace: bool
     form: Form = Form.QUOTED
 
     def matching(self, version: str | None) -> Condition:
-        """Return the condition that an object of this version is in place, if the server checks that."""
+        """Return the condition that the object has this version, or `None` if the server does not check it."""
         return self.form.of(version) if self.replace else None
 
 
 @dataclass(frozen=True, slots=True)
 class ProbedFacts:
-    """Facts about one bucket on one server; the defaults are the most careful ones.
+    """Facts about one bucket on one server. The defaults are the most careful ones.
 
-    A condition counts as checked only if the wrong one is refused and the right
-    one accepted. Probe again now and then, and when the endpoint changes.
+    A condition counts as checked only if the server refuses a wrong one and accepts a right one.
+    Probe again from time to time, and when the endpoint changes.
     """
 
     conditional_create: bool = False
     conditional_replace: bool = False
     conditional_delete: bool = False
     conditional_complete_create: bool = False
-    """As `conditional_create`, for an upload in parts."""
+    """As `conditional_create`, for the completion of a multipart upload."""
     conditional_complete_replace: bool = False
     conditional_copy: bool = False
-    """A copy that expects nothing in its place fails when something is there."""
+    """A copy that expects no object at its target fails if one exists."""
     conditional_source: bool = False
-    """A copy fails when its source is of another version."""
+    """A copy fails if its source has another version."""
     replace_form: Form = Form.QUOTED
     complete_form: Form = Form.QUOTED
     delete_form: Form = Form.QUOTED
     source_form: Form = Form.QUOTED
-    """For the source of a copy; unlike the ones above it is used unprobed as well."""
+    """For the source of a copy. Unlike those above, it is used even if it was not probed."""
     read_form: Form = Form.QUOTED
     server_side_copy: bool = False
     versions: bool = True
-    """Without it no answer has an ETag: what was written is proven by a stat."""
+    """If false, no response has an ETag, and a stat proves each write."""
     md5_versions: bool = False
     completed_versions: bool = False
-    """The version that a completed upload is answered with is the one its object then has."""
+    """The response to the completion of an upload has the version that the object then has."""
     part_digests: Digests = Digests.BOTH
     metadata: bool = False
     ranges: bool = True
@@ -65,10 +65,10 @@ class ProbedFacts:
     sorted_listing: bool = True
     folders: bool = False
     hides_below: bool = False
-    """It takes an object below another one, and lists it no more (old versions of MinIO)."""
+    """It accepts an object below another one, and then lists only one of them (old versions of MinIO)."""
 
     def features(self) -> Features:
-        """Return the part of the facts that every store states."""
+        """Return those of the facts that are `Features` of every store."""
         shared = {field.name for field in fields(Features)} & {field.name for field in fields(self)}
         return Features(**{name: getattr(self, name) for name in shared})
 
@@ -91,7 +91,7 @@ class ProbedFacts:
 
     @classmethod
     def from_json(cls, text: str) -> ProbedFacts | None:
-        """Read what `to_json` wrote; `None` for the facts of another version of craftsync."""
+        """Read facts that `to_json` wrote. Returns `None` for those of another version of craftsync."""
         try:
             stored = json.loads(text)
             names = {field.name for field in fields(cls)}
@@ -110,7 +110,7 @@ _WORDS: Mapping[str, type[StrEnum]] = {
     "part_digests": Digests,
     **{field.name: Form for field in fields(ProbedFacts) if field.name.endswith("_form")},
 }
-"""The facts that are more than yes or no."""
+"""The facts that are not just true or false."""
 
 _ADDED = {"completed_versions"}
-"""What earlier versions did not try out: the most careful is taken until it is."""
+"""Facts that earlier versions did not probe. Until the next probe they keep their careful value."""

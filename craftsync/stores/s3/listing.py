@@ -1,14 +1,13 @@
-"""Listings: pages read and checked, several key ranges at once, and whether a path is new.
+"""Lists a bucket: parses and checks the pages, and fetches several shares of the keys at once.
 
-A page counts only if it is a complete `ListBucketResult`; a truncated page, a web
-page or an error with status 200 raises `BrokenPage`. Pages of the usual shape are
-split by one regular expression, at a tenth of an XML parser's cost.
+A page counts only if it is a complete `ListBucketResult`; a truncated page, a web page or an error
+with status 200 raises `BrokenPage`. One regular expression splits pages of the usual shape, at a
+tenth of an XML parser's cost. S3 lists keys in the byte order of their UTF-8, so shares can be
+listed in parallel (`parallel_listing`).
 
-S3 lists keys in the byte order of their UTF-8, so ranges are listed in parallel.
-
-Where the server checks no condition, a fresh listing shows that a path is new: a
-page covers a thousand paths, a stat one. A single file costs one stat, however
-large the store.
+Also here: `FreshListing`. If the server checks no condition, a fresh listing proves that a path is
+new: one page covers a thousand paths, a stat covers one. A single new file still costs one stat,
+however large the store.
 """
 
 from __future__ import annotations
@@ -43,20 +42,23 @@ _PLAIN_ENTRY = re.compile(
     r"(?:<StorageClass>[^<&]*+</StorageClass>\s*+)?+</Contents>\s*+"
 )
 _FIELDS = 5
-"""What splitting by `_PLAIN_ENTRY` leaves per entry: the text before it, and its four groups."""
+"""Splitting by `_PLAIN_ENTRY` yields this many texts per entry: the text before it, and four groups."""
 
 Columns = list[list[str]]
-"""Keys, times, versions and sizes of all entries, as they stand in the page."""
+"""The keys, times, versions and sizes of all entries, as the page has them."""
 
 _SUSPICIOUS = ("\0", "//", "/./", "/../", "\n/", "/\n", "\n./", "\n../", "/.\n", "/..\n")
 
 
 class BrokenPage(ValueError):
-    """The bytes are no complete page of a listing; the message says why, as a clause."""
+    """The bytes are not a complete page of a listing. The message is a clause with the reason."""
 
 
 class Page(NamedTuple):
-    """The entries of a page in the server's order, by columns; `token` leads on and is `None` at the end."""
+    """The entries of a page in the server's order, by columns.
+
+    `token` requests the next page; it is `None` on the last one.
+    """
 
     keys: list[str]
     modified: list[str]
@@ -64,7 +66,7 @@ class Page(NamedTuple):
     sizes: list[str]
     token: str | None
     folders: tuple[str, ...] = ()
-    """What a delimiter grouped, each with it at its end."""
+    """The prefixes that a delimiter grouped, each ending with it."""
 
     def first(self, count: int) -> Page:
         """Return the page without the entries after the first `count`."""
@@ -73,7 +75,7 @@ class Page(NamedTuple):
 
 
 def parse(body: bytes) -> Page:
-    """Read a page; raises `BrokenPage` unless it is whole."""
+    """Parse a page. Raises `BrokenPage` unless it is complete."""
     try:
         columns, rest = _split(body.decode())
         root = ElementTree.fromstring(rest)
@@ -90,7 +92,7 @@ def parse(body: bytes) -> Page:
 
 
 def _split(text: str) -> tuple[Columns | None, str]:
-    """Return the entries of a plain page and the XML around them, or nothing and all of it."""
+    """Return the entries of a page and the XML around them; `None` and the page if its shape is unusual."""
     pieces = _PLAIN_ENTRY.split(text)
     around = pieces[0] + pieces[-1]
     if len(pieces) == 1 or any(pieces[_FIELDS:-1:_FIELDS]) or "<Contents" in around:
@@ -154,11 +156,10 @@ def ascending(keys: Sequence[str]) -> bool:
 def entries(
     page: Page, root: str, hidden: Callable[[str], bool], *, raw: bool = False
 ) -> Iterator[RemoteObject | Skipped]:
-    """Yield what a page means under the prefix `root`, but for the `hidden` paths.
+    """Yield the entries of a page below the prefix `root`, except `hidden` paths.
 
-    With `raw`, names that no folder can hold are as good as any.
-
-    Raises `BrokenPage` for an entry whose time or size cannot be read.
+    With `raw`, a name that no folder can hold is an object like all others. Raises `BrokenPage`
+    for an entry with an invalid time or size.
     """
     paths = [key[len(root) :] for key in page.keys] if root else page.keys
     try:
@@ -181,7 +182,7 @@ def entries(
 
 
 def _all_ordinary(paths: list[str]) -> bool:
-    """Tell, in a few passes over the whole page, whether every path may take part as it is."""
+    """Return whether every path of a page may take part; checks the page as a whole, which is fast."""
     text = "\n".join(["", *paths, ""])
     longest = 255 if text.isascii() else 63
     return (
@@ -196,7 +197,7 @@ def _all_ordinary(paths: list[str]) -> bool:
 def _judged(
     item: RemoteObject, hidden: Callable[[str], bool], raw: bool
 ) -> RemoteObject | Skipped | None:
-    """Return what an entry counts as; the marker of a folder counts as nothing."""
+    """Return an entry as an object or as skipped; `None` if it is hidden or the marker of a folder."""
     if hidden(item.path):
         return None
     if raw and item.path and is_utf8(item.path) and item.size < LIMIT:
@@ -214,14 +215,14 @@ FetchPage = Callable[[Parameters], bytes]
 """Sends one listing request with these parameters."""
 
 EMPTY_PAGES_ALLOWED = 100
-"""A server may send empty pages, while it skips deleted versions for instance, but not for ever."""
+"""A server may send empty pages, such as while it skips deleted versions, but not for ever."""
 
 
 def patient(fetch: FetchPage, clock: Clock, health: StoreHealth) -> FetchPage:
-    """Return what fetches a page and tries a later one again in its place, and only it.
+    """Return a function that fetches a page, and retries any page but the first by itself.
 
-    A listing of ten thousand pages that began anew at each failure would never end.
-    `health` records how each attempt ends.
+    A listing of ten thousand pages that restarted after each failure would never end. `health`
+    records how each attempt ends.
     """
 
     def attempted(query: Parameters) -> bytes:
@@ -237,11 +238,10 @@ def patient(fetch: FetchPage, clock: Clock, health: StoreHealth) -> FetchPage:
 
 
 class Listing:
-    """Lists the keys of a bucket below `root`, the prefix that a store keeps its objects under.
+    """Lists the keys of a bucket below `root`, the prefix of the store's objects.
 
-    `page` is keys per request; without `in_order` the server promises no order;
-    with `raw` keys are taken as they are (see `entries`).
-    `count` is how many keys the server has named so far.
+    `page` is the number of keys per request. `in_order`: the server lists in byte order. `raw`:
+    invalid names are objects too (see `entries`). `count` is the number of keys listed so far.
     """
 
     def __init__(
@@ -265,12 +265,11 @@ class Listing:
     def entries(
         self, prefix: str, boundaries: Sequence[str] = (), *, nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
-        """Yield what is below a prefix, in the order of the paths, or raise `ListingBroken`.
+        """Yield the entries below a prefix, in the order of their paths. Raises `ListingBroken`.
 
-        Boundaries only decide which shares are asked for at once; whatever they
-        are, every key lies in exactly one share. Without any, shares are cut off
-        as pages arrive. A server without an order is listed in one go, and its
-        order is passed on.
+        `boundaries` only decide which shares are fetched at once: every key lies in exactly one
+        share. Without boundaries, shares are split off as pages arrive. If the server lists in no
+        order, the listing is one share, in the server's order.
         """
         own, hidden = is_own(prefix), hidden_in(prefix, nested_own=nested_own)
         cuts = self._cuts(prefix, boundaries) if self._in_order else []
@@ -285,12 +284,12 @@ class Listing:
             raise broken(self._location, str(error)) from error
 
     def folder(self, folder: str) -> Iterator[RemoteObject | Subfolder | Skipped]:
-        """Yield what is directly in a folder, which the server finds out by itself, or raise `ListingBroken`."""
+        """Yield the entries directly in a folder, as the server groups them. Raises `ListingBroken`."""
         prefix = f"{folder}/" if folder else ""
         hidden, seen = hidden_in(prefix), set[str]()
         try:
             for page in self._pages(prefix, Share(), own=True, one_level=True):
-                # Some servers know no delimiter, and list everything.
+                # Some servers ignore the delimiter, and list everything.
                 found = level_of(entries(page, self._root, hidden, raw=self._raw), folder)
                 paths = (key[len(self._root) :].removesuffix("/") for key in page.folders)
                 for entry in chain(found, (subfolder(path) for path in paths if not hidden(path))):
@@ -308,7 +307,10 @@ class Listing:
     def _pages(
         self, prefix: str, share: Share, *, own: bool, cuts: bool = False, one_level: bool = False
     ) -> Iterator[Page]:
-        """Yield the pages of one share, each checked against the one before; with `cuts`, what is far ahead is cut off."""
+        """Yield the pages of one share, each checked against the one before.
+
+        With `cuts`, split off the keys far ahead as a further share.
+        """
         own_folder = f"{self._root}{OWN_FOLDER}/"
         after, token, seen, empty = share.after, None, set[str](), 0
         while True:
@@ -316,7 +318,7 @@ class Listing:
             page = parse(self._fetch([*query, ("delimiter", "/")] if one_level else query))
             self._check_order(page, after)
             if cuts and page.token is not None:
-                # What is passed over tells nothing of what comes behind it.
+                # craftsync's own keys, which are skipped, say nothing about the keys after them.
                 share.cut_ahead([key for key in page.keys if own or not key.startswith(own_folder)])
             yield page if share.last is None else _up_to(page, share.last)
             if page.token is None or (page.keys and share.last and page.keys[-1] >= share.last):
@@ -327,7 +329,7 @@ class Listing:
             seen.add(page.token)
             token, after = page.token, page.keys[-1] if page.keys else after
             if self._in_order and not own and after.startswith(own_folder):
-                # Nobody asked for trash and temporary objects, of which there may be many.
+                # Skip trash and temporary objects, which may be many.
                 token, after = None, own_folder + LAST
 
     def _query(self, prefix: str, after: str, token: str | None) -> Parameters:
@@ -353,16 +355,16 @@ def _up_to(page: Page, last: str) -> Page:
 
 
 _MOST_PATHS = 20_000
-"""A listing of twenty pages is cheaper than a stat of each path that is written while it serves."""
+"""A listing of up to twenty pages costs less than a stat of each path written while it is fresh."""
 _PAGE = 1000
 """Paths that one request lists."""
 
 
 class FreshListing:
-    """What the last complete listing did not show. May be used from several threads at once.
+    """Proves, by the last complete listing, that paths are new. Thread-safe.
 
-    A listing serves for `seconds` after its begin: that is how long another
-    client's new object may go unseen and be overwritten.
+    A listing proves this for `seconds` after its start. For that long, another client's new
+    object may go unnoticed and be overwritten.
     """
 
     def __init__(self, list_paths: Callable[[], set[str]], clock: Clock, seconds: float) -> None:
@@ -381,14 +383,15 @@ class FreshListing:
         self._lock = threading.Lock()
 
     def listed(self, began: float, count: int) -> None:
-        """Note a complete listing begun at that time of the clock, whose reader writes where it showed nothing."""
+        """Note a complete listing of `count` keys, begun at that monotonic time. Its paths are not kept:
+        the caller expects no object only at paths that it did not show."""
         with self._lock:
             self._paths, self._count, self._began, self._asked = set(), count, began, 0
 
     def is_absent(self, path: str, *, may_list: bool = True) -> bool:
-        """Return whether a listing proves that nothing is at this path; False if a stat is needed.
+        """Return whether a listing proves that this path does not exist; False if a stat is needed.
 
-        With `may_list`, one that is too old may be made again, as many paths will need it.
+        With `may_list`, a listing that is too old may be repeated, because many paths will need it.
         """
         if self._began is None or is_own(path):
             return False  # A listing leaves out craftsync's own objects.
@@ -400,9 +403,9 @@ class FreshListing:
         return self._began is not None and self._clock.monotonic() - self._began <= self._seconds
 
     def _is_absent_after_listing(self, path: str) -> bool:
-        """List again, unless another thread just did or it costs more than a stat.
+        """List again, unless that costs more than the stats it saves; return whether the path is absent.
 
-        What another thread does at the moment is not waited for: a stat takes one request, a listing many.
+        Does not wait for a listing of another thread: a stat takes one request, a listing many.
         """
         if not self._lock.acquire(blocking=False):
             return False

@@ -1,8 +1,8 @@
-"""Large objects: uploads and copies in parts, resumed after a crash, never left lying about.
+"""Multipart uploads and copies of large objects: resumed after a crash, aborted if they cannot be.
 
-boto3's managed transfers are not used: they read the file by name for every
-part, so that a file replaced midway becomes an object that never was, and
-they cannot complete on a condition.
+boto3's managed transfers are not used. They open the file by name for every part, so a file
+replaced during the upload becomes an object that mixes two versions. Nor can they complete on a
+condition.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ MOST_PARTS = 9_000
 
 PARTS_AT_ONCE = 8
 COPIED_PART = 256 * MIB
-"""Large enough to be worth a request, small enough for several of one object at once."""
+"""Large enough to be worth a request, small enough to copy several parts of an object at once."""
 
 
 class Upload(NamedTuple):
-    """An upload under way: its parts so far, by number."""
+    """An upload under way, with the versions of its finished parts by number."""
 
     id: str
     part_size: int
@@ -47,8 +47,8 @@ class Upload(NamedTuple):
 class Completed(NamedTuple):
     """A completed upload.
 
-    `version` is empty if the server did not return one; `is_proven` if it is the
-    ETag that Amazon computes from these parts.
+    `version` is empty if the server returned none. `is_proven`: the version is the ETag that
+    Amazon computes from these parts.
     """
 
     version: str
@@ -56,23 +56,23 @@ class Completed(NamedTuple):
 
 
 class _NoJournal:
-    """An `UploadJournal` that remembers nothing."""
+    """An `UploadJournal` that records nothing."""
 
     def resume(self) -> None:
         return None
 
     def begin(self, upload_id: str, part_size: int) -> None:
-        """Nothing would read it."""
+        """Do nothing."""
 
     def part_done(self, number: int, version: str) -> None:
-        """Nothing would read it."""
+        """Do nothing."""
 
     def end(self) -> None:
-        """There is nothing to forget."""
+        """Do nothing."""
 
 
 def _version_of(parts: Mapping[int, str]) -> str | None:
-    """Return the version of an object of these parts, as Amazon makes it; `None` where theirs are no MD5s."""
+    """Return the ETag that Amazon computes from these parts; `None` if their versions are not MD5s."""
     versions = [parts[number] for number in sorted(parts)]
     if not all(map(is_md5, versions)):
         return None
@@ -81,16 +81,16 @@ def _version_of(parts: Mapping[int, str]) -> str | None:
 
 
 def part_size(size: int, smallest: int = SMALLEST_PART) -> int:
-    """Return how large the parts of an object are: as small as allowed, or in whole MiB."""
+    """Return the part size for an object: `smallest`, or the whole number of MiB that it needs."""
     needed = -(-size // MOST_PARTS)
     return smallest if needed <= smallest else -(-needed // MIB) * MIB
 
 
 class Uploads:
-    """Sends objects in parts. The parts of all objects share one small pool, which bounds the memory."""
+    """Sends objects in parts. The parts of all objects share one small pool, which limits the memory."""
 
     def __init__(self, calls: Calls, smallest_part: int, host: Host) -> None:
-        """`host` is the one that `calls` go to: a stop ends what is under way there."""
+        """`host` is the host of `calls`; a stop cancels its requests."""
         self._calls = calls
         self._host = host
         self._smallest_part = smallest_part
@@ -108,11 +108,10 @@ class Uploads:
     ) -> Completed:
         """Upload an object in parts and return its version.
 
-        `metadata` is what the object gets: headers that S3 keeps, and metadata
-        of its own. `condition` is called at the very end, so that a stat of what is to
-        be replaced is no older than the completion. A passing failure leaves
-        the parts for the journal to resume; any other gives the upload up, and
-        none of its bytes have moved.
+        `metadata` is the object's headers that S3 keeps, and its metadata. `condition` is called
+        just before the completion, so that its stat of the replaced object is recent. After a
+        transient failure the parts stay, for the journal to resume. After any other the upload is
+        aborted, and its bytes no longer count as moved.
         """
         notes = journal or _NoJournal()
         resumed = self._resumed(key, notes)
@@ -122,7 +121,7 @@ class Uploads:
             self._send_parts(key, upload, source, notes, attempt)
             source.verify()
             completed = self._completed(key, upload, condition(), notes)
-            # A resumed one bears the notes of the attempt that began it.
+            # A resumed upload has the metadata of the attempt that began it.
             return completed if resumed is None else completed._replace(is_proven=False)
         except BaseException as error:
             if journal is None or not _can_go_on(error):
@@ -140,8 +139,7 @@ class Uploads:
     ) -> str:
         """Copy an object in parts on the server and return its version.
 
-        `metadata`, `condition` and the end of the upload after a failure are as
-        in `send`.
+        `metadata`, `condition` and failures as in `send`.
         """
         notes = journal or _NoJournal()
         headers, own = metadata
@@ -179,7 +177,7 @@ class Uploads:
     def _missing(
         self, upload: Upload, size: int, fill: Callable[[int, int], str]
     ) -> dict[int, Future[str]]:
-        """Have the parts filled that the upload lacks; `fill` is given the number and the offset of each."""
+        """Start to fill the parts that the upload lacks; `fill` is called with number and offset of each."""
         return {
             number: self._pool.submit(fill, number, offset)
             for number, offset in enumerate(range(0, size, upload.part_size), 1)
@@ -203,7 +201,7 @@ class Uploads:
         return upload
 
     def _resumed(self, key: str, journal: UploadJournal | _NoJournal) -> Upload | None:
-        """Return the upload the journal knows, with the parts that both it and the server have."""
+        """Return the upload in the journal, with the parts that both the journal and the server have."""
         remembered = journal.resume()
         if remembered is None:
             return None
@@ -221,9 +219,9 @@ class Uploads:
 
     @property
     def _names_md5s(self) -> bool:
-        """Whether the server names the MD5 of each part that arrived, and nobody can change it on its way.
+        """Whether the server returns each part's MD5, over a connection that no third party can alter.
 
-        It is compared here, so that the server need not compute it twice.
+        The MD5 is then compared here, so that the server need not check it as well.
         """
         calls = self._calls
         compares = calls.part_digests is Digests.MD5 and calls.md5_etags
@@ -238,9 +236,9 @@ class Uploads:
         pace: Pace,
         hashed: bytes | None,
     ) -> str:
-        """Send a part and return its version; `hashed` is its MD5, where that is known.
+        """Send a part and return its version; `hashed` is its MD5, if known.
 
-        Raises `PartDamaged` where the server names another MD5 than that of the part.
+        Raises `PartDamaged` if the server returns another MD5 than the part's.
         """
         if self._names_md5s:
             hashed = hashed or md5(body, usedforsecurity=False).digest()
@@ -274,22 +272,22 @@ class Uploads:
             self._gather(upload, self._missing(upload, source.size, send))
 
     def _gather(self, upload: Upload, futures: Mapping[int, Future[str]]) -> None:
-        """Wait for the parts; when one fails, none is under way any more once this raises."""
+        """Wait for the parts. If one fails, this raises after all others have ended."""
         versions = gathered([*futures.values()], self._host)
         upload.parts.update(zip(futures, versions, strict=True))
 
     def _give_up(self, key: str, upload: Upload, reason: BaseException) -> None:
-        """Remove the parts. An error is left alone: another one is on its way that says more."""
+        """Abort the upload. Its own failure is ignored: `reason` is about to be raised, and matters more."""
         stopped = isinstance(reason, KeyboardInterrupt)
         with briefly(self._host) if stopped else nullcontext(), suppress(StoreError):
             self._calls.abort_upload(key, upload.id)
 
 
 class _Buffers:
-    """Memory for parts, used again as long as any upload is under way. Thread-safe.
+    """Memory for parts, reused while any upload is under way. Thread-safe.
 
-    The kernel maps and clears memory anew for each part otherwise: for a file of
-    256 MiB 73,000 page faults instead of 23,000, and 0.34 s in the kernel instead of 0.24.
+    Otherwise the kernel maps and clears memory for each part: a file of 256 MiB causes 73,000 page
+    faults instead of 23,000, and 0.34 s in the kernel instead of 0.24.
     """
 
     def __init__(self) -> None:
@@ -298,7 +296,7 @@ class _Buffers:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep the memory until the end of the block, and of those of other uploads."""
+        """Keep the memory until this block, and those of all other uploads, have ended."""
         user = object()
         self._users.add(user)
         try:
@@ -310,7 +308,7 @@ class _Buffers:
 
     @contextmanager
     def read(self, source: Source, offset: int, length: int) -> Iterator[bytes | memoryview]:
-        """Yield a part of a source: in this memory if the source can read into it."""
+        """Yield a part of a source, in reused memory if the source can read into it."""
         read_into: Callable[[int, memoryview], None] | None = getattr(source, "read_into", None)
         if read_into is None or length < MIB:
             yield source.read_at(offset, length)
@@ -330,20 +328,20 @@ class _Buffers:
 
 
 def _md5_of(source: Source, offset: int, length: int) -> bytes | None:
-    """Return the MD5 of a part that was just read, where the source computes it anyway (`migrate.stream.Stream`)."""
+    """Return the MD5 of a part just read, if the source computes it anyway (`migrate.stream.Stream`)."""
     part_md5: Callable[[int, int], bytes | None] | None = getattr(source, "part_md5", None)
     return None if part_md5 is None else part_md5(offset, length)
 
 
 def _can_go_on(error: BaseException) -> bool:
-    """Return whether the same upload may still succeed later: not after a conflict, a refusal or a damaged part."""
+    """Return whether the upload may still succeed later: not after a conflict, refusal or damaged part."""
     if isinstance(error, Conflict | UploadGone | PartDamaged):
         return False
     return isinstance(error, StoreUnavailable) or not isinstance(error, Exception)
 
 
 def unfinished(calls: Calls, root: str, *, most: int, sized: int) -> list[UnfinishedUpload]:
-    """Return the uploads in parts below a prefix that were neither completed nor aborted; see `Store`."""
+    """Return the unfinished uploads below a prefix, as `Store.unfinished_uploads` does."""
     found = islice(calls.list_uploads(root), most)
     return [
         UnfinishedUpload(
@@ -356,7 +354,7 @@ def unfinished(calls: Calls, root: str, *, most: int, sized: int) -> list[Unfini
 
 
 def _size_so_far(calls: Calls, key: str, upload: str) -> int | None:
-    """Return the bytes of an upload's parts; `None` for one that has ended, or may not be listed."""
+    """Return the bytes of an upload's parts; `None` if it has ended or its parts may not be listed."""
     try:
         return sum(size for _, size in calls.list_parts(key, upload).values())
     except UploadGone:

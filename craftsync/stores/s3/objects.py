@@ -1,7 +1,7 @@
-"""An object as S3 describes it, craftsync's own notes in its metadata, and its older versions.
+"""Objects as S3 describes them: headers, metadata, checksums, old versions, as values.
 
-`mtime` is written as rclone writes it (seconds as text, with nanoseconds), so
-that the two tools understand each other's objects.
+craftsync writes its own notes (digest, operation id, mtime) into an object's metadata. `mtime` is
+written as rclone writes it, seconds as text with nine decimals, so that each reads the other's.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ HEADERS = (
     *("content-type", "content-encoding", "content-language"),
     *("content-disposition", "cache-control", "expires"),
 )
-"""Of HTTP, those that S3 keeps with an object."""
+"""The HTTP headers that S3 keeps with an object."""
 _DESCRIBING = (*HEADERS, STORAGE_CLASS)
 _NO_TYPE = "binary/octet-stream"
-"""What S3 says of an object that was given no type."""
+"""The content type that S3 reports for an object written without one."""
 _PACKED = {
     "gzip": "application/gzip",
     "bzip2": "application/x-bzip2",
@@ -48,31 +48,31 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 ENCRYPTION = "x-amz-server-side-encryption"
 
 Condition = str | None
-"""What a write demands of the object that it replaces: a version in the server's form (`Form`), `CREATE` for no object, `None` for anything."""
+"""What a write may replace: a version (in the server's `Form`), no object (`CREATE`), anything (`None`)."""
 
 CREATE = "*"
-"""Expects no object (`if-none-match: *`). Never equal to a version: those are ETags."""
+"""Expects no object (`if-none-match: *`). Never equals a version: versions are ETags."""
 
 
 class Form(StrEnum):
-    """How a server takes a version in a condition, found by trying the right one."""
+    """The form in which a server accepts a version in a condition, found by trying the right one."""
 
     QUOTED = "quoted"
     """As RFC 9110 writes an ETag."""
     PLAIN = "plain"
-    """Without the quotes; Ceph 16 compares them too, so that no quoted version is ever the right one."""
+    """Without quotes: Ceph 16 compares the quotes too, so a quoted version never matches."""
     NONE = "none"
-    """Neither way: the right version is refused as well, so none may be sent."""
+    """In neither form: the server refuses the right version too, so no condition may be sent."""
 
     def of(self, version: str | None) -> str | None:
-        """Return a version as this server takes it; `None` where nothing is to be sent."""
+        """Return a version in this form, or `None` if no condition may be sent."""
         if not version or self is Form.NONE:
             return None
         return f'"{version}"' if self is Form.QUOTED else version
 
 
 class Digests(StrEnum):
-    """What the server compares a part with: one digest of it where that is known to be enough."""
+    """The digests to send with a part: a single one if the server is known to check it."""
 
     BOTH = "both"
     SHA256 = "sha256"
@@ -82,9 +82,9 @@ class Digests(StrEnum):
 class Found(NamedTuple):
     """An object as a HEAD or GET describes it; `version` is the ETag without its quotes.
 
-    `headers` are those of `HEADERS`, and the storage class if it was reported.
-    `md5` and `digest` are checksums that the answer reports of the whole
-    content; craftsync's own note of the digest is in `metadata`.
+    `headers` are those in `HEADERS`, and the storage class if it was reported. `md5` and `digest`
+    are the server's checksums of the whole content; craftsync's own note of the digest is in
+    `metadata`.
     """
 
     size: int
@@ -97,7 +97,7 @@ class Found(NamedTuple):
 
     @property
     def properties(self) -> Properties:
-        """What belongs to the object as far as this answer tells."""
+        """The properties of the object in this response."""
         return Properties(
             {name: value for name, value in self.headers.items() if name != STORAGE_CLASS},
             {name: value for name, value in self.metadata.items() if name not in _NOTES},
@@ -105,7 +105,7 @@ class Found(NamedTuple):
         )
 
     def at(self, path: str) -> RemoteObject:
-        """Return the description under the name the caller knows the object by."""
+        """Return the object under the caller's path."""
         return RemoteObject(
             path,
             self.size,
@@ -119,10 +119,10 @@ class Found(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What an upload was answered.
+    """The response to an upload.
 
-    `md5` is that of the content, where the answer vouches for it;
-    `disagrees` when the ETag should be it and is another.
+    `md5` is the content's, if the ETag is one. `disagrees`: the ETag is an MD5, but not the
+    content's.
     """
 
     version: str
@@ -131,9 +131,9 @@ class Stored(NamedTuple):
 
 
 class Original(NamedTuple):
-    """An object to be copied in parts; `bucket` is `None` for the copy's own.
+    """The source of a copy in parts; `bucket` is `None` if it is the target's.
 
-    `match` is the version it has to be of, as the server takes it.
+    `match` is the version that it must have, in the server's form.
     """
 
     key: str
@@ -143,7 +143,7 @@ class Original(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """An object whose bytes are on their way: `length` of them from `start`."""
+    """An object being read: `length` bytes from `start`, as `chunks`."""
 
     found: Found
     start: int
@@ -152,10 +152,10 @@ class Opened(NamedTuple):
 
 
 class WriteSettings(NamedTuple):
-    """What a store gives the objects it writes besides their content; `None` leaves it to the bucket.
+    """The user's settings for the objects that a store writes; `None` leaves it to the bucket.
 
-    `content_type` is for all of them, by default each gets one by its name.
-    `sse` is AES256, aws:kms or aws:kms:dsse, the latter two with `:KEY` if it is not the account's own.
+    `content_type` applies to all objects; by default each gets one by its name. `sse` is AES256,
+    aws:kms or aws:kms:dsse, the last two with `:KEY` unless the key is the account's own.
     """
 
     content_type: str | None = None
@@ -163,7 +163,7 @@ class WriteSettings(NamedTuple):
     sse: str | None = None
 
     def encryption(self) -> dict[str, str]:
-        """Return the headers that have an object encrypted."""
+        """Return the headers that request encryption."""
         if self.sse is None:
             return {}
         algorithms = (*_KMS_ALGORITHMS, "AES256")
@@ -172,7 +172,7 @@ class WriteSettings(NamedTuple):
         return {ENCRYPTION: algorithm} | ({f"{ENCRYPTION}-aws-kms-key-id": key} if key else {})
 
     def text(self) -> str:
-        """Return what tells these settings from others; empty where all is left to the bucket."""
+        """Return text that identifies these settings; empty if all of them are left to the bucket."""
         return " ".join(filter(None, self))
 
 
@@ -181,10 +181,10 @@ AS_THE_BUCKET = WriteSettings()
 
 
 def found_in(headers: Mapping[str, str], size: int, *, md5_etags: bool, whole: bool) -> Found:
-    """Read the description of an object of so many bytes from the headers of an answer.
+    """Return the description of an object of `size` bytes, from the headers of a response.
 
-    `md5_etags` tells whether ETags are believed to be MD5s, `whole` whether
-    the answer is about all of the object (a checksum may be that of a part).
+    `md5_etags`: this server's ETags are MD5s, as far as known. `whole`: the response describes
+    the whole object; otherwise its checksum may be that of a part.
     """
     modified = headers.get("last-modified")
     modified_ns = _moment(modified) if modified else None
@@ -198,10 +198,10 @@ def found_in(headers: Mapping[str, str], size: int, *, md5_etags: bool, whole: b
 
 
 def md5_of(headers: Mapping[str, str]) -> bytes | None:
-    """Return the MD5 that an answer's ETag is; `None` for one of an upload in parts, or of what is encrypted.
+    """Return the MD5 in a response's ETag; `None` for a multipart upload or an encrypted object.
 
-    With SSE-KMS or with a customer's key an ETag is 32 digits as well, and no MD5
-    (AWS S3 API reference, "Object").
+    With SSE-KMS or a customer's key the ETag has 32 digits too, but is not an MD5 (AWS S3 API
+    reference, "Object").
     """
     for name in headers:
         if "server-side-encryption" not in name:
@@ -215,7 +215,7 @@ def md5_of(headers: Mapping[str, str]) -> bytes | None:
 
 
 def _sha256_of(headers: Mapping[str, str]) -> bytes | None:
-    """Return the SHA-256 of the whole content that an answer reports; that of an upload in parts is another thing."""
+    """Return the SHA-256 that a response reports; `None` for a multipart upload, whose checksum is another."""
     if "x-amz-checksum-sha256" not in headers:
         return None
     try:
@@ -227,14 +227,14 @@ def _sha256_of(headers: Mapping[str, str]) -> bytes | None:
 
 @lru_cache(maxsize=1024)
 def _moment(text: str) -> int | None:
-    """Read a date of HTTP, which is to the second, as nanoseconds since the epoch; `None` for no date."""
+    """Return an HTTP date, which has whole seconds, in nanoseconds since the epoch; `None` if invalid."""
     with suppress(ValueError, OverflowError):
         return time_within(int(parsedate_to_datetime(text).timestamp()) * 10**9)
     return None
 
 
 def notes(digest: bytes, mtime_ns: int | None, operation: str) -> dict[str, str]:
-    """Return the metadata of an object craftsync writes; a digest that is not known yet is left out."""
+    """Return craftsync's notes for a new object's metadata. An unknown (empty) digest is left out."""
     metadata = {DIGEST: digest.hex(), OPERATION: operation} if digest else {OPERATION: operation}
     if mtime_ns is not None:
         metadata[MTIME] = mtime_text(mtime_ns)
@@ -242,7 +242,7 @@ def notes(digest: bytes, mtime_ns: int | None, operation: str) -> dict[str, str]
 
 
 def with_notes(own: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, str]:
-    """Return what an object's owner noted and what craftsync did, which gives way where S3 has no room for both."""
+    """Return the user's metadata with craftsync's notes, or as many of the notes as S3 has room for."""
     if not own:
         return dict(noted)
     mtime = {MTIME: noted[MTIME]} if MTIME in noted else {}
@@ -255,7 +255,7 @@ def with_notes(own: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, st
 
 
 def headers_of(properties: Properties | None) -> dict[str, str]:
-    """Return the headers that give properties to a new object, all but its metadata."""
+    """Return the headers that set a new object's properties, except its metadata."""
     if properties is None:
         return {}
     more = {TAGS: properties.tags, STORAGE_CLASS: properties.storage_class}
@@ -265,7 +265,7 @@ def headers_of(properties: Properties | None) -> dict[str, str]:
 def sent_with(
     described: Properties, noted: Mapping[str, str]
 ) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return headers and metadata of new content: what it is described by, and craftsync's notes."""
+    """Return the headers and the metadata for a write: its properties, with craftsync's notes."""
     return headers_of(described), with_notes(described.metadata, noted)
 
 
@@ -276,14 +276,14 @@ def _headers_by(settings: WriteSettings, kind: str | None) -> Mapping[str, str]:
 
 
 def headers_of_new(settings: WriteSettings, name: str) -> Mapping[str, str]:
-    """Return the headers of an object that replaces none and is a copy of none, by its name and the settings."""
+    """Return the headers of an entirely new object, by its name and the settings."""
     return _headers_by(settings, type_of(name))
 
 
 def type_of(name: str) -> str | None:
-    """Return the content type that a file's name stands for, the same on every machine; `None` for none.
+    """Return the content type for a file name, the same on every machine, or `None`.
 
-    A compressed file is what it is, and not what is in it.
+    A compressed file gets the type of its compression, not of its content.
     """
     last = name[name.rfind("/") + 1 :]
     dot = last.find(".")
@@ -302,7 +302,7 @@ def _type_by(name: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _types() -> mimetypes.MimeTypes:
-    # Without the files of the machine, which the constructor reads otherwise, to no use here.
+    # Keep the constructor from reading this machine's files of types.
     was_read, mimetypes.inited = mimetypes.inited, True
     try:
         return mimetypes.MimeTypes()
@@ -311,9 +311,9 @@ def _types() -> mimetypes.MimeTypes:
 
 
 def inherited(name: str, replaced: Found | None, tags: str = "") -> Properties:
-    """Return the properties of an object's new content: those of the object it replaces, and a type by its name.
+    """Return the properties for new content: those of the object it replaces, and a type by its name.
 
-    The storage class is the store's usual one: it says where the old content lies.
+    The storage class is not inherited: it concerns where the old content is stored.
     """
     headers, own = {}, NO_HEADERS
     if replaced is not None:
@@ -326,7 +326,7 @@ def inherited(name: str, replaced: Found | None, tags: str = "") -> Properties:
 def by_settings(
     settings: WriteSettings, name: str, described: Properties, *, is_copy: bool
 ) -> Properties:
-    """Return the properties with what the settings say; a copy of another store's object keeps its type, if it has one."""
+    """Return the properties with the settings applied. A copy from another store keeps its own type, if any."""
     own = described.headers.get("content-type")
     kind = own if own and (is_copy or not settings.content_type) else settings.content_type
     kind = kind or type_of(name)
@@ -336,12 +336,12 @@ def by_settings(
 
 
 def meta_headers(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that give an object its metadata."""
+    """Return the headers that set an object's metadata."""
     return {_META + name: value for name, value in metadata.items()}
 
 
 def kept(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return those of an answer's headers that S3 keeps with an object, and tags if they were added."""
+    """Return the headers of a response that S3 keeps with an object, and tags if they were added."""
     return {name: headers[name] for name in (*HEADERS, TAGS) if name in headers}
 
 
@@ -352,7 +352,7 @@ def mtime_text(mtime_ns: int) -> str:
 
 
 def mtime_of(text: str | None) -> int | None:
-    """Read seconds with any number of decimals; anything else is not an mtime."""
+    """Parse seconds with any number of decimals; `None` for anything else."""
     whole, _, fraction = (text or "").removeprefix("-").partition(".")
     if not whole.isdecimal() or (fraction and not fraction.isdecimal()):
         return None
@@ -361,7 +361,7 @@ def mtime_of(text: str | None) -> int | None:
 
 
 def digest_of(text: str | None) -> bytes | None:
-    """Read a SHA-256 in hexadecimal."""
+    """Parse a SHA-256 in hexadecimal; `None` for anything else."""
     try:
         digest = bytes.fromhex(text or "")
     except ValueError:
@@ -370,27 +370,27 @@ def digest_of(text: str | None) -> bytes | None:
 
 
 def version_of(etag: str | None) -> str | None:
-    """Return an ETag without its quotes: some servers quote it in one answer and not in the next."""
+    """Return an ETag without its quotes: some servers quote it in some responses only."""
     return etag.strip('"') or None if etag else None
 
 
 @lru_cache(maxsize=16384)
 def modified_ns_of(text: str) -> int:
-    """Read a listing's LastModified; raises `ValueError` for anything else."""
+    """Parse a listing's LastModified; raises `ValueError` for anything else."""
     moment = datetime.fromisoformat(text)
     whole = int(moment.replace(microsecond=0).timestamp())
     return time_within(whole * 10**9 + moment.microsecond * 1000)
 
 
 def begun_ns_of(text: str) -> int | None:
-    """Read when an upload began, as a list of uploads has it; `None` for anything but a time."""
+    """Parse the time in a list of uploads; `None` for anything else."""
     with suppress(ValueError, OverflowError):
         return modified_ns_of(text)
     return None
 
 
 class ListedVersion(NamedTuple):
-    """A version of a key, as the server writes it; a delete marker says that it was deleted then."""
+    """A version of a key, as text in the server's form. `deleted`: a delete marker, made at that time."""
 
     key: str
     deleted: bool
@@ -402,11 +402,11 @@ class ListedVersion(NamedTuple):
 
 
 def text_of(document: str, element: str) -> str:
-    """Return the text of the first element of this name; empty where there is none, or it holds elements."""
+    """Return the text of the first element of this name; empty if it is missing or contains elements."""
     text, closed, _ = document.partition(f"<{element}>")[2].partition(f"</{element}>")
     if not closed or "<" in text:
         return ""
-    text = text.strip().replace("&quot;", '"').replace("&#34;", '"')  # Those of an ETag.
+    text = text.strip().replace("&quot;", '"').replace("&#34;", '"')  # The quotes of an ETag.
     if "&" not in text:
         return text
     from html import unescape  # Its table of names takes a millisecond to load.
@@ -415,12 +415,12 @@ def text_of(document: str, element: str) -> str:
 
 
 def content_md5(digest: bytes) -> dict[str, str]:
-    """Have the server compare a body; a bucket with object lock takes no other (AWS S3 API reference, "PutObject")."""
+    """Return the header by which the server checks a body; object lock requires it (AWS S3 API, "PutObject")."""
     return {"content-md5": b64encode(digest).decode()}
 
 
 def deletion_of(keys: Iterable[str]) -> bytes:
-    """Return the body of the request that removes several objects."""
+    """Return the body of a request that deletes several objects."""
     from html import escape
 
     rows = "".join(f"<Object><Key>{escape(key, quote=False)}</Key></Object>" for key in keys)
@@ -430,7 +430,7 @@ def deletion_of(keys: Iterable[str]) -> bytes:
 def old_versions(
     pages: Iterable[list[ListedVersion]], root: str, location: str
 ) -> Iterator[OldVersion]:
-    """Yield them as `Store.old_versions` does; `root` is what the store's keys begin with."""
+    """Yield old versions as `Store.old_versions` does; `root` is the prefix of the store's keys."""
     pairing = _Pairing()
     try:
         for page in pages:
@@ -450,14 +450,14 @@ def old_versions(
 
 
 class _Pairing:
-    """Finds out when each version went: when the next one of its key, or a delete marker, was made."""
+    """Finds when each version was replaced or deleted: when its key got the next version or a delete marker."""
 
     def __init__(self) -> None:
         self._key, self._newer_ns = "", 0
         self._deleted: dict[str, list[int]] = {}
 
     def of(self, page: list[ListedVersion]) -> Iterator[tuple[ListedVersion, int]]:
-        """Yield the versions of a page that are not current, and when each went.
+        """Yield the versions of a page that are not current, each with the time it was replaced or deleted.
 
         Raises `ValueError` for an invalid time.
         """

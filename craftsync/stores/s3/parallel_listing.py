@@ -1,8 +1,8 @@
-"""A listing in shares of the keys, several of which are fetched at once.
+"""Lists a bucket in shares of its keys, several of which are fetched at once.
 
-Where nothing is known of the keys, each share cuts off what lies more than a few
-pages ahead of it, as far as its own keys tell, for another one to begin there.
-Where that was wrong, a share is longer, shorter or empty, and nothing else.
+If nothing is known about the keys, each share estimates from its own keys which key lies some pages
+ahead, and splits off all from there as another share. A wrong estimate makes a share long, short or
+empty, but loses and repeats no key.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LAST = "\U0010ffff"
 """Sorts after every other character."""
 
 PAGES_AHEAD = 8
-"""Pages of a share that are kept until they are asked for, and after which another share begins."""
+"""The most pages of a share fetched before they are read; also the length at which a share is split."""
 SHARES_AT_ONCE = 8
 _PAGES_TO_A_CUT = PAGES_AHEAD + 4
-"""A share that has more was cut off too far ahead, and is cut again."""
+"""A share with more pages was split too far ahead, and is split again."""
 
 _ALPHABETS = (
     digits,
@@ -37,16 +37,16 @@ _ALPHABETS = (
     digits + ascii_uppercase + ascii_lowercase,
     "".join(sorted(set(printable) - set("\t\n\r\x0b\x0c"))),
 )
-"""What keys are likely made of, each in the order of its characters."""
+"""Likely sets of characters of keys, each in sort order, the smallest first."""
 _DIGIT = re.compile("[0-9]")
 _CHARACTERS = 8
-"""Characters compared, from the first in which the keys of a page differ."""
+"""How many characters are compared, from the first in which the keys of a page differ."""
 
 
 class Share:
-    """The keys after `after` up to and including `last`; empty and `None` for no bound.
+    """The keys after `after`, up to and including `last`. "" and `None` are no bound.
 
-    `rest` are shares that were cut off its end, the last one first.
+    `rest` holds the shares that were split off its end, the last one first.
     """
 
     def __init__(self, after: str = "", last: str | None = None) -> None:
@@ -56,13 +56,13 @@ class Share:
         self._pages = 0
 
     def cut_ahead(self, keys: Sequence[str]) -> None:
-        """Split off what lies some pages after a page with these keys, if the share may be so long."""
+        """Split off the keys that lie some pages after a page with these keys, if the share may be so long."""
         if not keys:
             return
         self._pages += 1
         if self._pages % _PAGES_TO_A_CUT != 1:
             return
-        # The second half is nearer to what follows.
+        # Estimate from the second half of the page, which is more like the keys that follow.
         cut = key_ahead(keys[len(keys) // 2], keys[-1], 2 * PAGES_AHEAD)
         if cut is not None and (self.last is None or cut < self.last):
             self.rest.append(Share(cut, self.last))
@@ -72,9 +72,9 @@ class Share:
 def key_ahead(first: str, last: str, times: int) -> str | None:
     """Estimate the key that lies `times` as far after `last` as `last` lies after `first`.
 
-    Keys that differ in their digits alone are counted up as those are, across
-    folders: after `d07/f999` comes `d08/f000`. Others are read as numbers in the
-    smallest of `_ALPHABETS` that fits; `None` if none does, or the two do not ascend.
+    Keys that differ only in digits are counted on, across folders: after `d07/f999` comes
+    `d08/f000`. Others are read as numbers in the smallest of `_ALPHABETS` that fits. Returns
+    `None` if no alphabet fits, or `first` does not sort before `last`.
     """
     if first < last and (counted := _counted_up(first, last, times)) is not None:
         return counted
@@ -98,7 +98,7 @@ def key_ahead(first: str, last: str, times: int) -> str | None:
 
 
 def _counted_up(first: str, last: str, times: int) -> str | None:
-    """Return `key_ahead` of keys with the same text around digits; `None` for others, and where those overflow."""
+    """Return `key_ahead` for keys with the same text around their digits; `None` for others, or on overflow."""
     if _DIGIT.sub("0", first) != _DIGIT.sub("0", last):
         return None
     low, high = ("".join(_DIGIT.findall(key)) for key in (first, last))
@@ -110,7 +110,7 @@ def _counted_up(first: str, last: str, times: int) -> str | None:
 
 
 def _number(text: str, alphabet: str, width: int) -> int:
-    """Read a text as a number whose digits are the alphabet's characters."""
+    """Return a text as a number whose digits are the characters of `alphabet`."""
     number = 0
     for place in range(width):
         digit = alphabet.index(text[place]) if place < len(text) else 0
@@ -122,7 +122,7 @@ PagesOf = Callable[[Share], Iterator[T]]
 
 
 def fetched_ahead(shares: Sequence[Share], pages_of: PagesOf[T]) -> Iterator[T]:
-    """Yield the pages of all shares one after the other, while the next few shares are fetched, too."""
+    """Yield the pages of all shares in order, while the next few shares are fetched."""
     order = [_Ahead(share, pages_of) for share in shares]
     try:
         while order:
@@ -147,7 +147,7 @@ def _take_in_rest(order: list[_Ahead[T]], ahead: _Ahead[T]) -> None:
 
 
 class _Ahead(Generic[T]):
-    """Fetches the pages of one share in a thread of its own, up to `PAGES_AHEAD` before they are asked for."""
+    """Fetches the pages of one share in a thread of its own, up to `PAGES_AHEAD` ahead of the reader."""
 
     def __init__(self, share: Share, pages_of: PagesOf[T]) -> None:
         self.share = share
@@ -160,13 +160,13 @@ class _Ahead(Generic[T]):
         after_fork(self, _Ahead._lose)
 
     def begin(self) -> None:
-        """Start to fetch, unless that was begun."""
+        """Start to fetch, unless already started."""
         if not self._has_begun:
             self._has_begun = True
             threading.Thread(target=self._run, name="listing", daemon=True).start()
 
     def next(self) -> T | None:
-        """Return the next page once it is there, `None` at the end; what kept it away is raised."""
+        """Wait for the next page and return it, `None` at the end. Raises the error that prevented it."""
         if self._has_given:
             self._room.release()
         page = self._ready.get()
@@ -176,14 +176,14 @@ class _Ahead(Generic[T]):
         return page
 
     def _lose(self) -> None:
-        """Let the reader know that the thread stayed in the parent process."""
+        """After a fork: make the reader raise, because the thread exists only in the parent process."""
         self._ready = SimpleQueue()
         self._room = threading.Semaphore(PAGES_AHEAD)
         self._has_begun = True
         self._ready.put(StoreUnavailable("The listing was begun by a parent process."))
 
     def stop(self) -> None:
-        """Let the thread end after the request it is waiting for, if any."""
+        """Make the thread end after its current request, if any."""
         self._stopped = True
         self._room.release()
 
@@ -195,5 +195,5 @@ class _Ahead(Generic[T]):
                 if self._stopped:
                     return
             self._ready.put(None)
-        except (Exception, Interrupted) as error:  # noqa: BLE001 (the reader raises it; this thread has nobody to tell)
+        except (Exception, Interrupted) as error:  # noqa: BLE001 (the reader raises it)
             self._ready.put(error)

@@ -1,6 +1,6 @@
-"""Before a write or delete: stat what it replaces, keep a copy of it, and build the condition for the server.
+"""Prepares a write or delete: stats the object it replaces, copies that to the trash, returns the condition.
 
-Where the server checks conditions, it decides; where it does not, the stat just
+If the server checks conditions, it decides whether the write may happen. If not, the stat just
 before is the only protection."""
 
 from __future__ import annotations
@@ -50,28 +50,28 @@ from craftsync.stores.sources import delete_singly
 Seen = TypeVar("Seen")
 
 Metadata = tuple[Mapping[str, str], Mapping[str, str]]
-"""The headers of a copied object, and the metadata its copy gets."""
+"""The headers of an object, and its metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits at which one way of doing things gives way to another. Sizes are bytes."""
+    """Limits at which one kind of request replaces another. Sizes are bytes."""
 
     single_put: int = 16 * MIB
     smallest_part: int = SMALLEST_PART
-    """Of an upload in parts; AWS takes no parts under 5 MiB but the last."""
+    """The smallest part of an upload. AWS accepts parts under 5 MiB only as the last."""
     single_copy: int = 5 * 1024 * MIB
-    """CopyObject takes no more (AWS S3 API reference, "CopyObject")."""
+    """The largest object that CopyObject copies (AWS S3 API reference, "CopyObject")."""
     quick_copy: int = 1024 * MIB
-    """Of another bucket's object: a larger one is copied in several parts at once, which can be resumed."""
+    """A larger object of another bucket is copied in several parts at once, which can be resumed."""
     page: int = 1000
-    """Keys asked for at once when listing; S3 never gives more."""
+    """Keys per request of a listing; S3 never returns more."""
     fresh_listing_seconds: float = 2.0
-    """How long after its start a complete listing stands in for a stat of a path that it did not show."""
+    """How long, from its start, a complete listing replaces a stat of a path that it did not show."""
 
 
 class Replaced(NamedTuple):
-    """What a stat showed in the place of new content; not `is_known` where none was made."""
+    """The object that new content replaces, as a stat found it; not `is_known` without a stat."""
 
     found: Found | None = None
     tags: str = ""
@@ -87,7 +87,10 @@ class Replaced(NamedTuple):
         settings: WriteSettings,
         noted: Mapping[str, str],
     ) -> Metadata:
-        """Return headers and metadata of new content: of its original, else of what it replaces; settings; notes."""
+        """Return the headers and metadata for new content.
+
+        They come from `original`, else from the replaced object, with settings and notes applied.
+        """
         if original is None and self.found is None:
             return headers_of_new(settings, path), noted
         described = original or inherited(path, self.found, self.tags)
@@ -98,14 +101,14 @@ class Replaced(NamedTuple):
 UNSEEN = Replaced()
 
 _MOST_DELETED = 1000
-"""Objects that one request deletes (AWS S3 API reference, "DeleteObjects")."""
+"""The most objects that one request deletes (AWS S3 API reference, "DeleteObjects")."""
 
 
 class Preconditions:
     """Prepares writes and deletes.
 
-    `key` maps a path to its key, `facts` returns what is known of the server by
-    now, `location` names the store in messages.
+    `key` maps a path to its key; `facts` returns the facts known now; `location` names the store
+    in messages.
     """
 
     def __init__(
@@ -137,12 +140,12 @@ class Preconditions:
         *,
         may_list: bool = True,
     ) -> Condition:
-        """Prepare a write: check and keep what it replaces, and return its condition.
+        """Prepare a write: check the object it replaces, copy it to the trash, return the condition.
 
-        `stat` returns the current object; with `may_list`, a new listing may take its
-        place: not for an upload in parts, beside which a stat is little. With
-        `trash_stamp`, only the object that was kept may be replaced: if another
-        appears in between, the write fails even if anything was expected.
+        `stat` returns the current object. With `may_list`, a new listing may replace the stat;
+        that is no gain for a multipart upload. With `trash_stamp`, only the object that was
+        copied may be replaced: if another appears in between, the write fails even if `expect`
+        allows anything.
         """
         if isinstance(expect, Absent):
             listed = self._fresh_listing
@@ -151,7 +154,7 @@ class Preconditions:
                 raise PreconditionFailed(f"{path} already exists in the store.")
             return CREATE if checks.create else None
         current = expect
-        # Some servers' listings lack the version; then a stat is needed.
+        # Without a version, as in some servers' listings, a stat is needed.
         checked = checks.replace and expect is not None and expect.version is not None
         if (expect is None and trash_stamp is not None) or (expect is not None and not checked):
             current = stat(path)
@@ -166,9 +169,9 @@ class Preconditions:
         return checks.matching(current.version)
 
     def replaced(self, path: str, expect: Expect) -> Replaced:
-        """Stat what new content replaces, to inherit its type, headers, metadata and tags.
+        """Stat the object that new content replaces, to inherit its headers, metadata and tags.
 
-        Raises `RequestDenied` for an existing object of which a stat is not permitted.
+        Raises `RequestDenied` if the object exists but the server denies the stat.
         """
         if isinstance(expect, Absent):
             return Replaced()
@@ -177,7 +180,7 @@ class Preconditions:
             seen = self._calls.look(key)
         except RequestDenied as error:
             if expect is None:
-                # S3 answers 403 for an object that is not there to those who may not list.
+                # Without the permission to list, S3 answers 403 for an object that does not exist.
                 return Replaced()
             raise RequestDenied(
                 f"{path} was not replaced: {self._location} refuses to show its type, headers,"
@@ -194,8 +197,8 @@ class Preconditions:
     ) -> tuple[Seen, str | None]:
         """Call `look`; return its result, and the trash stamp if the copy to the trash is still to be made.
 
-        If the server copies only the expected version, the copy is made at the same
-        time: it cannot put a wrong version over an earlier copy.
+        If the server checks the version of a copy's source, the copy is made at the same time:
+        then it cannot overwrite an earlier copy with a wrong version.
         """
         facts = self._facts()
         is_named = isinstance(expect, RemoteObject) and facts.source_form.of(expect.version)
@@ -218,14 +221,14 @@ class Preconditions:
         return True
 
     def copy_to_trash(self, current: RemoteObject, trash_stamp: str) -> None:
-        """Copy an object to the trash; raises `ObjectNotFound` if it is gone, `NotKept` if it is archived."""
+        """Copy an object to the trash. Raises `ObjectNotFound` if it is gone, `NotKept` if it is archived."""
         try:
             self.copied(current, self._key(in_trash(trash_stamp, current.path)))
         except ObjectArchived as error:
             raise NotKept(current.path) from error
 
     def confirm_readable(self, path: str) -> None:
-        """Raise `NotKept` if the object at a path is archived; otherwise a large write would find out at its end."""
+        """Raise `NotKept` if the object is archived, before a large upload that would fail at its end."""
         try:
             with self._calls.get(self._key(path), None, 0, 1):
                 return
@@ -244,7 +247,7 @@ class Preconditions:
         condition: Condition = None,
         storage_class: str | None = None,
     ) -> str:
-        """Copy an object to a key and return the new version; without `replace` the metadata stays.
+        """Copy an object to a key and return the new version. `replace` replaces headers and metadata.
 
         If the server cannot copy, the bytes pass through this machine.
         """
@@ -280,7 +283,7 @@ class Preconditions:
         return self._uploads.copy(original, target, metadata, lambda: condition)
 
     def _confirm_copy(self, source: RemoteObject, target: str) -> None:
-        """Stat a copy whose answer had no version; raises unless it is there."""
+        """Stat a copy whose response had no version; raise `Unconfirmed` unless it exists."""
         found = self._calls.head(target)
         if found is None or found.size != source.size:
             raise unconfirmed("the store", target, "an ETag")
@@ -303,7 +306,7 @@ class Preconditions:
     def _metadata(
         self, source: RemoteObject, replace: Metadata | None, storage_class: str | None
     ) -> Metadata:
-        """Return the headers that S3 keeps, tags, and metadata for a copy that is uploaded again."""
+        """Return the headers with tags, and the metadata, for a copy that is written anew."""
         chosen = {STORAGE_CLASS: storage_class} if storage_class else {}
         if replace is not None:
             return {**kept(replace[0]), **chosen}, replace[1]
@@ -318,14 +321,14 @@ class Preconditions:
 
 
 class Deleting:
-    """Deletes several objects with one request, where the server knows that request; elsewhere each by itself."""
+    """Deletes several objects with one request if the server supports it, else with one request each."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._is_known = True
 
     def deleted(self, store: Store, paths: Mapping[str, str]) -> dict[str, CraftsyncError]:
-        """Delete objects, given as their paths by key; return why some were not, by path."""
+        """Delete objects, given as {key: path}; return an error by path for each that failed."""
         is_batch = self._is_known and len(paths) > 1
         together = [key for key in paths if _fits_xml(key)] if is_batch else []
         failed = dict.fromkeys(paths.keys() - set(together))
@@ -336,7 +339,7 @@ class Deleting:
         return known | delete_singly(store, [path for key, path in paths.items() if key in singly])
 
     def _together(self, keys: Sequence[str]) -> dict[str, CraftsyncError | None]:
-        """Return why some were not deleted, by key; `None` for one that has to be deleted by itself."""
+        """Return an error by key for each that failed; `None` for one to be deleted by its own request."""
         try:
             failed = self._calls.delete_many(keys)
         except Unconfirmed:
@@ -354,7 +357,7 @@ class Deleting:
 
 
 def _fits_xml(key: str) -> bool:
-    """Return whether a parser of XML reads a key as it was written, as it does not with control characters."""
+    """Return whether a key survives XML: control characters do not."""
     return key.isprintable()
 
 
@@ -382,7 +385,7 @@ class _ObjectSource:
         return body
 
     def verify(self) -> None:
-        """Each part was of the version it had to be of."""
+        """Do nothing: every read checked the version."""
 
 
 def check(path: str, current: RemoteObject | None, expect: Expect) -> None:
@@ -397,7 +400,7 @@ def check(path: str, current: RemoteObject | None, expect: Expect) -> None:
         same = current.version == expect.version
     else:
         same = current.size == expect.size and _second(current) == _second(expect)
-        # The time is to the second, so whatever else both report must agree too.
+        # The time has whole seconds, so all else that both report must agree too.
         pairs = ((expect.operation, current.operation), (expect.digest, current.digest))
         same = same and not any(one and other and one != other for one, other in pairs)
     if not same:
@@ -405,5 +408,5 @@ def check(path: str, current: RemoteObject | None, expect: Expect) -> None:
 
 
 def _second(found: RemoteObject) -> int | None:
-    """Return when an object was modified, to the second: a listing may be finer than a HEAD."""
+    """Return when an object was modified, in whole seconds: a listing may be finer than a HEAD."""
     return None if found.modified_ns is None else found.modified_ns // 10**9

@@ -1,20 +1,19 @@
-"""Probes what a server really does, and keeps that as facts.
+"""Probes what an S3 server really does, and returns it as `ProbedFacts`.
 
-Many servers accept a condition and ignore it; others refuse one that is met, hide
-objects, or list in their own order. So each condition is tried in both directions,
-below `.craftsync/probe/`: about thirty-five small requests.
+Many servers accept a condition and ignore it; others refuse a condition that is met, hide objects,
+or list in an order of their own. So each condition is tried with a right and a wrong version, on
+objects below `.craftsync/probe/`: about thirty-five small requests.
 
-On a distant server a run waits for this before its first upload. So whatever does
-not depend on an answer is sent at once, and there are five waits in a row:
+On a distant server a run waits for this before its first upload. So requests that do not depend on
+each other are sent at once, in five steps:
 
-1. The first object, alone: servers that make folders of keys fail when two writes
-   race to make one. Beside it the uploads in parts begin.
-2. All other objects, the copies, the parts, and what is read of the first object.
-3. Their listing; everything that expects no object where one is now.
-4. Whatever replaces or deletes a listed object: the wrong version and the right
-   one at once, each at an object of its own.
-5. Completing an upload on the right version; an upload takes one completion at a
-   time, and this is its third.
+1. Put the first object, alone: servers that make folders of keys fail when two writes race to make
+   the same one. Begin the multipart uploads.
+2. Put all other objects, copy, send the parts, read the first object.
+3. List them; try all writes that expect no object, now that one exists.
+4. Replace and delete listed objects: the wrong version at one object, the right one at another.
+5. Complete a multipart upload on the right version. An upload takes one completion at a time, and
+   this is its third.
 """
 
 from __future__ import annotations
@@ -57,63 +56,63 @@ T = TypeVar("T")
 Try = Callable[[Condition], object]
 """Sends one request on a condition."""
 CleanUp = Callable[[], object]
-"""Removes what probing has put into the bucket."""
+"""Removes the objects and uploads of the probe from the bucket."""
 
 
 class Bucket(Protocol):
-    """What a probe needs of a store: its requests, and where it is."""
+    """What the probe needs of a store: its requests, clock, location and prefix."""
 
     calls: Calls
     clock: Clock
     location: str
-    """For messages."""
+    """The store's name in messages."""
     root: str
-    """What all its keys start with."""
+    """The prefix of the store's keys."""
 
 
 _BODY = b"craftsync"
 _NOBODY = "0" * 32
-"""A version no object has."""
+"""A version that no object has."""
 
 _THREADS = 24
-"""More than there are tasks at once: some wait for others."""
+"""More than there are tasks at once, because some wait for others."""
 _REMOVALS = 4
-"""Attempts to remove something of ours; no later probe knows its name."""
+"""Attempts to remove one of our objects. No later probe knows its name."""
 _TIDY_SECONDS = 10.0
-"""No removal begins later: where a store stops answering, each may take a minute."""
+"""No removal starts later than this: if the store stops responding, each may take a minute."""
 
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
-"""In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them otherwise."""
+"""In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them in another order."""
 _DELETED, _NOT_DELETED, _NOT_REPLACED, _REPLACED = _NAMES
-"""What else each of them is for, once they are listed: the right version is tried at one object and the wrong one
-at another, so both at once."""
+"""Their second use, once they are listed: the right version is tried at one object and the wrong one at
+another, so both at once."""
 
 _NEW, _COPY, _NOT_COPIED = "new", "copy", "copied-not"
 _IN_PARTS, _COMPLETED, _DAMAGED = "in-parts", "completed", "damaged"
-"""None begins with the `p` of those whose order is tried."""
+"""None starts with `p`, as those do whose order is probed."""
 
 _FILE, _BELOW = "pq", "pq/x"
-"""Two objects that cannot be together where a store is made of folders, or where one then hides the other.
+"""Two objects that cannot both exist in a store made of folders, or of which one then hides the other.
 
-The first is put before all others, read and copied.
+The first is put before all others, and is the one that is read and copied.
 """
 _UPLOADS = (_IN_PARTS, _COMPLETED, _DAMAGED)
 _OBJECTS = (_FILE, _BELOW, *_NAMES, _NEW, _IN_PARTS, _COMPLETED, _COPY, _NOT_COPIED)
 
 
 def probe(store: Bucket, later: Callable[[CleanUp], object] | None = None) -> ProbedFacts:
-    """Return the facts about a store's bucket; where nothing may be written, the most careful ones.
+    """Return the facts about a store's bucket; the most careful ones if it permits no writes.
 
-    `later` is given the call that removes what was put there; by default that is
-    removed before this returns. Raises what the store raises when it cannot be
-    reached at all; once it has answered, each later request is tried again for
-    itself. Leaves nothing behind, unless it is interrupted or the store stops answering.
+    `later` is called with a function that removes the probe's objects; without it they are
+    removed before this returns. If the store is unreachable, raises its error at once; after its
+    first response, each request is retried. Leaves nothing behind, unless it is interrupted or
+    the store stops responding.
     """
     probing = _Probe(store)
     tidy: CleanUp = probing.clean_up
     with tidied(lambda: tidy(), store), workers(_THREADS, "probe", store) as pool:
         facts = probing.facts(pool)
-        if later is not None:  # What failed is tidied before the failure is reported.
+        if later is not None:  # After a failure, the cleanup comes first, and then the error.
             tidy = partial(later, probing.clean_up)
     return facts
 
@@ -125,7 +124,7 @@ class _MultipartFacts(NamedTuple):
 
 
 class _Upload(NamedTuple):
-    """An upload in parts that was begun."""
+    """A multipart upload that was begun."""
 
     name: str
     id: str
@@ -139,18 +138,18 @@ class _Probe:
         operation = uuid.uuid4().hex
         self._notes = notes(md5(_BODY).digest() * 2, 1_234_567_890_123_456_789, operation)
         self._reached = Future[None]()
-        """How the first request ended."""
+        """The result of the first request."""
         self._begun: set[_Upload] = set()
-        """Uploads in parts that are not completed."""
+        """Multipart uploads that are not completed."""
         self._names: Sequence[str] = ()
-        """Objects that may be there."""
+        """Objects that may exist."""
 
     def facts(self, pool: ThreadPoolExecutor) -> ProbedFacts:
         self._submit = pool.submit
         try:
             return self._facts()
         except Exception:
-            # Requests still under way would put objects after the removal.
+            # Requests under way would otherwise create objects after the cleanup.
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -166,8 +165,8 @@ class _Probe:
     def _first(self) -> str:
         """Put the first object and return its version, empty if the server returns none.
 
-        Only this request is not retried: the caller waits for the store. A success
-        without an ETag may come from anybody: the object must be there.
+        Only this request is not retried here: the caller retries until the store responds. A
+        success without an ETag may not come from the store, so the object must then exist.
         """
         self._calls.names_versions = True
         self._names = (_FILE,)
@@ -185,7 +184,7 @@ class _Probe:
     def _put_first(self) -> str:
         try:
             return self._put(_FILE)
-        except ObjectRefused as error:  # Any server takes this name.
+        except ObjectRefused as error:  # Every S3 server accepts this name.
             raise no_s3_server(f"{self._store.location} takes no object") from error
         except Unconfirmed:
             if content_of(self._calls, self._folder + _FILE) != _BODY:
@@ -203,7 +202,7 @@ class _Probe:
         making = submit(self._unless_unable, partial(self._made_in_parts, begun), _MultipartFacts())
         copying, creating = submit(self._copying, version), submit(self._creating)
         metadata, reading = submit(self._keeps_metadata), submit(self._reading, version)
-        # Not before: while an object is replaced, rclone lists it twice.
+        # Replace only after the listing: rclone lists an object twice while it is replaced.
         listed = listing.result()
         hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
         there = [submit(self._is_there, name) for name in hidden]
@@ -241,7 +240,7 @@ class _Probe:
         return self._patiently(partial(self._put, name))
 
     def _put_below(self) -> str:
-        """Put an object below the first one, after it: rclone, asked for it the other way round, cannot remove either."""
+        """Put an object below the first one, after that: in the other order rclone can remove neither."""
         with suppress(StoreError):
             return self._put_patiently(_BELOW)
         return ""
@@ -266,7 +265,7 @@ class _Probe:
         return self._unless_refused(head, None) is not None
 
     def _creating(self) -> bool:
-        """Return whether a write that expects no object is accepted where none is, and refused where one is."""
+        """Return whether a write that expects no object succeeds where none exists, and fails where one does."""
         create = partial(self._put, _NEW, CREATE)
         return self._is_met(create) and self._is_unmet(create)
 
@@ -277,7 +276,7 @@ class _Probe:
         return upload
 
     def _made_in_parts(self, begun: Mapping[str, Future[_Upload]]) -> _MultipartFacts:
-        """Complete an upload. Damaged parts go to another: moto may answer 500 to a part that is put twice at once."""
+        """Probe a multipart upload. Wrong digests go to another one: moto may answer 500 to two puts of a part."""
         upload, damaged = begun[_IN_PARTS].result(), begun[_DAMAGED].result()
         wrong = {BODY_SHA256: sha256().hexdigest(), **content_md5(md5(_BODY).digest())}
         refusing = self._submit(self._is_refused, partial(self._put_part_with, damaged, wrong))
@@ -293,7 +292,7 @@ class _Probe:
         self._calls.put_part(self._folder + upload.name, upload.id, 1, _BODY, digests)
 
     def _part(self, upload: _Upload) -> str:
-        """Send the only part of an upload, and return its version."""
+        """Send the only part of an upload and return its version."""
         key = self._folder + upload.name
         return self._patiently(partial(self._calls.upload_part, key, upload.id, 1, _BODY))
 
@@ -309,7 +308,7 @@ class _Probe:
         return bool(version) and found is not None and found.version == version
 
     def _checked_md5(self, upload: _Upload, damaged: _Upload) -> Digests:
-        """Return the digests of a part where its SHA-256 is not checked: its MD5, if that is, or both."""
+        """Return which digests to send with a part if the server does not check its SHA-256."""
         right, wrong = (
             {BODY_SHA256: UNSIGNED, **content_md5(md5(each).digest())} for each in (_BODY, b"")
         )
@@ -318,7 +317,7 @@ class _Probe:
         return Digests.MD5 if accepting.result() and is_refused else Digests.BOTH
 
     def _completing(self, begun: Future[_Upload], target: Future[str]) -> tuple[bool, Form]:
-        """Return whether an upload in parts that expects no object is refused where one is, and its form of a version."""
+        """Probe conditions of a completion: whether "no object" fails where one exists; the form of a version."""
 
         def tried() -> tuple[bool, Form]:
             upload = begun.result()
@@ -331,11 +330,11 @@ class _Probe:
         return self._unless_unable(tried, (False, Form.NONE))
 
     def _unless_unable(self, act: Callable[[], T], otherwise: T) -> T:
-        """Return the result, `otherwise` where the server makes no uploads in parts."""
+        """Return the result, or `otherwise` if the server does not support multipart uploads."""
         try:
             return act()
         except Unconfirmed:
-            # What answers requests it does not know with 200 makes none either.
+            # A server that answers an unknown request with 200 supports none either.
             return otherwise
         except StoreUnavailable:
             raise
@@ -349,7 +348,7 @@ class _Probe:
         return found is not None and found.metadata.items() >= self._notes.items()
 
     def _reading(self, version: str) -> Form | None:
-        """Return the form of a version in the condition of a range; `None` if none are served."""
+        """Return the form of a version in the condition of a range; `None` if ranges do not work."""
         for form in Form:
             if self._unless_refused(partial(self._range_is_right, form.of(version)), False):
                 return form
@@ -360,7 +359,7 @@ class _Probe:
             return opened.start == 2 and b"".join(opened.chunks) == _BODY[2:5]
 
     def _copying(self, version: str) -> dict[str, Any]:
-        """Return the facts about copies: whether the server makes any, and checks target and source."""
+        """Return the facts about copies: whether the server can copy, and checks target and source."""
         copy = partial(self._calls.copy, self._folder + _FILE)
         target, other, form = self._folder + _COPY, self._folder + _NOT_COPIED, Form.QUOTED
         creates = self._is_met(partial(copy, target, match=form.of(version), condition=CREATE))
@@ -382,7 +381,7 @@ class _Probe:
         }
 
     def _refuses_source(self, form: Form) -> bool:
-        """Return whether a copy of another version than the source has is refused."""
+        """Return whether the server refuses a copy whose source has another version than expected."""
         match, target = form.of(_NOBODY), self._folder + _NOT_COPIED
         copy = partial(self._calls.copy, self._folder + _FILE, target, match=match)
         return match is not None and self._is_unmet(copy)
@@ -394,7 +393,7 @@ class _Probe:
         return partial(self._calls.delete, self._folder + name)
 
     def _form(self, act: Try, version: str) -> Form:
-        """Return how the server takes a version: so that another one is refused and this one is accepted."""
+        """Return the form of a version in which the server refuses a wrong one and accepts the right one."""
         for form in (Form.QUOTED, Form.PLAIN) if version else ():
             if not self._is_unmet(partial(act, form.of(_NOBODY))):
                 return Form.NONE
@@ -405,7 +404,7 @@ class _Probe:
     def _form_of_two(
         self, act: Callable[[str], Try], other: str, name: str, puts: Mapping[str, Future[str]]
     ) -> Form:
-        """As `_form`, in one wait: the wrong version is tried at another object."""
+        """As `_form`, but with both versions at once: the wrong one is tried at another object."""
         version = puts[name].result()
         for form in (Form.QUOTED, Form.PLAIN) if version else ():
             accepting = self._submit(self._is_met, partial(act(name), form.of(version)))
@@ -427,7 +426,7 @@ class _Probe:
         return self._unless_refused(met, False)
 
     def _is_unmet(self, act: Callable[[], object]) -> bool:
-        """Return whether the server finds the condition unmet, as it should."""
+        """Return whether the server refuses a condition that is not met."""
 
         def unmet() -> bool:
             try:
@@ -451,7 +450,7 @@ class _Probe:
         return self._unless_refused(refused, True)
 
     def _unless_refused(self, act: Callable[[], T], otherwise: T) -> T:
-        """Return the result, `otherwise` if the server refuses; a temporary failure proves nothing and is raised."""
+        """Return the result, or `otherwise` if the server refuses. Raises a transient failure."""
         try:
             return self._patiently(act)
         except StoreUnavailable:
@@ -460,19 +459,19 @@ class _Probe:
             return otherwise
 
     def _patiently(self, act: Callable[[], T]) -> T:
-        """Retry what was certainly not carried out; a second try of anything else would prove something else."""
+        """Retry a request that was certainly not carried out. Repeating any other would prove nothing."""
         backoff = RetryBudget(self._store.clock)
         while True:
             try:
                 return act()
             except StoreUnavailable as error:
-                self._reached.result()  # A store that is not reached is waited for by the caller.
+                self._reached.result()  # Raises if the store was never reached: the caller retries.
                 if error.ambiguous:
                     raise
                 backoff.wait_after(error)
 
     def clean_up(self) -> None:
-        """Remove what may be there. Failures are ignored: the facts are known."""
+        """Remove all that may exist. Failures are ignored: the facts are known."""
         began = self._store.clock.monotonic()
         for name, upload in self._begun:
             self._remove(partial(self._calls.abort_upload, self._folder + name, upload), began)
@@ -483,7 +482,7 @@ class _Probe:
             self._remove(partial(self._calls.delete, key), began)
 
     def _remove(self, act: Callable[[], object], began: float) -> None:
-        """Remove one thing, with retries, as no caller tries again; nothing once the time is over."""
+        """Remove one object or upload, with retries, because no caller retries; not after the deadline."""
         clock = self._store.clock
         if clock.monotonic() - began < _TIDY_SECONDS:
             with suppress(StoreError):

@@ -1,4 +1,4 @@
-"""Reads an object: requested, checked against what was expected, counted as it arrives."""
+"""Reads objects: checks that it is the expected version, that all bytes arrive, and their MD5."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from craftsync.stores.s3.requests import Calls
 
 
 class ObjectReader:
-    """A `stores.base.Reader`: yields the chunks, and raises unless all of them arrived."""
+    """A `stores.base.Reader` that raises unless all bytes arrive."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class ObjectReader:
         length: int,
         md5_is_reliable: Callable[[], bool],
     ) -> None:
-        """`md5_is_reliable` is called when the content does not match its MD5; it returns whether this server's ETags really are MD5s."""
+        """`md5_is_reliable` returns whether this server's ETags really are MD5s. It is called on a mismatch."""
         self.object = described
         self._found = found
         self._chunks = chunks
@@ -66,7 +66,7 @@ class ObjectReader:
             )
 
     def _md5(self) -> hashlib._Hash | None:
-        """Return a hash to compare at the end; `None` for a part of an object, or if its SHA-256 is known."""
+        """Return a hash to compare at the end; `None` for a part of an object, or if the SHA-256 is known."""
         known = self.object
         whole = self._length == known.size and known.digest is None
         return hashlib.md5(usedforsecurity=False) if whole and known.md5 is not None else None
@@ -89,7 +89,7 @@ class Reading:
         facts: Callable[[], ProbedFacts],
         md5_is_reliable: Callable[[], bool],
     ) -> None:
-        """`facts` returns what is known about the server so far; `md5_is_reliable` is as for `ObjectReader`."""
+        """`facts` returns the facts known now; `md5_is_reliable` is as for `ObjectReader`."""
         self._calls = calls
         self._location = location
         self._facts = facts
@@ -97,7 +97,7 @@ class Reading:
 
     @contextmanager
     def version(self, path: str, key: str, version_id: str) -> Iterator[ObjectReader]:
-        """Open one of the versions that the bucket keeps."""
+        """Open an old version that the bucket keeps."""
         with self._calls.get(key, None, 0, None, version_id) as opened:
             described = opened.found.at(path)
             yield ObjectReader(
@@ -108,7 +108,7 @@ class Reading:
     def opened(
         self, path: str, key: str, expect: RemoteObject | None, offset: int, length: int | None
     ) -> Iterator[ObjectReader]:
-        """Open the object at a key; the rest is as in `Store.read`."""
+        """Open the object at a key, as `Store.read` does."""
         try:
             if length == 0:
                 raise RangeBeyond(f"No byte of {path} was requested.")
@@ -135,9 +135,8 @@ class Reading:
 def is_ours(found: RemoteObject, written: RemoteObject) -> bool:
     """Return whether the object that a stat found is the one just written.
 
-    Some servers give the object of an upload in parts another version than
-    the completion said (rclone), and a resumed upload bears the operation it
-    began with.
+    One match suffices: after a multipart upload some servers give the object another version than
+    the completion returned (rclone), and a resumed upload has the operation id it began with.
     """
     return (
         (found.version is not None and found.version == written.version)
@@ -147,19 +146,19 @@ def is_ours(found: RemoteObject, written: RemoteObject) -> bool:
 
 
 def holds(calls: Calls, key: str, match: str | None, body: bytes) -> bool:
-    """Read back an object just written whose ETag is not the MD5 of what was sent."""
+    """Read back an object whose ETag is not the MD5 of `body`; return whether it holds `body`."""
     try:
         with calls.get(key, match, 0, None) as opened:
             return b"".join(opened.chunks) == body
     except (PreconditionFailed, ObjectNotFound, StoreDenied):
-        # Replaced since, or not to be read: nothing speaks against it but the ETag.
+        # It was replaced since, or may not be read: only the ETag suggests damage.
         return True
 
 
 def gives_md5_etags(calls: Calls, root: str) -> bool:
-    """Try once more whether ETags are MD5s; what cannot be tried, or is not stored as sent, is believed as before.
+    """Probe again whether ETags are MD5s. `root` is the prefix of the store's keys.
 
-    `root` is what all keys of the store start with.
+    If the probe fails, or its object is stored damaged, they still count as MD5s.
     """
     key, body = f"{root}{OWN_FOLDER}/probe/{uuid.uuid4().hex}", b"craftsync"
     try:

@@ -1,7 +1,7 @@
-"""The S3 requests that craftsync makes, one method each.
+"""`Calls`: the S3 requests that craftsync makes, one method for each.
 
-A method sends one request and returns the answer. Keys are complete keys of the
-bucket. Nothing is retried here.
+A method sends a request and returns what the response reports, or raises. Keys are complete keys of
+the bucket. Nothing is retried here.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ from craftsync.stores.sources import dated
 
 _CHUNK = 1024 * 1024
 _COMPLETED_UNNAMED = r"(?s)<CompleteMultipartUploadResult\b.*<ETag>\s*</ETag>"
-"""What Ceph 16 answers: the object is there, and a stat tells its version."""
+"""The response of Ceph 16: the object exists, and its version must be found by a stat."""
 _VERSION = r"(?s)<(Version|DeleteMarker)>(.*?)</\1>"
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class Calls:
-    """One bucket's requests. `bucket` is its name, which the source of a copy has to mention.
+    """The requests to one bucket. `bucket` is its name, which is part of the source of a copy.
 
-    `md5_etags` tells whether ETags are believed to be MD5s, `names_versions`
-    whether a write that is answered without an ETag is a failure; else its
-    version is empty, and the caller proves it. Set these and `part_digests` when known.
-    `encryption` is the headers that have every new object encrypted, copies as well.
+    `md5_etags`: ETags are MD5s. `names_versions`: a write whose response has no ETag has failed;
+    if false, its version is empty and the caller must prove it. `part_digests`: what the server
+    checks of a part. Set these three when they are known. `encryption` holds the headers that
+    encrypt every new object, copies included.
     """
 
     encryption: Mapping[str, str] = NO_HEADERS
@@ -88,14 +88,14 @@ class Calls:
         self._location = location
 
     def list_page(self, query: Query) -> bytes:
-        """Return one page of a listing, as it came."""
+        """Return one page of a listing, as received."""
         try:
             return self._wire.call("GET", query=[("list-type", "2"), *query]).body
         except ObjectNotFound as error:
             raise no_s3_server(f"{self._location} answered 404") from error
 
     def now_ns(self) -> int:
-        """Return what time it is there, to the second, as an answer is dated."""
+        """Return the server's time from the date of a response: nanoseconds since the epoch, whole seconds."""
         query = [("list-type", "2"), ("max-keys", "1")]
         return dated(self._wire.call("GET", query=query).headers.get("date"), self._location)
 
@@ -114,11 +114,12 @@ class Calls:
         digest: bytes = b"",
         pace: Pace = UNPACED,
     ) -> Stored:
-        """Store an object and return what was answered.
+        """Put an object and return the response.
 
-        `headers` are what else S3 is to keep with it, `digest` is the SHA-256
-        of the body, if that is known. Its bytes keep to `pace`. Raises `StoreUnavailable` for a success
-        without an ETag: something else than the store may have answered, and `NotEncrypted`.
+        `headers` are further headers that S3 keeps with it; `digest` is the body's SHA-256, if
+        known. The bytes are sent at `pace`. Raises `Unconfirmed` for a success without an ETag,
+        which may not come from the store, and `StoreError` if the object was not encrypted as
+        requested.
         """
         hashed = update_in_place(md5(usedforsecurity=False), body).digest()
         sent = {**headers, **meta_headers(metadata), **_demand(condition), **content_md5(hashed)}
@@ -143,12 +144,12 @@ class Calls:
         return Stored(version, told, disagrees=told not in (None, hashed))
 
     def head(self, key: str) -> Found | None:
-        """Stat an object; `None` when there is none."""
+        """Stat an object; return `None` if it does not exist."""
         seen = self.look(key)
         return seen[0] if seen else None
 
     def look(self, key: str) -> tuple[Found, Mapping[str, str]] | None:
-        """Return an object's description and all its headers, `None` when there is none."""
+        """Return an object's description and all its headers, or `None` if it does not exist."""
         try:
             headers = self._wire.call("HEAD", key).headers
         except ObjectNotFound:
@@ -158,7 +159,7 @@ class Calls:
         return found_in(headers, size, md5_etags=self.md5_etags, whole=True), headers
 
     def tags_of(self, key: str, headers: Mapping[str, str]) -> str:
-        """Return the tags of an object, requested only if `headers`, of its stat, count any."""
+        """Return an object's tags. Requests them only if `headers`, those of its stat, report any."""
         return self.tags(key) if int(headers.get("x-amz-tagging-count", 0)) else ""
 
     @contextmanager
@@ -170,10 +171,10 @@ class Calls:
         length: int | None,
         version_id: str | None = None,
     ) -> Iterator[Opened]:
-        """Open an object; `match` is the version it has to be of, as the server takes it.
+        """Open an object; `match` is the version that it must have, in the server's form.
 
-        With `version_id`, that of the versions the bucket keeps is opened.
-        A reader that meets the end of the connection gets `StoreUnavailable`.
+        `version_id` selects an old version that the bucket keeps. Reading raises
+        `StoreUnavailable` if the connection ends early.
         """
         headers = {} if match is None else {"if-match": match}
         if offset or length is not None:
@@ -189,7 +190,7 @@ class Calls:
             self._wire.host.take_back(response)
 
     def tags(self, key: str) -> str:
-        """Return an object's tags as the header of a new object takes them: `name=value&…`."""
+        """Return an object's tags in the form of the header of a new object: `name=value&…`."""
         body = self._wire.call("GET", key, query=[("tagging", "")]).body
         text = self._checked(body, key)
         if "<TagSet" not in text:
@@ -198,10 +199,11 @@ class Calls:
         return urlencode([(text_of(tag, "Key"), text_of(tag, "Value")) for tag in tags])
 
     def delete(self, key: str, condition: Condition = None) -> None:
-        """Remove an object; one that is not there is a success.
+        """Delete an object; succeeds if it does not exist.
 
-        Only 204 says that the server did it: a login page comes with 200, and so does the
-        answer of a few servers, for which a stat settles it. A proxy answers 404, too.
+        Only status 204 proves it. A 404 may come from a proxy, so a stat decides. 200 may come
+        from a login page or one of a few servers: it raises `Unconfirmed`, and `retrying` makes
+        the stat.
         """
         try:
             answer = self._wire.call("DELETE", key, headers=_demand(condition))
@@ -213,9 +215,9 @@ class Calls:
             raise unconfirmed(self._location, key, "status 204")
 
     def delete_many(self, keys: Sequence[str]) -> dict[str, CraftsyncError]:
-        """Remove up to a thousand objects, whatever they are, and return why some were not, by key.
+        """Delete up to a thousand objects, whatever their version; return the errors by key.
 
-        A key that the answer does not name as removed is `Unconfirmed`.
+        A key that the response does not name as deleted is `Unconfirmed`.
         """
         body = deletion_of(keys)
         headers = content_md5(md5(body, usedforsecurity=False).digest())
@@ -238,15 +240,15 @@ class Calls:
     ) -> str:
         """Copy an object of at most 5 GiB and return the new version.
 
-        `match` is the version the source has to be of, as the server takes
-        it, `bucket` where it is if not in this one. `replace` is the source's headers and the metadata the copy
-        gets instead of the source's own.
+        `match` is the version that the source must have, in the server's form; `bucket` is the
+        source's, if it is another one. `replace` is the source's headers, and the metadata that
+        the copy gets instead of the source's.
         """
         headers = {**self._source(source, match, bucket), **_demand(condition), **self.encryption}
         if storage_class is not None:
             headers[STORAGE_CLASS] = storage_class
         if replace is not None:
-            # A copy that replaces the metadata loses these unless they are sent along.
+            # A copy that replaces the metadata loses these headers unless they are sent with it.
             headers |= {"x-amz-metadata-directive": "REPLACE", **kept(replace[0])}
             headers |= meta_headers(replace[1])
         answer = self._wire.call("PUT", target, headers=headers)
@@ -255,7 +257,7 @@ class Calls:
     def begin_upload(
         self, key: str, metadata: Mapping[str, str], headers: Mapping[str, str]
     ) -> str:
-        """Begin an upload in parts and return its id. `headers` are what else S3 is to keep with the object."""
+        """Begin a multipart upload and return its id. `headers` are further headers that S3 keeps."""
         sent = {**headers, **meta_headers(metadata), **self.encryption}
         answer = self._wire.call("POST", key, query=[("uploads", "")], headers=sent)
         self._confirm_encrypted(answer.headers)
@@ -273,11 +275,10 @@ class Calls:
         pace: Pace = UNPACED,
         hashed: bytes | None = None,
     ) -> str:
-        """Send a part, the bytes of which keep to `pace`, and return its version; where none is named, its MD5.
+        """Send a part at `pace` and return its version, or its MD5 if the response has no version.
 
-        The server compares the body with what `part_digests` says, and with both
-        digests from the first time on that it asks for an MD5, which is `hashed`
-        where that is known.
+        The request has the digests in `part_digests`, or both from the first time that the server
+        requires an MD5. `hashed` is the part's MD5, if known.
         """
         digests = self.part_digests
         try:
@@ -315,7 +316,7 @@ class Calls:
         headers: Mapping[str, str],
         attempt: Attempt | None = None,
     ) -> str:
-        """Send a part with these headers and return its version, which is empty where none is named."""
+        """Send a part with these headers and return its version, empty if the response has none."""
         query = _part(upload, number)
         answer = self._wire.call(
             "PUT", key, query=query, headers=headers, body=body, attempt=attempt
@@ -323,10 +324,10 @@ class Calls:
         return self._confirmed(answer.headers.get("etag"), key)
 
     def copy_part(self, key: str, upload: str, number: int, source: Original, span: range) -> str:
-        """Fill a part from an object; `span` is the bytes of it, of which there is at least one.
+        """Fill a part from an object; `span` is the range of its bytes, at least one.
 
-        Raises `PartsNotCopied` for a server that does not know such a request,
-        or took it for the upload of an empty part (rclone 1.75 does).
+        Raises `PartsNotCopied` if the server does not support such a request, or takes it for the
+        upload of an empty part (as rclone 1.75 does).
         """
         headers = self._source(source.key, source.match, source.bucket)
         headers["x-amz-copy-source-range"] = f"bytes={span.start}-{span.stop - 1}"
@@ -342,14 +343,14 @@ class Calls:
         return version
 
     def list_parts(self, key: str, upload: str) -> dict[int, tuple[str, int]]:
-        """Return version and size of each part that arrived; `UploadGone` for no such upload."""
+        """Return version and size of each part that the server has. Raises `UploadGone`."""
         parts: dict[int, tuple[str, int]] = {}
         marker = "0"
         while True:
             query = [("uploadId", upload), ("part-number-marker", marker)]
             try:
                 text = self._wire.call("GET", key, query=query).body.decode(errors="replace")
-            except ObjectNotFound as error:  # What Ceph 16 answers.
+            except ObjectNotFound as error:  # From Ceph 16.
                 raise UploadGone(f"The upload of {key} is gone.", ambiguous=True) from error
             for part in re.findall(r"<Part>(.*?)</Part>", text, re.DOTALL):
                 version = version_of(text_of(part, "ETag")) or ""
@@ -362,7 +363,7 @@ class Calls:
     def complete_upload(
         self, key: str, upload: str, parts: Mapping[int, str], condition: Condition
     ) -> str:
-        """Turn the parts into an object and return its version, which is empty where the answer leaves it out."""
+        """Complete an upload and return the object's version, empty if the response has none."""
         rows = "".join(
             f'<Part><PartNumber>{number}</PartNumber><ETag>"{parts[number]}"</ETag></Part>'
             for number in sorted(parts)
@@ -379,7 +380,7 @@ class Calls:
         return self._confirmed(text_of(text, "ETag"), key)
 
     def list_uploads(self, prefix: str) -> Iterator[tuple[str, str, str]]:
-        """Yield key, id and time of the begin, as the server writes it, of the unfinished uploads below a prefix."""
+        """Yield key, id and start time, as the server writes it, of each unfinished upload below a prefix."""
         key = upload = ""
         while True:
             query = [("uploads", ""), ("prefix", prefix), ("encoding-type", "url")]
@@ -400,9 +401,9 @@ class Calls:
                 return
 
     def list_versions(self, prefix: str) -> Iterator[list[ListedVersion]]:
-        """Yield all versions below a prefix, page by page, in order of key and the newest of each key first.
+        """Yield all versions below a prefix, page by page, by key and the newest of each key first.
 
-        Some servers put the delete markers of a page at its end.
+        Some servers put the delete markers at the end of a page.
         """
         marker: list[tuple[str, str]] = []
         while True:
@@ -427,7 +428,7 @@ class Calls:
                 return
 
     def abort_upload(self, key: str, upload: str) -> None:
-        """Drop an upload and its parts; one that is not there is a success."""
+        """Abort an upload and drop its parts; succeeds if it does not exist."""
         try:
             self._wire.call("DELETE", key, query=[("uploadId", upload)])
         except (UploadGone, ObjectNotFound):
@@ -437,20 +438,20 @@ class Calls:
         return PreconditionFailed(f"{key} is not in {self._location} any more.")
 
     def _confirmed(self, etag: str | None, key: str) -> str:
-        """Return the version an answer names; without one, nobody knows that it is the store's answer."""
+        """Return the version in a response. Raises `Unconfirmed` without one: it may not come from the store."""
         version = version_of(etag)
         if version is None and self.names_versions:
             raise unconfirmed(self._location, key, "an ETag")
         return version or ""
 
     def _confirm_encrypted(self, headers: Mapping[str, str]) -> None:
-        """Raise unless an answer names the encryption that was asked for: some servers take the headers and ignore them."""
+        """Raise unless the response names the requested encryption: some servers ignore the headers."""
         asked = self.encryption.get(ENCRYPTION)
         if asked not in (None, headers.get(ENCRYPTION)):
             raise not_encrypted(self._location, asked)
 
     def _refuse_foreign(self, headers: Mapping[str, str], key: str) -> None:
-        """Raise for an object that has neither an ETag nor a date: a login page is answered so."""
+        """Raise for an object with neither an ETag nor a date: it may be a login page."""
         if "etag" not in headers and "last-modified" not in headers:
             raise unconfirmed(self._location, key, "an ETag or a date")
 
@@ -461,7 +462,7 @@ class Calls:
         return headers
 
     def _checked(self, body: bytes, key: str) -> str:
-        """Return the body as text; S3 reports some failures after it has said 200."""
+        """Return the body as text. Raises if it is an error: S3 reports some failures after a status of 200."""
         text = body.decode(errors="replace")
         if "<Error>" in text:
             raise refused(answer_of(500, text), self._location, key)

@@ -1,8 +1,8 @@
-"""A bucket, or a prefix in one, as a store.
+"""`S3Store`: a bucket, or a prefix in one, as a store.
 
-Where the server was found to check conditions (`ProbedFacts`), it decides what a
-write may replace; elsewhere a stat just before does. This file decides the order
-of requests; how each is sent is in `api`.
+This module decides which requests are made and in what order; `requests` sends them. If the server
+checks conditions (`ProbedFacts`), it decides what a write may replace; if not, a stat just before
+does.
 """
 
 from __future__ import annotations
@@ -59,22 +59,22 @@ from craftsync.stores.s3.wire import Wire
 from craftsync.stores.sources import Beside, StoreHealth, check_room
 
 _PUTS = 3
-"""Attempts to store a small object that the server damages."""
+"""Attempts to put a small object that the server damages."""
 
 _CONNECTIONS = 256
-"""So many are kept at most: one for each transfer that can be under way."""
+"""The most connections kept: one for each transfer that can be under way."""
 
 
 class S3Store:
     """A `stores.base.Store` for the keys of a bucket that start with `prefix`.
 
-    Credentials, region and endpoint come from the arguments, else from where boto3
-    finds them. Making a store sends nothing. With `raw_keys`, keys that no folder can
-    hold are listed like all others. New objects get the properties in `settings`.
+    Credentials, region and endpoint come from the arguments, else from boto3's sources. The
+    constructor sends no request. With `raw_keys`, keys that no folder can hold are objects like
+    all others. New objects get the properties in `settings`.
 
-    Where the server does not check a condition (see `learn`), the store stats the object
-    just before it replaces it, and a writer in between is overwritten. For a new object,
-    a complete listing that began no more than `Limits.fresh_listing_seconds` ago replaces the stat.
+    If the server does not check a condition (see `learn`), the store makes a stat just before it
+    replaces an object; another client's write in between is overwritten. For a new object, a
+    complete listing that began at most `Limits.fresh_listing_seconds` ago replaces the stat.
     """
 
     def __init__(  # noqa: PLR0913 (each stands for itself and has a default)
@@ -147,7 +147,7 @@ class S3Store:
         return self.facts
 
     def learn(self, facts: ProbedFacts) -> None:
-        """Rely on these facts from now on (`probe.probe` finds them)."""
+        """Use these facts from now on (`probe.probe` finds them)."""
         self.facts = facts
         self._put_checks = facts.put_checks()
         self.calls.md5_etags = facts.md5_versions
@@ -223,7 +223,7 @@ class S3Store:
             return self._write_in_parts(new, source, expect, trash_stamp, journal, properties)
         body = source.read_at(0, source.size)
         source.verify()
-        # All is read by now, so that this serves as the stat just before as well.
+        # All is read by now, so this stat also serves as the one just before the write.
         replaced = UNSEEN
         if not properties and not isinstance(expect, Absent):
             look = partial(self._preconditions.replaced, path, expect)
@@ -233,7 +233,7 @@ class S3Store:
         try:
             stored = self._put(key, body, metadata, condition, headers, source)
         except StoreUnavailable:
-            # Only the first failure says whether the write may have been carried out.
+            # Raise the first failure: only it shows whether the write may have been carried out.
             with suppress(StoreUnavailable):
                 check_room(self, path)
             raise
@@ -267,7 +267,7 @@ class S3Store:
         replaced: Replaced,
         properties: Properties | None,
     ) -> tuple[Mapping[str, str], Mapping[str, str]]:
-        """Return the headers and the metadata that new content gets."""
+        """Return the headers and the metadata for new content."""
         noted = notes(source.digest, source.mtime_ns, written.operation or "")
         return replaced.described(written.path, properties, self._settings, noted)
 
@@ -351,7 +351,7 @@ class S3Store:
         return self._after_completion(copied)
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
-        """Drop uploads in parts that nobody will resume: pairs of path and upload id."""
+        """Abort multipart uploads that no run will resume, given as (path, upload id)."""
         for path, upload_id in uploads:
             self.calls.abort_upload(self._key(path), upload_id)
 
@@ -362,7 +362,7 @@ class S3Store:
         return self._reading.version(path, self._key(path), version_id)
 
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
-        self._tidying.end()  # An upload of a probe would be listed until it is removed.
+        self._tidying.end()  # Until then, uploads of the probe would be listed.
         return unfinished(self.calls, self.root, most=most, sized=sized)
 
     def now_ns(self) -> int:
@@ -372,7 +372,7 @@ class S3Store:
         return self._wire.signed_url(self._key(path), seconds)
 
     def barrier(self) -> Mapping[str, RemoteObject]:
-        return {}  # What S3 has acknowledged is durable.
+        return {}  # S3 acknowledges a write only when it is durable.
 
     def cancel(self) -> None:
         cancel(self.clock)
@@ -415,9 +415,9 @@ class S3Store:
         replaced: Replaced | None = None,
         may_list: bool = True,
     ) -> Condition:
-        """Do what comes before a write; `replaced` is what a stat just before showed."""
+        """Prepare a write (`Preconditions.prepared`); `replaced` is the result of a stat just before."""
         if self.facts.hides_below and not isinstance(expect, RemoteObject):
-            # Once written, one of the two would be in no listing: it would look deleted.
+            # Otherwise the server would list only one of the two, and the other would look deleted.
             check_room(self, path)
         kept = None if self.features.keeps_versions else trash_stamp
         seen = replaced.at if replaced and replaced.is_known else self.stat
@@ -428,7 +428,7 @@ class S3Store:
             self._preconditions.confirm_readable(path)
 
     def _looked_at(self, written: RemoteObject) -> RemoteObject:
-        """Return the object after a write whose answer had no ETag; raises if its size differs."""
+        """Stat the object after a write whose response had no ETag; raise if its size differs."""
         found = self.stat(written.path)
         if found is None or found.size != written.size:
             raise unconfirmed(self.location, written.path, "an ETag")
@@ -436,7 +436,7 @@ class S3Store:
 
     @written_already()
     def _verified_without_etag(self, written: RemoteObject, body: bytes) -> RemoteObject:
-        """Return the object after a write whose answer had no ETag; raises unless its metadata or content is as written."""
+        """Return the object after a put without an ETag; raise unless its metadata or content is as written."""
         found = self._looked_at(written)
         if is_ours(found, written):
             return found
@@ -448,7 +448,7 @@ class S3Store:
 
     @written_already()
     def _after_completion(self, written: RemoteObject) -> RemoteObject:
-        """Return the object after an upload in parts; a missing version is found with a stat."""
+        """Return the object after a completion or copy, with the version that a stat finds if it has none."""
         found = self.stat(written.path)
         if found is not None and is_ours(found, written):
             if found.size != written.size:
@@ -469,7 +469,7 @@ class S3Store:
         headers: Mapping[str, str],
         source: Source,
     ) -> Stored:
-        """Store a small object. One that the server damaged is replaced, never deleted: a deletion would travel."""
+        """Put a small object. A damaged one is replaced, never deleted: other clients would sync the delete."""
         for _ in range(_PUTS):
             stored = self.calls.put(
                 key, body, metadata, condition, headers, source.digest, pace_of(source)
@@ -485,7 +485,7 @@ class S3Store:
         raise stored_otherwise(self.location, key)
 
     def _md5_is_reliable(self) -> bool:
-        """Return whether ETags are MD5s: probed again because one did not match, but only until confirmed once."""
+        """Return whether ETags are MD5s. One did not match, so probe again, unless a probe has confirmed it."""
         if self.facts.md5_versions and not self._md5_confirmed:
             if gives_md5_etags(self.calls, self.root):
                 self._md5_confirmed = True

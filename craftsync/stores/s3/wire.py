@@ -1,8 +1,7 @@
-"""Signed HTTP to one bucket: requests out, answers in, connections kept for the next.
+"""`Wire`: signed HTTP requests to one bucket, over kept connections.
 
-A boto3 client takes a quarter of a second of CPU to load and milliseconds a
-call. Nothing is retried here and nothing is known of objects; an answer that is
-no success is raised as one of craftsync's errors.
+It knows nothing of objects and retries nothing; an error response is raised as one of craftsync's
+errors. (A boto3 client takes a quarter of a second of CPU to load, and milliseconds a call.)
 """
 
 from __future__ import annotations
@@ -37,19 +36,20 @@ IDLE_SECONDS = 60.0
 """A connection on which nothing moves for this long counts as dead."""
 
 _HOUR, _WEEK = 3600, 7 * 24 * 3600
-"""The longest that signature version 4 allows (AWS S3 user guide, "Sharing objects with presigned URLs")."""
+"""A week is the longest that signature version 4 allows (AWS S3 user guide, "Sharing objects with
+presigned URLs")."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 @lru_cache(maxsize=8)
 def _moment(second: int) -> datetime:
-    """Return a time; the same object for all requests of a second, whose hash is computed once."""
+    """Return a time as one object for all requests of a second, so that its hash is computed once."""
     return datetime.fromtimestamp(second, UTC)
 
 
 class Answer(NamedTuple):
-    """A successful answer, read to its end; header names are lower-case."""
+    """A successful response, read to its end. Header names are lower-case."""
 
     status: int
     headers: Mapping[str, str]
@@ -57,10 +57,7 @@ class Answer(NamedTuple):
 
 
 class Wire:
-    """A client for one bucket. May be used from several threads.
-
-    At most `keep` connections wait for more work.
-    """
+    """A client for one bucket. Thread-safe. At most `keep` idle connections are kept."""
 
     def __init__(self, session: Session, location: str, clock: Clock, *, keep: int) -> None:
         self._session = session
@@ -71,7 +68,7 @@ class Wire:
 
     @property
     def address(self) -> str:
-        """Which host and port the requests go to."""
+        """The host and port of the requests."""
         return self._url.netloc
 
     def call(
@@ -85,11 +82,10 @@ class Wire:
         digest: bytes = b"",
         attempt: Attempt | None = None,
     ) -> Answer:
-        """Send one request and return its answer; raises the error an unsuccessful one stands for.
+        """Send one request and return its response; raise for an unsuccessful one.
 
-        `digest` is the SHA-256 of the body, if that is known; a header may say
-        another, or that there is none (`credentials.UNSIGNED`). `attempt` is what
-        the bytes of the body keep to.
+        `digest` is the SHA-256 of the body, if known; the header `BODY_SHA256` overrides it, also
+        with `UNSIGNED`. `attempt` paces and counts the bytes of the body.
         """
         response = self.open(method, key, query, headers, body, digest, attempt)
         try:
@@ -98,7 +94,7 @@ class Wire:
             self.host.take_back(response)
 
     def signed_url(self, key: str, seconds: int | None) -> str:
-        """Return a URL that reads a key for so many seconds, an hour unless given; raises `UsageError` for more than a week."""
+        """Return a URL that reads a key for `seconds`, by default an hour. Raises `UsageError` over a week."""
         seconds = _HOUR if seconds is None else seconds
         if not 1 <= seconds <= _WEEK:
             raise UsageError(
@@ -112,7 +108,7 @@ class Wire:
         return f"{self._url.scheme}://{host}{path}?{query}"
 
     def close(self) -> None:
-        """Close the connections that wait for more work, and from now on each one after its request."""
+        """Close the idle connections now, and the others after their requests."""
         self.host.close()
 
     def open(
@@ -125,10 +121,10 @@ class Wire:
         digest: bytes = b"",
         attempt: Attempt | None = None,
     ) -> Response:
-        """Send one request and return its successful answer, body unread, to be given to `host.take_back`.
+        """Send one request and return its successful response with the body unread.
 
-        What goes wrong while the body is read reaches the reader as `OSError`;
-        `unreachable` tells what to make of it.
+        The caller passes it to `host.take_back`. Reading the body raises `OSError`, which
+        `unreachable` turns into an error of craftsync.
         """
         path, parameters = encoded_path(f"{self._url.path}/{key}"), encoded_query(query)
         hashed = headers.get(BODY_SHA256) or digest.hex() or sha256(body).hexdigest()
@@ -147,7 +143,7 @@ class Wire:
         signed = sign(request, self._session.keys(), self._session.region, now)
         target = f"{request.path}?{request.query}" if request.query else request.path
         try:
-            # Proxies may change this one, so it is not signed.
+            # Not signed, because a proxy may change this header.
             sent = {**signed, "accept-encoding": "identity"}
             if attempt is None:
                 return self.host.request(request.method, target, sent, bytes(body), IDLE_SECONDS)
@@ -155,7 +151,7 @@ class Wire:
                 sent["content-length"] = str(len(body))
                 pieces = attempt.pieces([body])
                 return self.host.request(request.method, target, sent, pieces, IDLE_SECONDS)
-            # Head and body leave with one system call.
+            # One system call sends head and body.
             attempt.take(len(body))
             response = self.host.request(request.method, target, sent, bytes(body), IDLE_SECONDS)
             attempt.count(len(body))
