@@ -1,14 +1,13 @@
-"""The contract of every store, checked by one test suite.
+"""The contract that every store fulfils (`Store`), checked by one test suite for all.
 
-A store guarantees: `write` is atomic (a reader sees the old or the new object,
-never a part); a written object can be read and listed at once; a `list` that
-returns normally was complete.
+A store guarantees: `write` is atomic (a reader sees the old or the new object, never a part of
+one); a written object can be read and listed at once; a `list` that ends without an error was
+complete.
 
-Errors are craftsync's own (`craftsync.errors`). Stores do not retry: they raise
-`StoreUnavailable`, and `retrying.RetryingStore` wraps any store. All methods are
-thread-safe. Differences between stores are facts in `Features`, never type
-checks. Properties (content type, metadata, tags) are for callers that copy
-objects between stores.
+All methods are thread-safe and raise only the errors of `craftsync.errors`. Stores do not
+retry: they raise `StoreUnavailable`, and `retrying.RetryingStore` wraps any store. Callers
+check `Features`, never the type of a store. Properties (content type, metadata, tags) are for
+callers that copy objects between stores.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from craftsync.errors import CraftsyncError, PathRefused, StoreUnavailable
 from craftsync.net.pace import UNPACED, Pace
 
 Expect = RemoteObject | Absent | None
-"""What a write or delete may replace: exactly this object, nothing (`ABSENT`), or anything (`None`)."""
+"""What a write or delete may replace: only this object, nothing (`ABSENT`), or anything (`None`)."""
 
 
 class Origin(NamedTuple):
-    """The location of a store's objects, for copies by the server within one account.
+    """Where a store's objects are on their server, for server-side copies within one account.
 
-    `place` is the store's address on the server; a nested store's place starts
-    with that of the outer one.
+    `place` is the store's address on the server; the place of a nested store starts with that
+    of the outer one.
     """
 
     server: str
@@ -49,11 +48,10 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a store can do; probed where a server may claim more than it does.
+    """What a store can do. Where a server may claim more than it does, the store probes it.
 
-    Without a `conditional_*` feature the store does a stat right before the
-    change instead, which leaves a race as long as one request; `status` and
-    `doctor` report that.
+    Without a `conditional_*` feature the store makes a stat just before the change instead,
+    which leaves a race of one request; `status` and `doctor` report that.
     """
 
     conditional_create: bool = False
@@ -65,17 +63,17 @@ class Features:
     sorted_listing: bool = True
     """`list` yields paths in the byte order of their UTF-8."""
     metadata: bool = False
-    """`stat` returns the digest, mtime and operation id of the write."""
+    """`stat` returns the digest, mtime and operation id that were written with the object."""
     versions: bool = True
-    """Objects have a version. Without it, a change that keeps size and mtime is not noticed."""
+    """Objects have a version. Without one, a change that keeps size and time is not noticed."""
     md5_versions: bool = False
     """A version of 32 hex digits is the MD5 of the content."""
     server_side_copy: bool = False
     """`copy` transfers no bytes through this machine."""
     renames: bool = False
-    """`move` works: one step in place of a copy and a delete."""
+    """`move` works: one step instead of a copy and a delete."""
     conditional_source: bool = False
-    """A copy from another store fails if the source has another version; without it, a stat precedes each copy."""
+    """`copy_from` fails if the source has another version. Without this, a stat precedes each copy."""
     ranges: bool = True
     """`read` can start at any offset, so large objects are downloaded in parallel and resumed."""
     keeps_versions: bool = False
@@ -84,9 +82,9 @@ class Features:
     """A name cannot be both an object and a folder."""
     max_path_bytes: int = 1024
     raw_keys: bool = False
-    """Every key is an object, even one that is not a valid path, such as `a//b`; none is `Skipped` for its name."""
+    """Every key is an object, even an invalid path such as `a//b`; no name is `Skipped`."""
     origin: Origin | None = None
-    """`copy_from` works for stores near this origin."""
+    """`copy_from` works from stores near this origin."""
     properties: bool = False
     """Objects have `Properties`."""
     host: str = ""
@@ -94,7 +92,7 @@ class Features:
     lists_uploads: bool = False
     """`unfinished_uploads` works."""
     writes_as: str = ""
-    """The settings for new objects; an upload begun with other settings is not resumed."""
+    """The settings for new objects. An upload begun with other settings is not resumed."""
     cheap_stats: bool = False
     """A stat takes fewer requests than a read."""
     signed_urls: bool = False
@@ -102,67 +100,69 @@ class Features:
 
 
 class Source(Protocol):
-    """Content to be written: of known size, readable in any order and more than once."""
+    """Content to write: of known size, readable in any order and more than once."""
 
     size: int
     mtime_ns: int | None
 
     @property
     def digest(self) -> bytes:
-        """The SHA-256 of the content; computing it may read the whole content.
+        """The SHA-256 of the content; computing it may read all of the content.
 
-        Empty while unknown: a source that can be read only once has it after
-        the last byte.
+        Empty while unknown: a source that can be read only once knows it after the last byte.
         """
         ...
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes from `offset`; raises `PathBusy` if the source is shorter by now."""
+        """Return exactly `length` bytes from `offset`. Raises `PathBusy` if the source has become shorter."""
         ...
 
     def verify(self) -> None:
-        """Raise `PathBusy` if the content may have changed since it was opened.
+        """Raise `PathBusy` if the content may have changed since the source was opened.
 
-        A store calls this after the last byte was read and before the object
-        becomes visible, so that no object mixes two versions.
+        A store calls this after reading the last byte and before the object becomes visible, so
+        that no object mixes two versions.
         """
         ...
 
 
 def pace_of(source: Source) -> Pace:
-    """Return the pace at which a store sends this content: the source's `pace`, if it has one."""
+    """Return the source's `pace`, which limits how fast a store sends it, or `UNPACED`."""
     # isinstance with a protocol takes twenty times as long, for each file.
     pace: Pace = getattr(source, "pace", UNPACED)
     return pace
 
 
 class Reader(Protocol):
-    """An object being read: its description, and its bytes in order.
+    """An open object: its description, and its bytes in order.
 
-    Iterating may raise `StoreUnavailable`, also for a body that ends early. A
-    whole object without a `digest` is compared with its `md5`, if it has one,
-    before the last bytes are returned; raises `ContentDamaged`.
+    Iterating may raise `StoreUnavailable`, also for a body that ends early. If a whole object
+    is read that has no `digest` but an `md5`, that is checked before the last bytes are
+    returned; a mismatch raises `ContentDamaged`.
     """
 
     object: RemoteObject
 
     @property
     def properties(self) -> Properties | None:
-        """The properties in the response, without tags and storage class; `None` without `Features.properties`."""
+        """The properties in the response, without tags and storage class. `None` without the feature."""
         ...
 
     def __iter__(self) -> Iterator[bytes | memoryview]: ...
 
 
 class UploadJournal(Protocol):
-    """Records a large upload under way so that it can be resumed.
+    """Records the progress of a large upload, so that a later run can resume it.
 
-    All methods are called from worker threads and return at once. A lost
-    journal costs repeated work, never correctness.
+    Worker threads call all methods, which return at once. Losing a journal costs repeated work,
+    never correctness.
     """
 
     def resume(self) -> tuple[str, int, dict[int, str]] | None:
-        """Return (upload id, part size in bytes, {part number: version}) of an unfinished upload of this content."""
+        """Return an unfinished upload of this content, if any.
+
+        A tuple: upload id, part size in bytes, {part number: version}.
+        """
         ...
 
     def begin(self, upload_id: str, part_size: int) -> None: ...
@@ -170,7 +170,7 @@ class UploadJournal(Protocol):
     def part_done(self, number: int, version: str) -> None: ...
 
     def end(self) -> None:
-        """Forget the upload, which is complete."""
+        """Forget the upload: it is complete."""
         ...
 
 
@@ -179,7 +179,7 @@ class Cancellable(Protocol):
     """A store, or a part of one, whose waits a stop can end. Thread-safe."""
 
     def cancel(self) -> None:
-        """Make calls under way raise `StoreUnavailable` or `Interrupted` soon, and refuse others until `renew`."""
+        """Make calls under way raise `StoreUnavailable` or `Interrupted` soon; refuse new calls until `renew`."""
         ...
 
     def renew(self) -> None:
@@ -189,7 +189,7 @@ class Cancellable(Protocol):
 
 @contextmanager
 def written_already() -> Iterator[None]:
-    """Mark a failure after a successful write as ambiguous, because a retry would meet its own result."""
+    """Mark a failure in the block as ambiguous: the write before it succeeded, so a retry finds its result."""
     try:
         yield
     except StoreUnavailable as error:
@@ -209,12 +209,11 @@ def renew(part: object) -> None:
 
 
 class Properties(NamedTuple):
-    """Properties of an object besides its content; all names are lower-case.
+    """An object's properties other than its content. All names are lower-case.
 
-    `headers` are HTTP headers such as content-type; `metadata` is the user's
-    metadata, without craftsync's own; `tags` have the form `name=value&…`,
-    percent-encoded. A `storage_class` of `None` is the store's default, or was
-    not requested.
+    `headers` are HTTP headers such as content-type. `metadata` is the user's, without
+    craftsync's own. `tags` have the form `name=value&…`, percent-encoded. A `storage_class` of
+    `None` is the store's default, or was not requested.
     """
 
     headers: Mapping[str, str]
@@ -226,7 +225,7 @@ class Properties(NamedTuple):
 class UnfinishedUpload(NamedTuple):
     """A multipart upload, by any client, that was neither completed nor aborted.
 
-    `begun_ns` is by the store's clock, `size` the bytes uploaded so far; both are `None` if unknown.
+    `begun_ns` is by the store's clock, `size` the bytes uploaded so far; each is `None` if unknown.
     """
 
     path: str
@@ -237,7 +236,7 @@ class UnfinishedUpload(NamedTuple):
 class OldVersion(NamedTuple):
     """An earlier version of an object, replaced or deleted at `gone_ns`.
 
-    Both times are by the store's clock. `version` is the version token that the object had.
+    Both times are by the store's clock. `version` is the object's version token at that time.
     """
 
     path: str
@@ -260,11 +259,10 @@ class Store(Protocol):
     def features(self) -> Features: ...
 
     def prepare(self, saved: str | None) -> str | None:
-        """Probe what the store can do; `features` is accurate from then on.
+        """Probe the store's features; `features` is accurate afterwards.
 
-        Returns the result as text, to be passed as `saved` next time to skip the
-        probe; `None` if nothing needs probing. A store that cannot be written to
-        keeps the most careful features.
+        Returns the result as text; passing it as `saved` next time skips the probe. `None` if
+        nothing needs probing. A store that permits no writes keeps the most careful features.
         """
         ...
 
@@ -273,11 +271,10 @@ class Store(Protocol):
     ) -> Iterator[RemoteObject | Skipped]:
         """Yield every object whose path starts with `prefix`, without `.craftsync/` at any depth.
 
-        A `prefix` inside craftsync's own folder lists that. Raises
-        `ListingBroken` if the listing is not complete. A key that is not a valid
-        path is yielded as `Skipped` under its raw key. `boundaries` are sorted
-        paths that cut the listing into equal shares; a store may list the shares
-        in parallel. With `nested_own`, the own folders of stores nested in this
+        A `prefix` inside `.craftsync/` lists that. Raises `ListingBroken` if the listing is not
+        complete. A key that is not a valid path is yielded as `Skipped`, with the raw key as its
+        path. `boundaries` are sorted paths that divide the listing into equal shares, which the
+        store may list in parallel. With `nested_own`, the `.craftsync/` of stores nested in this
         one are listed too.
         """
         ...
@@ -285,13 +282,13 @@ class Store(Protocol):
     def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
         """Yield the objects and subfolders directly in a folder ("" is the whole store).
 
-        Complete and without craftsync's own folder, as in `list`; cheaper where
-        the store supports it. A missing folder is empty.
+        Complete and without `.craftsync/`, as `list`, but cheaper if the store supports it. A
+        missing folder is empty.
         """
         ...
 
     def stat(self, path: str) -> RemoteObject | None:
-        """Return the object at a path, `None` if there is none."""
+        """Return the object at a path, or `None` if it does not exist."""
         ...
 
     def read(
@@ -304,8 +301,8 @@ class Store(Protocol):
     ) -> AbstractContextManager[Reader]:
         """Open an object, or `length` bytes of it from `offset`, for reading.
 
-        Raises `ObjectNotFound`, or `PreconditionFailed` when it is not `expect`.
-        `Reader.object` describes the whole object even for a part.
+        Raises `ObjectNotFound`, or `PreconditionFailed` if the object is not `expect`.
+        `Reader.object` describes the whole object, also when only a part is read.
         """
         ...
 
@@ -322,27 +319,25 @@ class Store(Protocol):
     ) -> RemoteObject:
         """Write the content to `path` and return the new object.
 
-        Bytes are sent and counted at `pace_of` the source. With `trash_stamp`, the
-        replaced object is kept as `.craftsync/trash/<trash_stamp>/<path>` (or as a
-        version, if the store keeps those). `operation` is a unique id stored in
-        the object's metadata, to recognise a write whose response was lost.
-        `properties` need `Features.properties`.
+        Bytes are sent and counted at the pace of the source (`pace_of`). With `trash_stamp`,
+        the replaced object is kept as `.craftsync/trash/<trash_stamp>/<path>`, or as a version
+        if the store keeps versions. `operation` is a unique id, stored in the object's metadata
+        to recognise a write whose response was lost. `properties` need `Features.properties`.
 
-        Raises `PreconditionFailed`, and changes nothing, when the store does not
-        hold `expect`; `NotKept` when the object to be kept is archived and cannot
-        be copied; `PathRefused` for a name the store cannot hold; and
-        `PathObstructed` for a folder in the way.
+        Raises `PreconditionFailed`, and changes nothing, if the store does not hold `expect`;
+        `NotKept` if the replaced object is archived and cannot be copied; `PathRefused` for a
+        name that the store cannot hold; `PathObstructed` if a folder is in the way.
         """
         ...
 
     def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
-        """Delete an object; does nothing if it is absent. `expect` and `trash_stamp` as in `write`."""
+        """Delete an object, if it exists. `expect` and `trash_stamp` as in `write`."""
         ...
 
     def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
-        """Delete objects for good, whatever they are; return why some were not, by path.
+        """Delete objects for good, whatever their version; return an error for each that failed.
 
-        An absent object counts as deleted. Raises what concerns the whole store.
+        An absent object counts as deleted. Raises an error that concerns the whole store.
         """
         ...
 
@@ -355,17 +350,17 @@ class Store(Protocol):
         operation: str,
         trash_stamp: str | None = None,
     ) -> RemoteObject:
-        """Copy an object within the store, metadata included, and return the new one.
+        """Copy an object within the store, with its metadata, and return the new one.
 
-        `trash_stamp` as in `write`. Raises `ObjectNotFound` or `PreconditionFailed`
-        when `source` has changed or the target is not `expect`.
+        `trash_stamp` as in `write`. Raises `ObjectNotFound` or `PreconditionFailed` if `source`
+        has changed or the target is not `expect`.
         """
         ...
 
     def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
-        """Rename an object (`Features.renames`) and return it under its new path, where nothing may be.
+        """Rename an object (`Features.renames`) and return it under its new path.
 
-        Raises `PreconditionFailed` when `source` has changed or is gone, or something is at the target.
+        Raises `PreconditionFailed` if `source` has changed or is gone, or if `target` exists.
         """
         ...
 
@@ -380,58 +375,57 @@ class Store(Protocol):
         storage_class: str | None = None,
         target: str | None = None,
     ) -> RemoteObject:
-        """Copy an object of a store near `Features.origin` to `target` (default: the same path) in this one.
+        """Copy an object from a store near `Features.origin` to `target` (default: the same path) here.
 
-        Content type, metadata and tags are copied, so the copy has no operation
-        id. Its storage class is the given one, or the store's default. Raises
-        `ObjectNotFound` or `PreconditionFailed` when `source` has changed or the
-        target is not `expect`.
+        Content type, metadata and tags are copied, so the copy has no operation id. Its storage
+        class is `storage_class`, or the store's default. Raises `ObjectNotFound` or
+        `PreconditionFailed` if `source` has changed or the target is not `expect`.
         """
         ...
 
     def properties(self, expect: RemoteObject) -> Properties:
         """Return all properties of an object (`Features.properties`); takes one request, two if it has tags.
 
-        Raises `ObjectNotFound`, or `PreconditionFailed` when it is not `expect`.
+        Raises `ObjectNotFound`, or `PreconditionFailed` if the object is not `expect`.
         """
         ...
 
     def old_versions(self, prefix: str) -> Iterator[OldVersion]:
         """Yield replaced and deleted versions (`Features.keeps_versions`) by path, the newest first.
 
-        Only paths that start with `prefix`, without invalid paths and
-        craftsync's own. Raises `StoreError` when the server cannot list them.
+        Only paths that start with `prefix`, without invalid paths and `.craftsync/`. Raises
+        `StoreError` if the server cannot list them.
         """
         ...
 
     def read_version(self, path: str, version_id: str) -> AbstractContextManager[Reader]:
-        """Open a version for reading; raises `ObjectNotFound` if it no longer exists."""
+        """Open an old version for reading. Raises `ObjectNotFound` if it no longer exists."""
         ...
 
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
-        """Return up to `most` unfinished uploads (`Features.lists_uploads`) by path, the first `sized` with their sizes.
+        """Return up to `most` unfinished uploads by path (`Features.lists_uploads`).
 
-        They may belong to other programs, so use them for reports only. Raises
-        `StoreError` when the server cannot list them.
+        The first `sized` have their sizes. They may belong to other programs, so use them for
+        reports only. Raises `StoreError` if the server cannot list them.
         """
         ...
 
     def signed_url(self, path: str, seconds: int | None) -> str:
         """Return a URL that reads an object without a login for `seconds` (`Features.signed_urls`).
 
-        `None` is the store's default. Raises `UsageError` for a time it does not support.
+        `None` is the store's default time. Raises `UsageError` for a time that it does not support.
         """
         ...
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
-        """Abort unfinished uploads that nobody will resume, given as (path, upload id) from journals."""
+        """Abort unfinished uploads that no run will resume, given as (path, upload id) from journals."""
         ...
 
     def barrier(self) -> Mapping[str, RemoteObject]:
-        """Wait until everything written so far survives a power cut.
+        """Return once everything written so far survives a power cut.
 
-        A store whose `write` returned objects without version and time returns
-        the complete objects by path, as far as they are known.
+        If `write` returned objects without version and time, return the complete objects by
+        path, as far as the store knows them.
         """
         ...
 
@@ -439,7 +433,7 @@ class Store(Protocol):
 
 
 class OnlyContent:
-    """The methods of `Store` that need a feature, for stores without these features."""
+    """Mixin for stores without extra features: implements the methods of `Store` that need one."""
 
     name: str
 
@@ -493,6 +487,6 @@ def key_of(root: str, path: str) -> str:
 
 
 def server_and_location(store: Store) -> str:
-    """Return what tells a store from all others: its location, and its server where the location does not name it."""
+    """Return text that identifies a store: its location, and its server if the store has an `Origin`."""
     origin = store.features.origin
     return f"{origin.server} {store.location}" if origin else store.location

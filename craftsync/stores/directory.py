@@ -1,8 +1,8 @@
-"""A plain folder as a store: a backup disk or a network share.
+"""A plain folder as a store, such as a backup disk or a network share.
 
-An object is the file at its path; its version is built from size, mtime, ctime
-and inode. Several processes may use the folder at once: changes that depend on
-a stat hold a lock in `.craftsync`. The only store that imports `craftsync.local`.
+An object is the file at its path; its version is made of size, mtime, ctime and inode. Several
+processes may use the folder at once: a change that depends on a stat holds a lock in
+`.craftsync`. Only this store imports `craftsync.local`.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ _PERMISSIONS_REMEDY = "Check the owner and the permissions of the %s."
 def translated(store: str, path: str | None = None) -> Iterator[None]:
     """Translate errors of the folder or the disk into errors of the store.
 
-    With `path`, missing permissions concern that path alone (`PathDenied`),
-    unless it is craftsync's own.
+    With `path`, missing permissions concern that path alone (`PathDenied`), unless it lies in
+    `.craftsync/`.
     """
     try:
         yield
@@ -132,7 +132,7 @@ class DirectoryStore(OnlyContent):
         name: str | None = None,
         reserve: Reserve | None = None,
     ) -> None:
-        """Open an existing folder; raises `StoreMissing`. Creates nothing before the first write."""
+        """Open an existing folder. Raises `StoreMissing`. Creates nothing before the first write."""
         try:
             self._folder = Folder.open(path)
             self._folder.reserve = reserve or Reserve()
@@ -301,7 +301,7 @@ class DirectoryStore(OnlyContent):
         self._folder.close()
 
     def _stat(self, path: str) -> LocalFile | None:
-        """Stat a path; before returning `None`, check that the folder is still the one that was opened."""
+        """Stat a path. Before returning `None`, check that the folder is still the one opened."""
         if malformed(path) or _is_reserved(path):
             return None
         with translated(self.name, path):
@@ -314,7 +314,7 @@ class DirectoryStore(OnlyContent):
         return file
 
     def _check(self, path: str, expect: Expect) -> None:
-        """Raise for a write that would fail, before its content is read."""
+        """Raise for a write that would fail, before reading its content."""
         reason = malformed(path)
         if reason is None and _is_reserved(path):
             reason = "it is reserved for craftsync"
@@ -324,7 +324,7 @@ class DirectoryStore(OnlyContent):
             self._expected(path, expect)
 
     def _expected(self, path: str, expect: Expect) -> LocalFile | None:
-        """Return the file at the path; raises `PreconditionFailed` if it is not `expect`."""
+        """Return the file at the path. Raises `PreconditionFailed` if it is not `expect`."""
         current = self._stat(path)
         if expect is ABSENT and current is not None:
             raise PreconditionFailed(f"{path} already exists in {self.name}.")
@@ -335,9 +335,9 @@ class DirectoryStore(OnlyContent):
         return current
 
     def _temporary(self, size: int | None = None) -> Temporary:
-        """Create a temporary; the first time in a run, remove those that a crash left."""
+        """Create a temporary file. The first time in a run, remove those that a crash left."""
         if not self._swept:
-            # Not those with a given name: the folder may be a linked folder with downloads to resume.
+            # Only generated names: the folder may also be a linked folder, with downloads to resume.
             self._folder.sweep_generated()
             self._swept = True
         return self._folder.temporary(size=size)
@@ -350,7 +350,7 @@ class DirectoryStore(OnlyContent):
         mtime_ns: int | None,
         trash_stamp: str | None,
     ) -> RemoteObject:
-        """Make the content durable, then visible."""
+        """Flush the content, then make it visible."""
         self._folder.sync()
         if expect is ABSENT:
             with translated(self.name, _below(path)), _preconditions(path):
@@ -367,7 +367,7 @@ class DirectoryStore(OnlyContent):
                         temporary, path, expect=current, mtime_ns=mtime_ns, trash_stamp=trash_stamp
                     )
             except PathBusy as error:
-                # A program that does not take the lock changed the file.
+                # A program that does not hold the lock changed the file.
                 if expect is not None:
                     raise _changed(path) from error
                 raise StoreUnavailable(f"{self.name}: {error}", ambiguous=False) from error
@@ -406,7 +406,7 @@ def _is_reserved(path: str) -> bool:
 
 
 def _below(path: str) -> str | None:
-    """Return a path in a subfolder; `None` at the top, where missing permissions concern the whole store."""
+    """Return a path in a subfolder, else `None`: at the top, missing permissions concern the whole store."""
     return path if "/" in path else None
 
 

@@ -1,6 +1,6 @@
-"""Files and file objects that a program names: read as content for a store, and written to.
+"""Files and file objects that a program passes to `DataStore`: uploaded from, downloaded to.
 
-A path is written in one step: it holds the whole object, or what it held before.
+A path is replaced atomically: it holds the whole object, or its previous content.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _NO_FILE = {
     errno.ELOOP: "",
     errno.EISDIR: "It is a folder: name a file. Whole folders are for craftsync push and pull, or put -r.",
 }
-"""What tells that no file can be there, each with its remedy."""
+"""Errors that mean no file can exist at a path, each with its remedy."""
 
 
 @contextmanager
 def source_of(file: FileOrPath) -> Iterator[FileSource]:
-    """Open a path, or use a binary file object, as content for a store; raises `PathError` and `UsageError`."""
+    """Open a path or a binary file object as content to upload. Raises `PathError` or `UsageError`."""
     if isinstance(file, str | os.PathLike):
         path = os.path.expanduser(file)
         try:
@@ -59,7 +59,7 @@ def source_of(file: FileOrPath) -> Iterator[FileSource]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file. For a named pipe this does not wait for a writer; the first read does."""
+    """Open a file. Opening a named pipe does not wait for a writer; the first read does."""
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
     return descriptor
@@ -67,11 +67,11 @@ def _without_waiting(path: str, flags: int) -> int:
 
 @contextmanager
 def _on_disk(file: BinaryIO) -> Iterator[BinaryIO]:
-    """Give the file itself if it is a plain one on disk, or else a temporary copy of what it reads.
+    """Yield the file itself if it is a plain file on disk, else a temporary copy of what it reads.
 
-    A file object that merely has a descriptor may read something else than is
-    in that file, as a `gzip.GzipFile` does. Of standard input only what nobody
-    has read yet is meant, and not the whole file behind it.
+    A file object with a descriptor may still read other bytes than that file holds, as a
+    `gzip.GzipFile` does. Standard input is copied from its current position, even if a plain
+    file is behind it.
     """
     plain = isinstance(file, io.FileIO | io.BufferedReader | io.BufferedRandom)
     if plain and not _is_standard_stream(file) and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -87,7 +87,7 @@ def _on_disk(file: BinaryIO) -> Iterator[BinaryIO]:
 def _copy(file: BinaryIO, copy: BinaryIO) -> None:
     while (chunk := _next_chunk(file)) != b"":
         if not isinstance(chunk, bytes | bytearray | memoryview):
-            # A stream that does not wait gives None: taken for the end, it would cut the content off.
+            # A non-blocking stream returns None. Taken for the end, it would truncate the content.
             raise UsageError(
                 f"The file object gives {'text' if isinstance(chunk, str) else 'nothing yet'}.",
                 remedy="Open it in binary mode, for reading that waits.",
@@ -96,7 +96,7 @@ def _copy(file: BinaryIO, copy: BinaryIO) -> None:
 
 
 def _next_chunk(file: BinaryIO) -> bytes | None:
-    """Read on; what waits for a writer is waited for in short turns, for a signal right before a wait is not heard in it."""
+    """Read the next chunk. Wait for a pipe in short intervals: a signal just before a wait does not end it."""
     if isinstance(file, io.FileIO | io.BufferedReader) and _may_wait(file):
         while not is_ready(file.fileno(), select.POLLIN, CHECK_SECONDS):
             pass
@@ -110,7 +110,7 @@ def _may_wait(file: BinaryIO) -> bool:
 
 
 def _rewind(file: BinaryIO) -> None:
-    """Go to the start of a file object, if it can; a standard stream continues where the caller is in it."""
+    """Seek to the start of a file object, if it can seek. A standard stream keeps its position."""
     can_seek = file.seekable() if hasattr(file, "seekable") else hasattr(file, "seek")
     if can_seek and not _is_standard_stream(file):
         file.seek(0)
@@ -124,10 +124,10 @@ def _is_standard_stream(file: BinaryIO) -> bool:
 
 
 def write_to(file: FileOrPath, reader: Reader, reserve: Reserve) -> None:
-    """Write a whole object to a path, in one step, or to a binary file object.
+    """Write a whole object to a path, atomically, or to a binary file object.
 
-    A file object that can seek is left at its start, but never a standard
-    stream. Raises `PathError`, `UsageError`, and what reading raises.
+    A file object that can seek is left at its start, except a standard stream. Raises
+    `PathError`, `UsageError`, and the errors of reading.
     """
     if isinstance(file, str | os.PathLike):
         _save(reader, os.path.expanduser(file), reserve)
@@ -140,7 +140,7 @@ def write_to(file: FileOrPath, reader: Reader, reserve: Reserve) -> None:
 
 
 def _pour(reader: Reader, target: BinaryIO, claim: SpaceClaim | None = None) -> None:
-    """Write the whole object to `target`, and check its digest where the store knows it."""
+    """Write the whole object to `target`, and check its digest if the store reports it."""
     digest = sha256()
     for chunk in reader:
         digest.update(chunk)
@@ -156,7 +156,7 @@ def _pour(reader: Reader, target: BinaryIO, claim: SpaceClaim | None = None) -> 
 
 
 def _write_all(target: BinaryIO, chunk: bytes | memoryview) -> None:
-    """Write a chunk to a file object; a raw one may take a part of it at a time."""
+    """Write a chunk to a file object. A raw one may accept only a part at a time."""
     rest = chunk
     while rest:
         try:
@@ -173,10 +173,10 @@ def _write_all(target: BinaryIO, chunk: bytes | memoryview) -> None:
 
 
 def _save(reader: Reader, target: str, reserve: Reserve) -> None:
-    """Put the object at `target` in one step, or straight into it if it is a device or a pipe."""
+    """Replace `target` by the object atomically, or write into it if it is a device or a pipe."""
     try:
         if target.endswith("/"):
-            # It means a folder, and no file is to be made in the place of one that is missing.
+            # The name means a folder: if that is missing, raise instead of creating a file.
             os.stat(target)
         if os.path.exists(target) and not os.path.isfile(target):
             with open(target, "wb") as device:

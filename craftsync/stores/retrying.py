@@ -1,12 +1,12 @@
-"""Wraps any store and retries its transient failures.
+"""`RetryingStore`: wraps any store and retries its transient failures.
 
-A body that breaks off is retried by `engine.content.body_of`;
-listings, the probe and the platform's store use `RetryBudget` themselves.
+A request whose response was lost may have been carried out. Repeating it blindly would make a
+conditional write fail because of its own success, and would put the new object into the trash
+instead of the old one. So the wrapper checks the store before it repeats such a change;
+`trash_copies` finds the copies that this leaves in the trash.
 
-A request whose response was lost may have been carried out. Repeating it
-blindly would make a conditional write fail because of its own success, and
-would put the new object into the trash instead of the old one; so the wrapper
-checks the store first. What it leaves in the trash then, `trash_copies` knows.
+`engine.content.body_of` retries a body that breaks off. The pages of a listing, the probe and
+the platform's store use `RetryBudget` themselves.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ LONGEST_WAIT_SECONDS = 30.0
 
 
 class RetryingStore:
-    """Implements `stores.base.Store` and raises `StoreUnavailable` only after the last attempt.
+    """A `stores.base.Store` that raises `StoreUnavailable` only after the last attempt.
 
-    An operation is tried `attempts` times within `deadline_seconds`. Waits are
-    random up to a bound that doubles, so that many clients do not return at
-    once, and never shorter than the server's `retry_after`. The bytes of an open
-    `read` are not retried: the caller resumes at its offset.
+    An operation is tried up to `attempts` times within `deadline_seconds`. Each wait is random
+    up to a bound that doubles, so that many clients do not return at once, and never shorter
+    than the server's `retry_after`. The bytes of an open `read` are not retried: the caller
+    resumes at its offset.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class RetryingStore:
         self.trash_copies = TrashCopies(store)
 
     def _reseed(self) -> None:
-        """Draw other random waits than the parent process, which records its own copies."""
+        """After a fork: draw other waits than the parent process, and leave its trash copies to it."""
         self.trash_copies.take()
         self._rng.seed()
 
@@ -93,7 +93,7 @@ class RetryingStore:
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
-        """List as the store does; a sorted listing that breaks off resumes after the last path."""
+        """List as the store does. A sorted listing that breaks off resumes after its last path."""
         backoff = self._backoff()
         last: str | None = None
         while True:
@@ -114,7 +114,7 @@ class RetryingStore:
                 backoff.wait_after(error)
 
     def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
-        """List as the store does; only the first page is retried here, later ones by the store."""
+        """List as the store does. Only the first page is retried here; the store retries later ones."""
 
         def begun() -> Iterator[RemoteObject | Subfolder | Skipped]:
             entries = self.store.list_folder(folder)
@@ -180,7 +180,7 @@ class RetryingStore:
         )
 
     def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
-        """Delete as the store does; what it could not do for now is tried again, each path by itself."""
+        """Delete as the store does. Paths that failed transiently are retried one by one."""
         failed = self._retried(lambda: self.store.delete_each(paths), short=False)
         for_now = [path for path, error in failed.items() if isinstance(error, StoreUnavailable)]
         for path in for_now:
@@ -282,7 +282,7 @@ class RetryingStore:
         return RetryBudget(self._clock, self._rng, self._attempts, self._deadline_seconds, began)
 
     def _retried(self, act: Callable[[], T], *, short: bool = True) -> T:
-        """Retry an operation; one that is not `short` makes many requests."""
+        """Retry an idempotent operation; `short` if it makes one request."""
         began, backoff = self._clock.monotonic(), None
         while True:
             try:
@@ -301,9 +301,9 @@ class RetryingStore:
     ) -> T:
         """Retry a change of `path` that must be made only once, and return its result.
 
-        `attempt` is called with the trash stamp to keep under what is replaced or
-        deleted. After an ambiguous failure `find_result` returns the result if the
-        change was made, else `None`.
+        `attempt` is called with the trash stamp for the version that it replaces or deletes.
+        After an ambiguous failure, `find_result` returns the result if the change was made,
+        else `None`.
         """
         began, backoff = self._clock.monotonic(), None
         with self.trash_copies.of_change(path, trash_stamp) as copies:
@@ -324,7 +324,7 @@ class RetryingStore:
                     raise
 
     def _find_copy(self, source: RemoteObject, path: str) -> RemoteObject | None:
-        """Return the object at a path if its version proves that it is a copy of the source, else `None`."""
+        """Return the object at a path if its version proves it a copy of the source, else `None`."""
         found = self.stat(path)
         same = found is not None and (found.size, found.version) == (source.size, source.version)
         return found if same and source.version is not None else None
@@ -334,9 +334,8 @@ class RetryingStore:
     ) -> RemoteObject | None:
         """Return the object at a path if it is the one we tried to write, else `None`.
 
-        The one expected before the write is not: it tells the digest of its content
-        even when that has gone bad. An object is read only where nothing else tells:
-        the store keeps no metadata.
+        The object `expect` is never taken for it, whatever its digest: damaged content keeps the
+        digest it was written with. The object is read only if the store keeps no metadata.
         """
         found, digest = self.stat(path), written.digest
         if found is None or found.size != written.size:
@@ -351,11 +350,11 @@ class RetryingStore:
             return None
         if found.mtime_ns not in (None, written.mtime_ns):
             return None
-        # Another client's object may have the same size and mtime; some servers keep no mtime.
+        # Another client's object may have the same size and mtime, and some servers keep no mtime.
         return found if self._digest(found) == digest else None
 
     def _digest(self, found: RemoteObject) -> bytes | None:
-        """Return the SHA-256 of an object by reading it; `None` if it has changed."""
+        """Return the SHA-256 of an object by reading it, or `None` if it has changed."""
         content = sha256()
         try:
             with self.read(found.path, expect=found) as reader:
@@ -368,7 +367,7 @@ class RetryingStore:
 
 @runtime_checkable
 class HasHealth(Protocol):
-    """A store that records by itself how its requests for the pages of a listing end."""
+    """A store that itself records, for each page of a listing, how its request ends."""
 
     health: StoreHealth
 
@@ -378,17 +377,17 @@ class HasClock(Protocol):
     """A store with a clock of its own."""
 
     def now_ns(self) -> int:
-        """Return the store's time in ns since the epoch; raises `StoreError` if it does not report one."""
+        """Return the store's time in nanoseconds since the epoch. Raises `StoreError` if it reports none."""
         ...
 
 
 def now_by(store: Store, here_ns: int) -> int:
-    """Return what time it is by the clock that a store's times are from; `here_ns` is this machine's."""
+    """Return the current time by the clock that stamps a store's objects; `here_ns` is this machine's."""
     return store.now_ns() if isinstance(store, HasClock) else here_ns
 
 
 class RetryBudget:
-    """The attempts and the time that one operation may take."""
+    """The number of attempts, and the time, that one operation may take."""
 
     def __init__(
         self,
@@ -398,7 +397,7 @@ class RetryBudget:
         deadline_seconds: float = DEADLINE_SECONDS,
         began: float | None = None,
     ) -> None:
-        """`began` is when the first attempt started, on the monotonic clock; default now."""
+        """`began` is the start of the first attempt by the monotonic clock, by default now."""
         self._clock = clock
         self._rng = rng or random.Random()
         self._left = attempts - 1
@@ -406,7 +405,7 @@ class RetryBudget:
         self._deadline = (clock.monotonic() if began is None else began) + deadline_seconds
 
     def wait_after(self, error: StoreUnavailable) -> None:
-        """Wait before the next attempt; raises `error` when none is left."""
+        """Wait before the next attempt. Raises `error` if no attempt or no time is left."""
         wait = max(self._rng.uniform(0.0, self._bound), error.retry_after or 0.0)
         if self._left <= 0 or self._clock.monotonic() + wait > self._deadline:
             raise error
@@ -424,7 +423,7 @@ class RetryBudget:
 
 
 def _is_unchanged(found: RemoteObject, expect: Expect) -> bool:
-    """Return whether an object is still the version that a change was to replace."""
+    """Return whether an object is still the version that the change was to replace."""
     if not isinstance(expect, RemoteObject) or found.version != expect.version:
         return False
     return found.version is not None or found.modified_ns == expect.modified_ns
@@ -433,7 +432,7 @@ def _is_unchanged(found: RemoteObject, expect: Expect) -> bool:
 def _after(
     last: str, entries: Iterator[RemoteObject | Skipped]
 ) -> Iterator[RemoteObject | Skipped]:
-    """Yield the entries after a path in UTF-8 byte order; raw keys may hold lone surrogates."""
+    """Yield the entries that sort after a path by UTF-8 bytes. Raw keys may hold lone surrogates."""
     bound = last.encode(errors="surrogateescape")
     return (entry for entry in entries if entry.path.encode(errors="surrogateescape") > bound)
 
@@ -443,7 +442,7 @@ def concurrency_of(
 ) -> Concurrency:
     """Return the transfer limit for a run between these stores; `transfers` is a number or `AUTO`.
 
-    `in_turn` tells how many may share the run's rate; `None` without one.
+    `in_turn` returns how many transfers may share the run's rate limit; `None` without a limit.
     """
     health = {store.health for store in stores if isinstance(store, RetryingStore)}
     if len(health) == 1:
@@ -455,7 +454,7 @@ def concurrency_of(
 
 
 def concurrency_found(stores: Sequence[Store]) -> int | None:
-    """Return the adaptive transfer limit for these stores; `None` if none was measured."""
+    """Return the measured transfer limit for these stores, or `None` if none was measured."""
     return known_limit(_hosts_of(stores))
 
 

@@ -1,7 +1,7 @@
-"""Content for stores, and helpers shared by them: threads, cleanup after a stop, store health.
+"""What all stores share: sources of content, worker threads, cleanup after a stop, store health.
 
-A file is read through its open descriptor, never by name, so a file that is
-replaced during an upload cannot end up half old and half new.
+A file is read through its open descriptor, never by name, so an upload cannot mix the content of
+a file with that of one that replaces it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ from craftsync.stores.base import Reader, Store, cancel, renew
 _CHUNK = 1024 * 1024
 
 OnBytes = Callable[[int], object]
-"""Is called, from any thread, with each number of bytes that has moved; a negative one takes back."""
+"""Called, from any thread, with the number of bytes just moved; a negative number takes bytes back."""
 
 
 def check_room(store: Store, path: str, leaving: Container[str] = ()) -> None:
-    """Raise `PathObstructed` if a store made of folders has no room for a path, or will not once those `leaving` are gone."""
+    """Raise `PathObstructed` if another object obstructs a path in a store made of folders.
+
+    Objects at the paths `leaving` count as gone.
+    """
     if not store.features.folders:
         return
     above = any(folder not in leaving and store.stat(folder) for folder in folders_above(path))
@@ -49,17 +52,16 @@ def check_room(store: Store, path: str, leaving: Container[str] = ()) -> None:
 
 
 class FileSource:
-    """The content of a regular file behind an open descriptor. Implements `base.Source`.
+    """The content of a regular file, read through an open descriptor. Implements `base.Source`.
 
-    The constructor reads the file once, for its digest. The caller keeps the
-    descriptor open while the source is used, and closes it; its position is
-    neither used nor moved.
+    The constructor reads the whole file to compute its digest. The caller keeps the descriptor
+    open while the source is used, and closes it. Its position is neither used nor moved.
     """
 
     pace: Pace = UNPACED
 
     def __init__(self, descriptor: int, name: str) -> None:
-        """`name` is for messages."""
+        """`name` is the file's name in messages."""
         self._descriptor = descriptor
         self._name = name
         self._fingerprint = _fingerprint(descriptor)
@@ -93,7 +95,7 @@ class FileSource:
 
 
 class BytesSource:
-    """Bytes in memory as content for a store, sent at `pace`. Implements `base.Source`."""
+    """Bytes in memory as content to write, sent at `pace`. Implements `base.Source`."""
 
     def __init__(self, body: bytes, mtime_ns: int | None = None, pace: Pace = UNPACED) -> None:
         self.body = body
@@ -110,11 +112,11 @@ class BytesSource:
         return self.body if length == self.size else self.body[offset : offset + length]
 
     def verify(self) -> None:
-        """Bytes in memory do not change."""
+        """Do nothing: bytes in memory do not change."""
 
 
 class Counted:
-    """Keeps `net.pace.Pace`: bytes are counted as they leave, and nothing waits."""
+    """A `net.pace.Pace` that counts bytes as they are sent, and limits nothing."""
 
     piece = PIECE
 
@@ -125,11 +127,11 @@ class Counted:
         self._on_bytes(size)
 
     def take(self, size: int) -> None:
-        """Nothing has to wait."""
+        """Do nothing: no rate limit."""
 
 
 class CountedReader:
-    """Keeps `stores.base.Reader`: bytes are counted as they come."""
+    """A `stores.base.Reader` that counts bytes as they arrive."""
 
     def __init__(self, reader: Reader, on_bytes: OnBytes) -> None:
         self._reader, self._on_bytes = reader, on_bytes
@@ -142,8 +144,11 @@ class CountedReader:
 
 
 def dated(date: str | None, location: str) -> int:
-    """Return when an answer was made, by its date (RFC 9110), in nanoseconds since the epoch."""
-    from email.utils import parsedate_to_datetime  # Only a filter by age asks for it.
+    """Return the time in a Date header (RFC 9110), in nanoseconds since the epoch.
+
+    Raises `StoreError` if it is missing or invalid; `location` names the store in the message.
+    """
+    from email.utils import parsedate_to_datetime  # Only a filter by age needs it.
 
     with suppress(ValueError, TypeError):
         return int(parsedate_to_datetime(date or "").timestamp()) * 10**9
@@ -154,7 +159,7 @@ def dated(date: str | None, location: str) -> int:
 
 
 def _fingerprint(descriptor: int) -> tuple[int, int, int]:
-    """Return size, mtime and ctime, which change whenever the content does."""
+    """Return size, mtime and ctime: at least one changes whenever the content does."""
     status = os.fstat(descriptor)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -166,7 +171,7 @@ Enter = Callable[[AbstractContextManager[T]], T]
 
 
 class Opening(AbstractContextManager[T]):
-    """A context manager entered by `attempt`, which may retry; exits the last one that was entered."""
+    """A context manager that `attempt` enters, with retries. On exit it exits the one entered last."""
 
     def __init__(self, attempt: Callable[[Enter[T]], T]) -> None:
         self._attempt = attempt
@@ -188,7 +193,7 @@ class Opening(AbstractContextManager[T]):
 
 
 _GRACE_SECONDS = 1.0
-"""A stop must complete within two seconds."""
+"""Seconds of cleanup after a stop, which must complete within two."""
 
 Result = TypeVar("Result")
 
@@ -197,8 +202,7 @@ Result = TypeVar("Result")
 def workers(count: int, name: str, *stores: object) -> Iterator[ThreadPoolExecutor]:
     """Yield an executor with `count` threads that use `stores`, and shut it down afterwards.
 
-    A stop cancels these stores; otherwise it would wait for one that does not
-    respond.
+    A stop cancels these stores; otherwise it would wait for one that does not respond.
     """
     with ThreadPoolExecutor(count, name) as pool:
         try:
@@ -211,23 +215,24 @@ def workers(count: int, name: str, *stores: object) -> Iterator[ThreadPoolExecut
 
 Given = TypeVar("Given")
 AT_ONCE = 16
-"""Objects under way at the same time."""
+"""The most objects transferred at once."""
 SMALL_AT_ONCE = 64
-"""As `AT_ONCE`, of requests without content, which take no memory and little time."""
+"""As `AT_ONCE`, for requests without content, which take no memory and little time."""
 BREAKS = (Exception, KeyboardInterrupt)
 
 
 def at_once(
     given: Iterable[Given], act: Callable[[Given], Result], *stores: object, most: int = AT_ONCE
 ) -> Iterator[Result]:
-    """Yield what `act` returns for each, in their order, with up to `most` of them under way; a stop cancels the stores.
+    """Yield the results of `act` in the order of `given`, with up to `most` calls at once.
 
-    What raises ends it, once all that was done nevertheless has been yielded.
+    A stop cancels `stores`. After an error no further call is made, and the error is raised
+    once the results of all calls that succeeded have been yielded.
     """
     rest = iter(given)
     first = list(islice(rest, 2))
     if len(first) == 1:
-        # A thread for one object would only be in the way of a stop.
+        # For a single object a thread would only delay a stop.
         yield act(first[0])
         return
     waiting = deque[Future[Result]]()
@@ -241,7 +246,7 @@ def at_once(
                 while waiting:
                     yield _ended_first(waiting)
             except KeyboardInterrupt:
-                # Most of what is under way ends in a moment, and cut off it might be done all the same.
+                # Most calls end within a moment. The effect of one that is cut off would be unknown.
                 wait([left for left in waiting if not left.cancel()], timeout=_GRACE_SECONDS)
                 raise
             finally:
@@ -255,7 +260,7 @@ def at_once(
 
 
 def kept(store: Store, stamp: str, path: str) -> RemoteObject | None:
-    """Return the trash's copy of `path` under a stamp; `None` if there is none, or the stat fails.
+    """Return the trash copy of `path` under a stamp; `None` if it does not exist or its stat fails.
 
     Versions that a bucket keeps itself are not in the trash.
     """
@@ -267,9 +272,9 @@ def kept(store: Store, stamp: str, path: str) -> RemoteObject | None:
 
 
 def delete_singly(store: Store, paths: Iterable[str]) -> dict[str, CraftsyncError]:
-    """Do what `Store.delete_each` does with a request for each path, many at once.
+    """Implement `Store.delete_each` with one request for each path, many at once.
 
-    Once the store is unavailable, no more are tried, and all the rest fails with its error.
+    After a `StoreUnavailable`, no further path is tried, and all of them get that error.
     """
     unavailable: list[CraftsyncError] = []
 
@@ -289,9 +294,9 @@ def delete_singly(store: Store, paths: Iterable[str]) -> dict[str, CraftsyncErro
 
 
 class PartPool:
-    """Threads that transfer the parts of large objects: one small pool for a store, which bounds the memory.
+    """Threads that transfer the parts of large objects: one small pool for each store limits the memory.
 
-    A process that is forked off gets threads of its own.
+    A forked process gets threads of its own.
     """
 
     def __init__(self, threads: int) -> None:
@@ -316,7 +321,7 @@ def _ended_first(waiting: deque[Future[Result]]) -> Result:
 
 
 def gathered(futures: Sequence[Future[Result]], *stores: object) -> list[Result]:
-    """Return the results of all futures; when it raises, for an error or a stop, all have ended."""
+    """Return the results of all futures. If it raises, all of them have ended before."""
     try:
         return [future.result() for future in futures]
     except BaseException as error:
@@ -328,7 +333,7 @@ def gathered(futures: Sequence[Future[Result]], *stores: object) -> list[Result]
 
 
 class Beside:
-    """One call, made beside whatever else a store is used for."""
+    """One call to a store, made in a thread of its own while the store is used for other work."""
 
     def __init__(self, store: object) -> None:
         self._store = store
@@ -336,7 +341,7 @@ class Beside:
         after_fork(self, Beside._forget)
 
     def _forget(self) -> None:
-        """Leave it to the parent process, whose thread makes it."""
+        """After a fork: leave the call to the parent process, whose thread makes it."""
         self._ending: Callable[[], object] | None = None
 
     def begin(self, call: Callable[[], object]) -> None:
@@ -353,7 +358,7 @@ class Beside:
         self._ending = end
 
     def end(self) -> None:
-        """Return once it is made. It is made again if the failure of a run cut it off; a stop leaves it at that."""
+        """Return once the call has ended. If a failure of the run cut it off, make it again; a stop ends it."""
         if self._ending is not None:
             with suppress(Interrupted):
                 self._ending()
@@ -375,7 +380,7 @@ def briefly(*stores: object) -> Iterator[None]:
 
 @contextmanager
 def tidied(tidy: Callable[[], object], *stores: object) -> Iterator[None]:
-    """Call `tidy` at the end of the block, after a stop within `briefly`."""
+    """Call `tidy` at the end of the block; after a stop, within the time of `briefly`."""
     pace: AbstractContextManager[None] = nullcontext()
     try:
         yield
@@ -389,10 +394,10 @@ def tidied(tidy: Callable[[], object], *stores: object) -> Iterator[None]:
 
 @contextmanager
 def _cancelled(stores: Sequence[object], error: BaseException) -> Iterator[None]:
-    """Cancel the stores for a block, if `error` is a signal.
+    """Cancel the stores for the block, if `error` is a signal.
 
-    Whoever raised `Interrupted` has cancelled them, and renews them once all threads
-    have ended: renewed here, those that still run would continue.
+    Not after `Interrupted`: the code that raised it has cancelled them, and renews them once all
+    threads have ended. Renewed here, threads that still run would continue.
     """
     if isinstance(error, Interrupted) or not isinstance(error, KeyboardInterrupt):
         yield
@@ -407,9 +412,9 @@ def _cancelled(stores: Sequence[object], error: BaseException) -> Iterator[None]
 
 
 _SOON_SECONDS = 5.0
-"""A failure counts once the last response is this old; before, it may be one of many refused requests."""
+"""A failure counts once the last response is this old. Before, the store may just be refusing some requests."""
 _SILENT_SECONDS = 45.0
-"""A store counts as unreachable when a short request has no response for this long."""
+"""A store counts as unreachable once a short request has had no response for this long."""
 
 
 class StoreHealth:
@@ -429,9 +434,9 @@ class StoreHealth:
         self.last = self.now()
 
     def attempt(self, *, short: bool) -> AbstractContextManager[None]:
-        """Record how an attempt ends; a `short` one takes long only if the store does not respond.
+        """Record how an attempt ends. A `short` one takes long only if the store does not respond.
 
-        An error response counts as a response; an interrupted attempt does not count.
+        An error response is a response. An interrupted attempt does not count.
         """
         return _Attempt(self, short)
 
@@ -443,9 +448,10 @@ class StoreHealth:
             self.failures += 1
 
     def trouble(self, silent_seconds: float = _SILENT_SECONDS) -> str | None:
-        """Return why the store counts as unreachable, `None` while it responds.
+        """Return why the store counts as unreachable, or `None` while it responds.
 
-        It does too when a short request has had no response for `silent_seconds`.
+        It counts as unreachable after a failure, or once a short request has had no response
+        for `silent_seconds`.
         """
         with self.lock:
             now = self.now()
@@ -459,7 +465,7 @@ class StoreHealth:
 
 
 class _Attempt:
-    """A class because one is entered for each request and a generator takes three times as long."""
+    """A class, because each request enters one and a generator takes three times as long."""
 
     __slots__ = ("_health", "_short")
 

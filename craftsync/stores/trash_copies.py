@@ -1,9 +1,9 @@
-"""What changes leave in a store's trash when an answer is lost, or when they fail.
+"""Finds the trash copies that failed or repeated changes leave in a store, so that they are recorded.
 
-A change keeps what it replaces or deletes under the name its caller gave, and the
-caller records that for retention. After an ambiguous failure the next attempt may keep
-under a further name, and a change that fails leaves its copy: only the code here knows
-of those, and hands them to whoever records (`left_in_trash`).
+A change keeps the version it replaces or deletes under the caller's trash stamp, and the caller
+records that copy for retention. But after an ambiguous failure the next attempt may keep a copy
+under another stamp, and a change that fails leaves its copy behind. Only the code here knows
+those copies; a caller that records them takes them from `left_in_trash`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from craftsync.stores.base import Store
 
 
 class TrashCopy(NamedTuple):
-    """A copy of what was at `path`. `size` is in bytes."""
+    """A copy of an earlier version of `path`. `size` is in bytes."""
 
     stamp: str
     path: str
@@ -30,13 +30,13 @@ class TrashCopy(NamedTuple):
 
 
 class TrashCopies:
-    """Finds the copies in the trash that the callers of changes do not know of. Thread-safe."""
+    """Finds the trash copies that the callers of changes do not know of. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
-        """`store` retries nothing: a copy whose stat fails is not found."""
+        """`store` must not retry: a copy whose stat fails is simply not found."""
         self._store = store
         self._uncertain = set[tuple[str, str]]()
-        """Stamp and path of copies whose originals a delayed request may still replace."""
+        """Stamps and paths of copies whose originals a delayed request may still replace."""
         self._left = deque[TrashCopy]()
 
     def of_change(self, path: str, stamp: str | None) -> ChangeCopies:
@@ -44,7 +44,7 @@ class TrashCopies:
         return ChangeCopies(self, path, stamp)
 
     def take(self) -> list[TrashCopy]:
-        """Return, once, all copies that were left since."""
+        """Return, once, all copies found since the last call."""
         taken = []
         with suppress(IndexError):
             while True:
@@ -52,14 +52,14 @@ class TrashCopies:
         return taken
 
     def give_back(self, copies: Iterable[TrashCopy]) -> None:
-        """Take back copies that `take` returned, for the next `take`."""
+        """Accept copies that `take` returned, and return them again at the next `take`."""
         self._left.extend(copies)
 
     def free_stamp(self, path: str, stamp: str) -> str:
-        """Return the first name that is free, or holds a copy of the current object already.
+        """Return the first stamp with no copy of this path, or with a copy of the current object.
 
-        By its operation id alone: an object that went bad has the version, and tells the
-        digest, of what replaced it.
+        Only the operation id proves that: a damaged object may have the same version and digest
+        as its undamaged replacement.
         """
         if self._store.features.keeps_versions:
             return stamp
@@ -76,15 +76,15 @@ class TrashCopies:
         return (stamp, path) in self._uncertain
 
     def succeeded(self, path: str, stamp: str) -> None:
-        """Find all copies of a change that took more than one name."""
+        """Find all copies of a change that used more than one stamp."""
         if not self._store.features.keeps_versions:
             self._left.extend(self._found(path, stamp))
 
     def failed(self, path: str, stamp: str, *, in_doubt: bool) -> None:
-        """Remove the copy if its original is certainly still in place; find what stays.
+        """Remove the copy if its original is certainly still in place; otherwise find it.
 
-        The copy may belong to an earlier change of the same run, so it must
-        match the original. Copies `in_doubt` are never removed.
+        The copy may belong to an earlier change of the same run, so it is removed only if it
+        matches the original. Copies `in_doubt` are never removed.
         """
         if self._store.features.keeps_versions:
             return
@@ -115,16 +115,16 @@ class TrashCopies:
 
 @runtime_checkable
 class LeavesCopies(Protocol):
-    """A store whose changes may leave copies that their callers do not know of."""
+    """A store whose changes may leave trash copies that their callers do not know of."""
 
     trash_copies: TrashCopies
 
 
 @contextmanager
 def left_in_trash(store: Store) -> Iterator[list[TrashCopy]]:
-    """Yield, once, what changes have left in a store's trash besides the version that each caller records.
+    """Yield the trash copies that changes left besides those that their callers record.
 
-    After an error in the block, which records them, they are yielded again.
+    The block records them. Each is yielded once, or again if the block raised.
     """
     if not isinstance(store, LeavesCopies):
         yield []
@@ -138,7 +138,7 @@ def left_in_trash(store: Store) -> Iterator[list[TrashCopy]]:
 
 
 class ChangeCopies:
-    """The copies of one change, whose attempts keep under `free_stamp`."""
+    """The trash copies of one change. Each of its attempts keeps its copy under `free_stamp`."""
 
     __slots__ = ("_copies", "_path", "_stamp", "_took_another", "in_doubt")
 
@@ -153,8 +153,8 @@ class ChangeCopies:
     def free_stamp(self) -> str | None:
         """Return the trash stamp for the next attempt.
 
-        After an ambiguous failure, of this change or an earlier one, the object may be the change
-        itself already. Kept under the same stamp, it would replace the version kept before it.
+        After an ambiguous failure, of this change or an earlier one, the current object may already
+        be the new one. Kept under the same stamp, it would overwrite the copy of the old one.
         """
         path, stamp = self._path, self._stamp
         if stamp is None or not (self.in_doubt or self._copies.is_uncertain(path, stamp)):
