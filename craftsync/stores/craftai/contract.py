@@ -1,8 +1,7 @@
-"""Does the platform still speak as craftsync expects?
+"""Checks for `doctor` whether the platform's API still has the form that craftsync expects.
 
-The wire has changed about once a year. What is checked here is cheap and
-changes nothing: the token, the first page of the listing, one description, and
-the signed URLs of a download and of an upload.
+The API has changed about once a year. The checks are cheap and change nothing: the token, the first
+page of the listing, one description, and the signed URLs of a download and an upload.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _PROBE = f"{OWN_FOLDER}/probe"
 
 @dataclass(frozen=True, slots=True)
 class ContractFinding:
-    """One thing that was checked. `ok` is `None` for what could not be found out, and for what is only worth knowing."""
+    """The result of one check. `ok` is `None` if the check was not possible, or for a mere remark."""
 
     name: str
     ok: bool | None
@@ -37,7 +36,10 @@ class ContractFinding:
 
 
 def check_contract(access: Access, *, clock: Clock | None = None) -> Iterator[ContractFinding]:
-    """Yield what a few requests find, until something fails for good. Raises `UsageError` without a token."""
+    """Yield the findings of a few requests, up to the first that fails for good.
+
+    Raises `UsageError` without a token.
+    """
     with closing(Platform(access, access.location, clock or SystemClock())) as platform:
         seconds = _tried("token", platform.token.lifetime)
         if isinstance(seconds, ContractFinding):
@@ -61,7 +63,7 @@ def check_contract(access: Access, *, clock: Clock | None = None) -> Iterator[Co
 
 
 def _description(platform: Platform, listed: RemoteObject) -> ContractFinding:
-    """Check that a stat and the listing describe an object alike."""
+    """Check that a stat describes an object as the listing does."""
     found = _tried("description", lambda: platform.stat(listed.path))
     if isinstance(found, ContractFinding):
         return found
@@ -85,7 +87,7 @@ def _url(name: str, ask: Callable[[], object]) -> ContractFinding:
 
 
 def _tried(name: str, act: Callable[[], Any]) -> Any:
-    """Do something and return what it returns, or the finding its failure is."""
+    """Return the result of `act`, or its failure as a finding."""
     try:
         return act()
     except (InvalidDescription, InvalidResponse) as error:

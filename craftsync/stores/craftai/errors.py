@@ -1,8 +1,7 @@
-"""What went wrong, in craftsync's own words: the one place that reads the platform's refusals.
+"""Translates the platform's error responses and network errors into craftsync's own.
 
-Two servers answer: the platform with JSON, the storage behind the signed URLs
-with XML. Neither a signed URL nor a token ever becomes part of a message,
-because messages end up in logs.
+Two servers respond: the platform with JSON, the storage behind the signed URLs with XML. No message
+ever contains a signed URL or a token, because messages end up in logs.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ _FULL = {"EntityTooLarge", "QuotaExceeded", "StorageFull", "XMinioStorageFull"}
 _EXPIRED = {"ExpiredToken", "RequestTimeTooSkewed", "RequestExpired"}
 _ARCHIVED = {"InvalidObjectState", "ObjectNotInActiveTierError"}
 _UNUSABLE = "ObjectUnusable"
-"""`serve`'s word for what is in the way of this object and says nothing of others."""
+"""The code that `serve` sends for an error that concerns this object alone."""
 _TRANSIENT = {
     *("SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable", "Throttling"),
     *("TooManyRequests", "OperationAborted"),
 }
 _NOT_DONE = {401, 403, 425, 429, 503}
-"""Statuses that say a request was turned away; after any other failure it may have been carried out."""
+"""Statuses of a request that was certainly not carried out. After another failure it may have been."""
 
 _GATEWAY = {502, 503, 504}
 _CODE = re.compile(r"<Code>\s*([^<]*?)\s*</Code>")
@@ -48,10 +47,9 @@ SDK_TOKEN = "the SDK token"
 
 
 class Answer(NamedTuple):
-    """The part of an unsuccessful answer that matters.
+    """The relevant part of an error response.
 
-    `structured` says that it is an error as that server writes them, and not,
-    for instance, the web page of something in between.
+    `structured`: it has the form of that server's errors, and is not, say, a proxy's web page.
     """
 
     status: int
@@ -62,23 +60,23 @@ class Answer(NamedTuple):
 
 
 class UrlExpired(StoreUnavailable):
-    """The signed URL is not valid any more; a new one helps."""
+    """The signed URL has expired; a new one helps."""
 
 
 class InvalidResponse(StoreUnavailable):
-    """The platform's API answered in another form than the one craftsync knows."""
+    """The platform's API responded in a form that craftsync does not know."""
 
 
 class UploadGone(StoreUnavailable):
-    """There is no such upload in parts: it was completed, or is too old."""
+    """The multipart upload no longer exists: it was completed, or has expired."""
 
 
 class RangeBeyond(StoreError):
-    """The object ends before the bytes that were asked for."""
+    """The object ends before the requested range."""
 
 
 def platform_answer(status: int, headers: Mapping[str, str], content: Any) -> Answer:
-    """Read the platform's refusal; `content` is what its body holds as JSON, `None` if it is none."""
+    """Parse an error response of the platform; `content` is its body as JSON."""
     seconds = _seconds(headers.get("retry-after"))
     if not isinstance(content, dict):
         return Answer(status, retry_after=seconds)
@@ -87,14 +85,14 @@ def platform_answer(status: int, headers: Mapping[str, str], content: Any) -> An
 
 
 def storage_answer(status: int, headers: Mapping[str, str], body: str) -> Answer:
-    """Read the refusal of the storage behind a signed URL."""
+    """Parse an error response of the storage behind a signed URL."""
     code, message = (_found(pattern, body) for pattern in (_CODE, _MESSAGE))
     seconds = _seconds(headers.get("retry-after"))
     return Answer(status, code, message, seconds, structured=bool(code))
 
 
 def _text(value: object) -> str:
-    """Return a value of an answer as part of a sentence, which sets its own full stop."""
+    """Return a value of a response as part of a sentence: short, and without a final full stop."""
     return " ".join(str(value).split())[:_LONGEST_MESSAGE].rstrip(".") if value else ""
 
 
@@ -108,7 +106,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def refused(answer: Answer, location: str, path: str, *, token: str = SDK_TOKEN) -> CraftsyncError:
-    """Return the error an unsuccessful answer about one path stands for; `token` names the one that was sent."""
+    """Return the error for an error response about one path; `token` is what messages call the token."""
     where = f"{location} answered {answer.status}{' ' + answer.code if answer.code else ''}"
     if answer.status == 412 or answer.code == "PreconditionFailed":
         return PreconditionFailed(f"{path} in {location} is not what was expected.")
@@ -137,7 +135,7 @@ def refused(answer: Answer, location: str, path: str, *, token: str = SDK_TOKEN)
 
 
 def about_the_store(answer: Answer, location: str, *, token: str = SDK_TOKEN) -> StoreError:
-    """Return the error an unsuccessful answer stands for, whatever the path was."""
+    """Return the error for an error response, whatever the path."""
     where = f"{location} answered {answer.status}{' ' + answer.code if answer.code else ''}"
     if answer.code in _TRANSIENT or answer.status in (408, 425, 429) or answer.status >= 500:
         return _unavailable(answer, where)
@@ -177,10 +175,10 @@ def _unavailable(answer: Answer, where: str) -> StoreUnavailable:
 def unreachable(
     location: str, error: BaseException, *, sent: bool, configured: bool = False
 ) -> StoreUnavailable:
-    """Return the error for a request without an answer; `sent` when it may have arrived.
+    """Return the error for a request without a response; `sent` if it may have arrived.
 
-    `configured`: a person has written the host's name, which may be wrong. Only the kind of failure is reported: the text of the libraries' exceptions may
-    hold the signed URL.
+    `configured`: the user wrote the host's name, which may be wrong. Only the kind of failure is
+    reported, because the text of a library's exception may contain the signed URL.
     """
     if configured and isinstance(error, NoSuchHost):
         return UnknownHost(
@@ -213,7 +211,7 @@ _KINDS = (
 
 
 def _kind(error: BaseException | None) -> str:
-    """Say what happened in the words of the innermost exception we have words for."""
+    """Return words for the first kind of failure in `_KINDS` that the chain of exceptions contains."""
     names: list[str] = []
     while error is not None and len(names) < 8:
         names.append(type(error).__name__ + "".join(type(arg).__name__ for arg in error.args))
@@ -225,7 +223,7 @@ def _kind(error: BaseException | None) -> str:
 
 
 def not_exchanged(answer: Answer, control: str, location: str, *, token: str) -> StoreError:
-    """Return the error an answer other than a token stands for; `location` is the environment it is for."""
+    """Return the error for a refused token exchange; `location` is the environment."""
     if answer.status in (400, 401, 403, 422):
         return StoreDenied(
             f"{control} does not accept {token}, for {location}.",
@@ -244,7 +242,7 @@ def not_exchanged(answer: Answer, control: str, location: str, *, token: str) ->
 
 
 def another_form(location: str, what: str) -> InvalidResponse:
-    """Return the error for an answer of the platform's API in a form that craftsync does not know."""
+    """Return the error for a response of the platform's API in an unknown form."""
     return InvalidResponse(
         f"{location} sent an invalid {what}.",
         remedy="The platform may have changed its API: run `craftsync doctor`.",
@@ -253,7 +251,7 @@ def another_form(location: str, what: str) -> InvalidResponse:
 
 
 def unintelligible(location: str, what: str) -> StoreUnavailable:
-    """Return the error for an answer that says success and holds something else."""
+    """Return the error for a success whose content is not what the request returns."""
     return StoreUnavailable(
         f"{location} sent an invalid {what}.",
         remedy="Is there a proxy or a login page in between? Otherwise run `craftsync doctor`.",
@@ -262,7 +260,7 @@ def unintelligible(location: str, what: str) -> StoreUnavailable:
 
 
 def broken(location: str, why: str) -> ListingBroken:
-    """Return the error for a listing that proves nothing."""
+    """Return the error for a listing that is not complete and so proves nothing."""
     return ListingBroken(
         f"The listing of {location} is broken: {why}.",
         remedy="Try again later. If it stays so, run `craftsync doctor`.",

@@ -1,12 +1,11 @@
-"""What the platform says of its objects: one entry, a whole listing, and a listing of a moment ago instead of many stats.
+"""Reads the platform's descriptions and listings; replaces many stats by one recent listing.
 
-The platform gives a size and a time and nothing else: no ETag, no checksum, no
-metadata. So the time is the version. It is compared for equality only, never
-with a clock of this machine; two writes of one size within its resolution (a
-second, on S3) look the same. It promises no order of its pages and no snapshot
-either, so nothing about a listing is taken on trust: it is whole, or an error.
+The platform reports an object's size and time and nothing else: no ETag, no checksum, no metadata. So
+the time is the version. It is compared for equality only, never with this machine's clock; two writes
+of the same size within its resolution (a second, on S3) look equal. The pages of a listing have no
+guaranteed order and are no snapshot, so each listing is checked: it is complete, or it raises.
 
-This file knows requests only as functions that it is given.
+The requests themselves are functions passed in.
 """
 
 from __future__ import annotations
@@ -40,27 +39,27 @@ MOST_PAGES = 100_000
 EMPTY_PAGES_ALLOWED = 100
 
 _MOST_PATHS = 20_000
-"""A listing of twenty pages is cheaper than a stat of each path that is written while it serves."""
+"""A listing of up to twenty pages costs less than a stat of each path written while it is fresh."""
 _STATS_PER_PAGE = 8
-"""So many single stats cost about as much as a page of a listing."""
+"""This many stats cost about as much as one page of a listing."""
 _STATS_AT_ONCE = 8
 _STATS_THAT_AGREE = 16
-"""So many paths are asked for all the same before a listing is relied on; few files cost little that way."""
+"""This many stats must agree with a listing before it replaces others. A few files cost little this way."""
 _LONGEST_WAIT_SECONDS = 1.0
-"""A path waits this long for the stats under way, and then gets its own."""
+"""A path waits at most this long for the stats under way, and then gets its own."""
 _DATES_DIFFER_NS = 2_000_000_000
-"""Between the time an answer bears and that of the object it is about, both by the storage's own clock."""
+"""The most that an object's time may be later than the response to its write, both by the storage's clock."""
 
 FetchPage = Callable[[str | None, str | None], Any]
-"""Fetches the page of a folder (or of everything) that a token leads to (or the first)."""
+"""Fetches a page, given a folder (`None`: everything) and a token (`None`: the first page)."""
 
 
 class InvalidDescription(ValueError):
-    """What the platform sent describes no object; the message says why, as a clause."""
+    """The platform's JSON does not describe an object. The message is a clause with the reason."""
 
 
 def described(entry: Any, path: str | None = None) -> RemoteObject:
-    """Read an object from the platform's JSON, under its own key or under the path it was asked for by."""
+    """Parse an object from the platform's JSON; its path is `path`, by default its key."""
     if not isinstance(entry, dict):
         raise InvalidDescription("an entry is not an object")
     key, size, modified = (entry.get(name) for name in ("path", "size", "last_modified"))
@@ -71,7 +70,7 @@ def described(entry: Any, path: str | None = None) -> RemoteObject:
 
 
 def _bytes(size: object) -> int:
-    """Return a size; the SDK's public functions round it to a text, which proves nothing."""
+    """Return a size in bytes. Raises for the rounded text that the SDK's public functions return."""
     if isinstance(size, bool) or not isinstance(size, int | float) or size < 0 or size != int(size):
         raise InvalidDescription("an entry has no size in bytes")
     return int(size)
@@ -79,10 +78,10 @@ def _bytes(size: object) -> int:
 
 @lru_cache(maxsize=16384)
 def moment_of(text: str) -> tuple[int | None, str]:
-    """Return a time of the platform in nanoseconds, and the token that stands for it.
+    """Return a time of the platform in nanoseconds since the epoch, and the version made of it.
 
-    A time without a zone is UTC (platform documentation, "Follow an
-    execution"). One that cannot be read is a token all the same.
+    A time without a zone is UTC (platform documentation, "Follow an execution"). If the text is not a
+    time, it is itself the version.
     """
     try:
         moment = datetime.fromisoformat(text.strip())
@@ -96,25 +95,25 @@ def moment_of(text: str) -> tuple[int | None, str]:
 
 
 def is_same(found: RemoteObject, expected: RemoteObject) -> bool:
-    """Return whether a stat found the object that was expected, as far as the platform can tell."""
+    """Return whether a stat found the expected object, as far as size and time show."""
     if found.size != expected.size:
         return False
     one, other = found.modified_ns, expected.modified_ns
     if one is None or other is None:
         return found.version is not None and found.version == expected.version
-    # A listing and a stat may give the same time more and less finely.
+    # A listing and a stat may report the same time with different precision.
     return one == other or (
         (one % _SECOND == 0 or other % _SECOND == 0) and same_second(one, other)
     )
 
 
 def same_second(one_ns: int | None, other_ns: int | None) -> bool:
-    """Return whether two times agree to the second, which is all that HTTP gives."""
+    """Return whether two times agree to the second, the precision of HTTP dates."""
     return one_ns is not None and other_ns is not None and one_ns // _SECOND == other_ns // _SECOND
 
 
 def check(path: str, found: RemoteObject | None, expect: Expect) -> None:
-    """Raise `PreconditionFailed` unless what a stat found is what was expected."""
+    """Raise `PreconditionFailed` unless a stat found the expected object."""
     if expect is None:
         return
     if isinstance(expect, Absent):
@@ -127,7 +126,7 @@ def check(path: str, found: RemoteObject | None, expect: Expect) -> None:
 
 
 class Page(NamedTuple):
-    """The objects of a page under their keys; `token` leads on and is `None` at the end."""
+    """The objects of a page, with their keys as paths. `token` requests the next page; `None` at the end."""
 
     objects: list[RemoteObject]
     token: str | None
@@ -136,7 +135,7 @@ class Page(NamedTuple):
 class Listing:
     """Lists the keys of an environment below `root`, which is empty or ends with a slash.
 
-    `count` and `pages` are what the platform has sent so far.
+    `count` and `pages` are the numbers of objects and pages received so far.
     """
 
     def __init__(self, fetch: FetchPage, root: str, location: str) -> None:
@@ -147,7 +146,7 @@ class Listing:
         self.pages = 0
 
     def entries(self, prefix: str, *, nested_own: bool = False) -> Iterator[RemoteObject | Skipped]:
-        """Yield what is below a prefix, in the platform's order, or raise `ListingBroken`."""
+        """Yield the entries below a prefix, in the platform's order. Raises `ListingBroken`."""
         hidden = hidden_in(prefix, nested_own=nested_own)
         wanted = self._root + prefix
         for page in self._narrowed(wanted.rpartition("/")[0]):
@@ -158,12 +157,11 @@ class Listing:
                         yield entry
 
     def _narrowed(self, folder: str) -> Iterator[Page]:
-        """Yield the pages of a folder, or of everything when that cannot be relied on.
+        """Yield the pages of a folder, or of everything if the platform's meaning of folders is uncertain.
 
-        What `folder_path` means is documented nowhere. It is believed when the
-        first page goes below the folder's own level, as craftsync's mark in a
-        folder makes it do; a listing of fewer objects than there are would
-        look like deletes.
+        `folder_path` is undocumented. It is used only if the first page contains objects in
+        subfolders, as a folder with craftsync's identity file has: a listing without them would look
+        like deletes.
         """
         if folder:
             try:
@@ -205,14 +203,14 @@ class Listing:
 
 
 class _Repeats:
-    """Finds a path that is listed twice, in little memory while the paths come in order."""
+    """Finds a path that is listed twice; needs little memory while the paths are sorted."""
 
     def __init__(self) -> None:
         self._last: str | None = None
         self._seen: set[int] | None = None
 
     def found_in(self, page: Page) -> bool:
-        """Return whether the next page repeats a path; in order, that is one not behind those before it."""
+        """Return whether the next page repeats a path, or breaks the order of sorted pages."""
         paths = [found.path for found in page.objects]
         if self._seen is None and paths == sorted(set(paths)):
             if paths and self._last is not None and paths[0] <= self._last:
@@ -226,9 +224,9 @@ class _Repeats:
 
 
 def page_of(answer: Any) -> Page:
-    """Read a page; raises `InvalidDescription` unless it is one.
+    """Parse a page. Raises `InvalidDescription` if it is not one.
 
-    Before version 0.40 of the SDK a listing was one bare array.
+    Before version 0.40 of the SDK, a listing was a plain array.
     """
     if isinstance(answer, list):
         answer = {"items": answer}
@@ -242,7 +240,7 @@ def page_of(answer: Any) -> Page:
 
 
 def _judged(found: RemoteObject, hidden: Callable[[str], bool]) -> RemoteObject | Skipped | None:
-    """Return what an entry counts as; the marker of a folder counts as nothing."""
+    """Return an entry as an object or as skipped; `None` if it is hidden or the marker of a folder."""
     if hidden(found.path):
         return None
     if found.size == 0 and (not found.path or found.path.endswith("/")):
@@ -256,14 +254,14 @@ def _judged(found: RemoteObject, hidden: Callable[[str], bool]) -> RemoteObject 
 
 
 class Listed(NamedTuple):
-    """A complete listing; `pages` is how many requests it took."""
+    """A complete listing; `pages` is the number of its requests."""
 
     objects: Mapping[str, RemoteObject]
     pages: int
 
 
 class Written(NamedTuple):
-    """A write that was acknowledged and not yet confirmed by a stat: its size, and what its answer said."""
+    """An acknowledged write that no stat has confirmed yet: its size, and ETag and date of the response."""
 
     size: int
     etag: str
@@ -271,10 +269,10 @@ class Written(NamedTuple):
 
 
 class BatchedStats:
-    """Answers for many paths from one listing. May be used from several threads at once.
+    """Replaces the stats of many paths by one recent listing. Thread-safe.
 
-    A listing serves for `seconds` after its begin: that is how long another
-    client's new object may go unseen and be overwritten.
+    A listing is used for `seconds` after its start. For that long, another client's new object may go
+    unnoticed and be overwritten.
     """
 
     def __init__(
@@ -286,7 +284,7 @@ class BatchedStats:
         seconds: float,
         store: object,
     ) -> None:
-        """`store` is what is cancelled when a stop comes in the middle of it."""
+        """A stop cancels `store`."""
         self._store = store
         self._list_all = list_all
         self._stat = stat
@@ -305,22 +303,22 @@ class BatchedStats:
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
         self._asking = 0
-        """Stats under way, each of which will agree with the listing or not."""
+        """Stats under way, whose results will be compared with the listing."""
         self._relisting = threading.Lock()
-        """Held while the store is listed again; whoever may have to wait for it does so by `blocking`."""
+        """Held while the store is listed again. Wait for it only through `blocking`."""
 
     def listed(self, began: float, count: int, pages: int) -> None:
-        """Note a complete listing begun at that time of the clock, whose reader writes where it showed nothing."""
+        """Note a complete listing begun at that monotonic time. Its paths are not kept: the caller expects
+        no object only at paths that it did not show."""
         with self._lock:
             self._began, self._count, self._pages, self._paths = began, count, pages, set()
             self._agreed = 0
 
     def find(self, path: str) -> RemoteObject | None:
-        """Return what is at a path, by a listing of a moment ago where that can be relied on.
+        """Return the object at a path by a stat, or `None`, which a recent listing may also prove.
 
-        Only "nothing" is ever taken from a listing; what is there gets a stat. A
-        listing has to agree with the first stats after it: one that lags behind
-        is not used any more.
+        A listing only ever proves absence, and is trusted once it has agreed with the first stats after
+        it. One that lags behind is no longer used.
         """
         if is_own(path):
             return self._stat(path)  # A listing leaves out craftsync's own objects.
@@ -334,7 +332,7 @@ class BatchedStats:
         return self._compared(path)
 
     def _begins_stat(self, *, anyway: bool = False) -> bool:
-        """Count one more stat under way; not where enough are to tell from their answers if the listing is right."""
+        """Count one more stat under way and return True; False if enough are to judge the listing."""
         with self._lock:
             will_agree = self._asking + self._agreed
             is_judged = self._began is not None and will_agree >= _STATS_THAT_AGREE > self._agreed
@@ -348,7 +346,7 @@ class BatchedStats:
             self._answered.wait_for(lambda: not self._asking, timeout=_LONGEST_WAIT_SECONDS)
 
     def _compared(self, path: str) -> RemoteObject | None:
-        """Stat a path, and compare the answer with the listing."""
+        """Stat a path, and compare the result with the listing."""
         found, is_known = None, False
         try:
             found = self._stat(path)
@@ -379,7 +377,7 @@ class BatchedStats:
             return self._began is not None and path not in self._paths
 
     def touched(self, path: str) -> None:
-        """Note that a path is being written to, so that no older listing speaks for it."""
+        """Note that a path is being written, so that no older listing proves it absent."""
         with self._lock:
             if self._began is not None:
                 self._paths.add(path)
@@ -387,15 +385,14 @@ class BatchedStats:
             self._written.pop(path, None)
 
     def stat_later(self, path: str, written: Written) -> None:
-        """Remember a write that `catch_up` is to confirm."""
+        """Note a write for `catch_up` to confirm."""
         with self._lock:
             self._written[path] = written
 
     def catch_up(self) -> dict[str, RemoteObject]:
-        """Stat what was written since the last time; return what is there and is what was written.
+        """Stat the paths written since the last call; return the objects proved to be the written ones.
 
-        A write that cannot be told from another client's, or has no stat, is
-        left out; nothing is retried.
+        A write without a stat, or whose object may be another client's, is left out. Retries nothing.
         """
         with self._lock:
             written, self._written = self._written, {}
@@ -404,7 +401,7 @@ class BatchedStats:
         try:
             with workers(_STATS_AT_ONCE, "stat", self._store) as pool:
                 found = self._found(written, pool)
-                # Handing a path to another thread costs more than this comparison.
+                # This comparison costs less than handing the path to another thread.
                 doubtful = [
                     path for path in written if not _is_in_time(found.get(path), written[path])
                 ]
@@ -425,7 +422,7 @@ class BatchedStats:
         return {found.path: found for found in pool.map(self._stat, written) if found}
 
     def _list_after(self, began: float) -> None:
-        """List again, unless that was done since the listing begun at that time."""
+        """List again, unless another listing was made after the one begun at `began`."""
         with self._relisting:
             if self._began == began:
                 self._list_again()
@@ -441,7 +438,7 @@ class BatchedStats:
         return objects
 
     def _is_ours(self, found: RemoteObject | None, written: Written) -> bool:
-        """Return whether an object that does not bear the time of a write is the one that was written, by its ETag."""
+        """Return, by its ETag, whether an object is the written one although its time does not prove it."""
         if found is None:
             return False
         if found.size != written.size:
@@ -450,7 +447,7 @@ class BatchedStats:
         return self._etag(found.path) == written.etag
 
     def _refuse_if_damaged(self, found: RemoteObject, written: Written) -> None:
-        """Raise when an object of another size is still the one that was written."""
+        """Raise if an object of another size has the ETag of the written one."""
         if self._etag(found.path) == written.etag:
             raise StoreError(
                 f"The store acknowledged {written.size} bytes of {found.path} and holds {found.size}.",
@@ -459,10 +456,10 @@ class BatchedStats:
 
 
 def _is_in_time(found: RemoteObject | None, written: Written) -> bool:
-    """Return whether an object is the one that was written, and not one that came right after, by its time.
+    """Return whether an object's time proves that it is the written one.
 
-    Another client's of the same size bears a later time than the answer to our
-    write, unless it came within two seconds.
+    Another client's object of the same size has a later time than the response to our write, unless
+    it was written within two seconds.
     """
     if found is None or found.size != written.size:
         return False

@@ -1,10 +1,9 @@
-"""Large objects: uploads in parts, side by side where the storage allows it, resumed after a failure.
+"""Multipart uploads of large objects: parallel if the storage allows it, resumed after a failure.
 
-The platform speaks for two kinds of storage without saying which. On S3 every
-part stands for itself and is acknowledged with an ETag; on Google Cloud Storage
-the parts are one resumable upload, strictly in order. The first part is sent
-alone, and its answer shows which. There is no way to give an upload up: parts of one
-that is never ended stay until the storage's own rules remove them.
+The platform has two kinds of storage and does not report which it uses. On S3, parts are independent
+and each gets an ETag; on Google Cloud Storage they are one resumable upload, strictly in order. The
+first part is sent alone, and its response shows which kind it is. An upload cannot be aborted: parts of
+one that is never completed stay until the storage's own rules remove them.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from craftsync.stores.sources import PartPool, gathered
 
 KIB, MIB = 1024, 1024 * 1024
 PART_STEP = 256 * KIB
-"""Google Cloud Storage takes parts of a multiple of this
+"""Google Cloud Storage accepts only parts whose size is a multiple of this
 (https://cloud.google.com/storage/docs/performing-resumable-uploads)."""
 
 PART_SIZE = 16 * MIB
 MOST_PARTS = 10_000
-"""AWS S3 user guide, "Multipart upload limits"."""
+"""The limit of AWS (S3 user guide, "Multipart upload limits")."""
 
 PARTS_AT_ONCE = 4
 ENDS_TRIED = 3
@@ -45,12 +44,11 @@ ENDS_TRIED = 3
 
 @dataclass(slots=True)
 class Upload:
-    """An upload under way: the ETags of its parts so far, by number, `None` where there is none.
+    """An upload under way, with the ETags of its finished parts by number (`None` without an ETag).
 
-    `in_order` until the storage shows that it takes parts in any order,
-    `proven` while every part's checksum was right, `complete` once the last
-    part has made the object visible, as it does where parts go in order.
-    `whole` hashes what went in order.
+    `in_order`: until the storage shows that it accepts parts in any order. `proven`: while every
+    part's checksum was right. `complete`: the last part has made the object visible, as it does in an
+    upload in order. `whole`: the hash of the bytes sent in order.
     """
 
     id: str
@@ -63,7 +61,7 @@ class Upload:
     whole: Any = field(default_factory=partial(md5, usedforsecurity=False))
 
     def missing(self, size: int) -> list[tuple[int, range]]:
-        """Return number and bytes of each part that has not arrived."""
+        """Return number and byte range of each part that is not finished."""
         starts = enumerate(range(0, size, self.part_size), 1)
         return [
             (number, range(start, min(start + self.part_size, size)))
@@ -72,9 +70,9 @@ class Upload:
         ]
 
     def etag(self) -> str | None:
-        """Return the ETag the storage is expected to give the whole.
+        """Return the ETag that the object should get, or `None` if it cannot be predicted.
 
-        S3 takes the MD5 of the parts' MD5s, and how many they are.
+        On S3 it is the MD5 of the parts' MD5s, and their number.
         """
         if self.in_order:
             return f'"{self.whole.hexdigest()}"'
@@ -86,18 +84,18 @@ class Upload:
 
 
 def part_size(size: int, smallest: int = PART_SIZE) -> int:
-    """Return how large the parts of an object are, so that they are few enough."""
+    """Return the part size for an object, so that it has at most `MOST_PARTS`."""
     needed = max(smallest, -(-size // MOST_PARTS))
     return -(-needed // PART_STEP) * PART_STEP
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be uploaded, and what is called on the way.
+    """An object to upload, and callbacks.
 
-    `before_visible` is called when only one request is missing, so that a stat
-    of what is to be replaced is no older. `in_doubt` gets the ETag the object
-    will have if that request's answer is lost. The bytes keep to `attempt`.
+    `before_visible` is called just before the last request, so that its stat of the replaced object is
+    recent. `in_doubt` is called with the object's expected ETag if the response to that request is
+    lost. `attempt` paces and counts the bytes.
     """
 
     key: str
@@ -109,12 +107,12 @@ class Order:
 
     @property
     def name(self) -> tuple[str, bytes] | None:
-        """What the upload can be known by when it is asked for again; `None` for content without a digest."""
+        """Identifies the upload when the same content is sent again; `None` without a digest."""
         return (self.key, self.source.digest) if self.source.digest else None
 
 
 class Uploads:
-    """Sends objects in parts. The parts of all objects share one small pool, which bounds the memory."""
+    """Sends objects in parts. The parts of all objects share one small pool, which limits the memory."""
 
     def __init__(self, storage: Storage, smallest_part: int) -> None:
         self._storage = storage
@@ -124,11 +122,10 @@ class Uploads:
         self._gone: set[str] = set()
 
     def send(self, order: Order) -> Upload:
-        """Upload an object in parts; the upload returned tells what the storage said of them.
+        """Upload an object in parts, and return the upload with the ETags of its parts.
 
-        One that a passing failure interrupted is resumed by the next call
-        for the same content, where parts may come in any order; one that the
-        platform does not know any more is begun anew.
+        After a transient failure, the next call for the same content resumes the upload, if the storage
+        accepts parts in any order. An upload that the platform no longer knows is started again.
         """
         upload = self._sent(order)
         if not upload.complete:
@@ -165,7 +162,7 @@ class Uploads:
         upload = self._unfinished.get(order.name)
         saved = order.journal.resume() if upload is None and order.journal is not None else None
         if saved is not None and saved[0] not in self._gone:
-            # Only what may be sent in any order is ever recorded.
+            # Only uploads with parts in any order are recorded.
             upload = Upload(saved[0], saved[1], dict(saved[2]), in_order=False)
         return upload
 
@@ -184,7 +181,7 @@ class Uploads:
     def _send_aside(
         self, order: Order, upload: Upload, missing: Sequence[tuple[int, range]]
     ) -> None:
-        """Send parts side by side; when one fails, none is under way any more once this raises."""
+        """Send several parts at once. If one fails, this raises after all others have ended."""
 
         def send(number: int, span: range) -> None:
             etag = self._send(order, upload, number, span)
@@ -195,14 +192,14 @@ class Uploads:
         gathered(futures, self._storage)
 
     def _send(self, order: Order, upload: Upload, number: int, span: range) -> str | None:
-        """Send one part; a URL that expired on the way is replaced once."""
+        """Send one part. If its URL has expired, get a new one, once."""
         try:
             receipt = self._put(order, upload, number, span)
         except UrlExpired:
             receipt = self._put(order, upload, number, span)
         if receipt.intact is False and upload.proven and number > 1:
             raise _not_taken(number, order.key)
-        # A first part whose checksum is another shows a storage whose ETags are no MD5s.
+        # A wrong checksum of the first part shows that the storage's ETags are not MD5s.
         upload.proven = upload.proven and receipt.intact is True
         upload.parts[number] = receipt.etag
         return receipt.etag
@@ -223,10 +220,9 @@ class Uploads:
         )
 
     def _put_alone(self, order: Order, part: Part, span: range) -> Receipt:
-        """Send a part that stands for itself.
+        """Send an independent part.
 
-        An answer without an ETag is believed only the second time: a login page
-        on the way says yes to everything.
+        A success without an ETag counts only the second time: it may come from a login page.
         """
         receipt = self._storage.put_part(
             order.key, part, Content(order.source, span, order.attempt)
@@ -236,7 +232,7 @@ class Uploads:
         return self._storage.put_part(order.key, part, Content(order.source, span, order.attempt))
 
     def _put_in_order(self, order: Order, upload: Upload, part: Part, content: Content) -> Receipt:
-        """Send a part of a resumable upload; the last one makes the object visible, so all is checked before."""
+        """Send a part of a resumable upload. The last one makes the object visible, so the checks come before it."""
         if content.held:
             order.before_visible()
         try:
@@ -254,7 +250,7 @@ class Uploads:
     def _not_ended(
         self, error: StoreError | PathRefused, order: Order, upload: Upload
     ) -> CraftsyncError:
-        """Return what a refused end means; an upload that cannot be ended is not resumed."""
+        """Return the error for a failed completion. An upload that cannot be completed is not resumed."""
         upload.ends += 1
         passing = isinstance(error, StoreUnavailable) and not isinstance(error, UploadGone)
         if passing and upload.ends < ENDS_TRIED:
@@ -273,7 +269,7 @@ class Uploads:
 
 
 def _not_taken(number: int, key: str) -> StoreUnavailable:
-    """Return the error for a part whose answer says success and does not fit."""
+    """Return the error for a part whose response reports success but does not match it."""
     return StoreUnavailable(
         f"Part {number} of {key} did not arrive as it was sent.",
         remedy="Check the network: something answers for the storage, or changes data on its way.",

@@ -1,10 +1,8 @@
-"""The platform's API: its token, and the nine calls craftsync makes, each one a method.
+"""The platform's API: `Token`, and `Platform` with one method for each of the nine calls.
 
-No order of steps here. Keys are whole keys of the environment. How the bodies
-are encoded differs from route to route, as the platform wants it
-(craft-ai-sdk 0.74.7, core/data_store.py). Requests go over connections that are
-kept and never waited for without end. Nothing is retried but a request that was
-refused for its token, once.
+Keys are complete keys of the environment. The encoding of a body differs between routes, as the
+platform requires (craft-ai-sdk 0.74.7, core/data_store.py). Requests use kept connections, and every
+wait has a timeout. Only a request refused for its token is retried, once.
 """
 
 from __future__ import annotations
@@ -43,51 +41,50 @@ from craftsync.stores.craftai.errors import (
 from craftsync.stores.craftai.listing import InvalidDescription, described
 
 CONTROL_URL = "https://mlops-platform.craft.ai"
-"""Where tokens are exchanged unless something else is said (craft-ai-sdk 0.74.7, sdk.py:203)."""
+"""The default URL of the token exchange (craft-ai-sdk 0.74.7, sdk.py:203)."""
 PROTOCOL = "craft-ai-sdk@0.74.7"
-"""The client whose requests these are like: the platform may answer older ones in another form."""
+"""The client that these requests imitate: the platform may answer older clients in another form."""
 TIMEOUT = (10.0, 60.0)
-"""Seconds for a connection, and for each wait for bytes."""
+"""Seconds to connect, and for each wait for bytes."""
 CONNECTIONS = 256
-"""So many are kept for each host, at most: one for each transfer that can be under way."""
+"""The most connections kept for each host: one for each transfer that can be under way."""
 
 _MARGIN_SECONDS = 120.0
-"""A token is renewed so long before its end, or when a fifth of its life is left if that is less."""
+"""A token is renewed this long before its end, or in the last fifth of its life if that is shorter."""
 _TOKEN = re.compile(r"[\w-]+\.([\w-]+)\.[\w-]*", re.ASCII)
 _NOT_IN_A_TARGET = re.compile("[^!-~]")
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
-"""Punctuation that is left as it is in a target; a percent sign is one of an escape already."""
+"""Punctuation that stays unescaped in a target. A percent sign belongs to an existing escape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """An environment and the SDK token for it. `repr` does not show the token.
+    """An environment and its SDK token. `repr` does not show the token.
 
-    Where the token comes from is the business of the caller. `token` may be
-    called again at any time: a token that was regenerated is then found where
-    the old one was. It raises `UsageError` when there is none.
+    The caller decides where the token comes from. `token` may be called again at any time, and then
+    returns a regenerated token. It raises `UsageError` if there is none.
     """
 
     environment_url: str
     token: Callable[[], str] = field(repr=False, compare=False)
     control_url: str = CONTROL_URL
     token_name: str = SDK_TOKEN
-    """What a message calls the token: it says where that comes from."""
+    """What messages call the token, with its source."""
 
     @property
     def location(self) -> str:
-        """The address of the environment as the command line takes it."""
+        """The address of the environment, in the form of the command line."""
         return f"craft-ai+{self.environment_url.rstrip('/')}"
 
     @property
     def name(self) -> str:
-        """The environment's name: the first part of its host's name."""
+        """The environment's name: the first part of its host name."""
         host = urlsplit(self.environment_url).hostname or "craft-ai"
         return host if host.replace(".", "").isdecimal() else host.partition(".")[0]
 
 
 class Answer(NamedTuple):
-    """An answer with all of its body."""
+    """A response with its whole body."""
 
     status: int
     headers: Mapping[str, str]
@@ -95,9 +92,9 @@ class Answer(NamedTuple):
 
 
 class Connections:
-    """Sends requests and hands out their answers; redirects are answers, and nothing is retried.
+    """Sends requests and yields their responses. Follows no redirect and retries nothing.
 
-    `configured`: the names of the hosts were written by a person, and not by the platform.
+    `configured`: the user wrote the host names, not the platform.
     """
 
     def __init__(self, location: str, *, configured: bool = False) -> None:
@@ -114,11 +111,10 @@ class Connections:
         headers: Mapping[str, str],
         body: bytes | Iterable[Buffer] = b"",
     ) -> Iterator[Response]:
-        """Send a request and hand out its answer, the body of which is still to be read.
+        """Send a request and yield its response, with the body unread.
 
-        A connection with bytes left over is closed. Raises `StoreUnavailable`
-        for a request without an answer; what breaks off later reaches the
-        reader as `OSError`.
+        A connection with unread bytes is closed afterwards. Raises `StoreUnavailable` for a request
+        without a response; reading the body raises `OSError`.
         """
         parts = urlsplit(url)
         place = f"{parts.scheme}://{parts.netloc}"
@@ -145,7 +141,7 @@ class Connections:
             host.take_back(response)
 
     def whole(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """Send a request and return its answer with all of its body."""
+        """Send a request and return its response with the whole body."""
         packed = {**headers, "Accept-Encoding": "gzip"}
         with self.sent(method, url, packed, body) as response:
             try:
@@ -172,12 +168,12 @@ class Connections:
 
 
 def _escaped(target: str) -> str:
-    """Return what may stand in a request for a path and query that somebody else may not have encoded."""
+    """Return a path and query with every character escaped that a request must not contain."""
     return quote(target, safe=_SAFE) if _NOT_IN_A_TARGET.search(target) else target
 
 
 def _encryption() -> SSLContext:
-    """Return the context that trusts those who vouch for servers: the SDK's variables go before the machine's own."""
+    """Return the TLS context. As in the SDK, two variables override the machine's certificate authorities."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if path := os.environ.get(name):
             return tls_context(CertificateAuthorities(path, name))
@@ -185,10 +181,10 @@ def _encryption() -> SSLContext:
 
 
 class Token:
-    """The token requests are made with: exchanged for the SDK token, kept while it is good, renewed once for all threads."""
+    """The access token of the requests: got for the SDK token, kept while valid, renewed for all threads."""
 
     def __init__(self, access: Access, clock: Clock) -> None:
-        """Raises `UsageError` when there is no SDK token; sends nothing."""
+        """Raises `UsageError` if there is no SDK token. Sends no request."""
         self._access = access
         self._clock = clock
         self._sdk_token = access.token()
@@ -202,18 +198,18 @@ class Token:
         self._lock = threading.Lock()
 
     def current(self) -> str:
-        """Return a token that is good for a while; however many ask, one request is made."""
+        """Return a token that stays valid for a while. All threads share one request for it."""
         if self._clock.monotonic() >= self._renew_at:
             blocking(self._renew_once)
         return self._token
 
     def lifetime(self) -> float:
-        """Return for how many seconds the platform says its tokens are good."""
+        """Return the lifetime of the platform's tokens in seconds."""
         self.current()
         return self._seconds
 
     def after(self, refused_token: str) -> str:
-        """Return another token than one that was refused, unless somebody else has renewed it already."""
+        """Return a token other than the refused one; renew it unless another thread has done so."""
         blocking(partial(self._replace, refused_token))
         return self._token
 
@@ -238,18 +234,18 @@ class Token:
             self._sdk_token = fresh
             token, seconds = self._exchanged()
         self._token, self._seconds = token, seconds
-        # When a token ends is decided here, by a clock that never jumps.
+        # The end is computed by the monotonic clock, which never jumps.
         self._renew_at = began + seconds - min(_MARGIN_SECONDS, seconds / 5)
 
     def _exchanged(self) -> tuple[str, float]:
-        """Trade the SDK token for one that requests are made with; return it and its life in seconds."""
+        """Exchange the SDK token for an access token; return it and its lifetime in seconds."""
         control = self._access.control_url.rstrip("/")
         body = json.dumps({"refresh_token": self._sdk_token}).encode()
         headers = {**_HEADERS, "Content-Type": "application/json"}
         try:
             answer = self.connections.whole("POST", f"{control}/api/v1/auth/refresh", headers, body)
         except StoreUnavailable as error:
-            error.ambiguous = False  # An exchange that was carried out unheard changes nothing.
+            error.ambiguous = False  # A repeated exchange does no harm.
             raise
         if not 200 <= answer.status < 300:
             refusal = platform_answer(answer.status, answer.headers, None)
@@ -265,7 +261,7 @@ class Token:
 
 
 def _life(token: str) -> float:
-    """Return for how many seconds a token is good, by the difference of its own two times."""
+    """Return the lifetime of a token in seconds: the difference of the two times in it."""
     claims = _TOKEN.fullmatch(token)
     if claims is None:
         raise ValueError("not a token")
@@ -277,20 +273,17 @@ _HEADERS = {"User-Agent": "craftsync", "Accept": "*/*", "craft-ai-client": PROTO
 
 
 class Part(NamedTuple):
-    """Where bytes go: a signed URL, and the headers or the fields of a form that belong to it."""
+    """A signed URL to upload to, with the headers or form fields that belong to it."""
 
     url: str
     more: Mapping[str, str]
 
 
 class Platform:
-    """One environment's data store, asked from any number of threads.
-
-    `path` of an error is the object a refusal is about. Raises craftsync's own errors only.
-    """
+    """The requests to one environment's data store. Thread-safe. Raises only craftsync's own errors."""
 
     def __init__(self, access: Access, location: str, clock: Clock) -> None:
-        """Raises `UsageError` when there is no token; sends nothing."""
+        """Raises `UsageError` if there is no token. Sends no request."""
         self._location = location
         self._token_name = access.token_name
         self._base = f"{access.environment_url.rstrip('/')}/api/v1/data-store"
@@ -299,12 +292,12 @@ class Platform:
         self.date: str | None = None
 
     def list_page(self, folder: str | None, token: str | None) -> Any:
-        """Return one page of a listing as it came; `folder` has no slash at its end."""
+        """Return one page of a listing as received. `folder` has no final slash."""
         query = {"folder_path": folder, "continuation_token": token}
         return self._call("GET", "list", query={name: text for name, text in query.items() if text})
 
     def stat(self, key: str) -> RemoteObject | None:
-        """Describe an object under its key; `None` when there is none, or can be none."""
+        """Return the object at a key; `None` if it does not exist, or the key is invalid."""
         try:
             answer = self._call("POST", "information", key, body={"path_to_object": key})
         except (ObjectNotFound, PathRefused):
@@ -315,14 +308,14 @@ class Platform:
             raise another_form(self._location, f"description of {key}") from error
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is a success."""
+        """Delete an object; succeeds if it does not exist."""
         try:
             self._call("DELETE", "delete", key, form={"path_to_object": key})
         except ObjectNotFound:
             return
 
     def upload_url(self, key: str) -> Part:
-        """Return where a form with a whole object goes, and its fields."""
+        """Return the URL to which a whole object is posted as a form, and the form's fields."""
         answer = self._call("GET", "upload", key, query={"path_to_object": key})
         return self._signed(answer, "fields")
 
@@ -331,13 +324,13 @@ class Platform:
         return self._signed(answer).url
 
     def begin_upload(self, key: str) -> str:
-        """Begin an upload in parts and return what the platform calls its configuration, as text."""
+        """Begin a multipart upload; return what the platform calls its configuration, as text."""
         return json.dumps(self._call("POST", "upload/multipart", key, body={"path_to_object": key}))
 
     def part_url(
         self, key: str, upload: str, number: int, part_size: int, size: int | None
     ) -> Part:
-        """Return where a part goes; `size` is that of the whole object, and given for the last part only."""
+        """Return the URL and headers for a part. `size`, only for the last part, is the whole object's."""
         body = {
             "path_to_object": key,
             "multipart_upload_configuration": json.loads(upload),
@@ -349,7 +342,7 @@ class Platform:
         return self._signed(self._call("POST", "upload/multipart/part", key, body=body), "headers")
 
     def end_upload(self, key: str, upload: str, parts: Mapping[int, str | None]) -> None:
-        """Turn the parts into an object. A part whose ETag is unknown goes without one."""
+        """Complete a multipart upload. A part with an unknown ETag is listed without one."""
         rows = [
             {"number": number} if etag is None else {"number": number, "metadata": etag}
             for number, etag in sorted(parts.items())
@@ -362,7 +355,7 @@ class Platform:
         self._call("POST", "upload/multipart/end", key, body=body)
 
     def cancel(self) -> None:
-        """End the requests under way, as `stores.base.Cancellable` says."""
+        """End the requests under way, as `stores.base.Cancellable` does."""
         self._connections.cancel()
         self.token.connections.cancel()
 
@@ -384,7 +377,7 @@ class Platform:
         form: Mapping[str, str] | None = None,
         body: Any = None,
     ) -> Any:
-        """Make a call and return the JSON of its answer, `None` for an empty one."""
+        """Make a call and return the JSON of its response, or `None` if it is empty."""
         url = f"{self._base}/{route}" + (f"?{urlencode(query)}" if query else "")
         headers, content = dict(_HEADERS), b""
         if body is not None:
@@ -417,7 +410,7 @@ class Platform:
         return self._connections.whole(method, url, authorized, content)
 
     def _signed(self, answer: Any, more: str | None = None) -> Part:
-        """Return the signed URL of an answer and the texts that go with it."""
+        """Return the signed URL in a response, with its headers or form fields (`more`)."""
         url = answer.get("signed_url") if isinstance(answer, dict) else None
         texts = answer.get(more) if more and isinstance(answer, dict) else {}
         if not isinstance(url, str) or not isinstance(texts, dict):
@@ -429,7 +422,7 @@ _UNREAD = object()
 
 
 def _json(answer: Answer) -> Any:
-    """Return what a body holds as JSON, `_UNREAD` for anything else."""
+    """Return the body as JSON, or `_UNREAD` if it is not."""
     try:
         return json.loads(answer.content)
     except (ValueError, RecursionError):

@@ -1,9 +1,8 @@
-"""Objects being read: through signed URLs that are kept while they serve, counted and compared.
+"""Reads objects through signed URLs, which are kept while they work.
 
-A body is believed only when the storage sends as many bytes as the platform
-said the object has, and when the object bears the time it is expected to bear;
-what the storage leaves out comes from the platform. So the page of a proxy, or
-an object that was replaced since, never passes for the one expected.
+A body is accepted only if its size is the one that the platform reported, and its time the expected
+one. What the storage does not report comes from the platform. So a proxy's page, or an object that was
+replaced since, is never taken for the expected object.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ _URLS_KEPT = 64
 
 
 class Transport(Protocol):
-    """What a store needs of an environment: `Storage`, or the SDK in its place."""
+    """What the store needs of an environment: implemented by `Storage`, and by `Sdk`."""
 
     date: str | None
-    """When the platform made the last answer, as its header says it; `None` where that is not seen."""
+    """The Date header of the platform's last response; `None` if it is not visible."""
 
     def list_page(self, folder: str | None, token: str | None) -> Any: ...
     def stat(self, key: str) -> RemoteObject | None: ...
@@ -51,7 +50,7 @@ class Transport(Protocol):
 
 
 class SignedUrl(NamedTuple):
-    """A signed URL for an object, and the ETag it was found to have when it was compared."""
+    """A signed URL for an object, and the ETag that its body had when it was compared."""
 
     url: str
     object: RemoteObject
@@ -59,7 +58,7 @@ class SignedUrl(NamedTuple):
 
 
 class Incoming:
-    """Keeps `stores.base.Reader`: hands the bytes on and raises unless all of them came."""
+    """A `stores.base.Reader` that raises unless exactly the expected bytes arrive."""
 
     def __init__(
         self,
@@ -87,7 +86,7 @@ class Incoming:
             raise self._wrong(f"more than {self._length} bytes came")
 
     def arrived(self) -> Incoming:
-        """Return the same, with all bytes here."""
+        """Read all bytes now, and return a reader of them."""
         return Incoming(self.object, iter([b"".join(self)]), self._length)
 
     def _wrong(self, what: str) -> StoreUnavailable:
@@ -97,7 +96,7 @@ class Incoming:
 
 
 class Reading:
-    """Opens objects. `key` maps a path to its key, `stat` describes what is at a path."""
+    """Opens objects. `key` maps a path to its key; `stat` returns the object at a path."""
 
     def __init__(
         self,
@@ -145,12 +144,11 @@ class Reading:
 
     @contextmanager
     def _opened(self, known: RemoteObject, offset: int, wanted: int) -> Iterator[Body]:
-        """Open a body that was found to be of the known object.
+        """Open the body of the known object, and check that it is this object's.
 
-        A kept URL may be refused for whatever has changed since it was signed:
-        its time, the key it was signed with, the storage itself. So it is
-        replaced once, as is a fresh one that has expired already; only what a
-        fresh URL is refused for is the store's.
+        A kept URL may be refused because it has expired, or because its signing key or the storage has
+        changed. So it is replaced once, as is a fresh URL that has already expired. Only the refusal of
+        a fresh URL is the store's error.
         """
         signed, is_kept = self._url_of(known)
         try:
@@ -159,7 +157,7 @@ class Reading:
         except (StoreError, PathError) as error:
             is_expired = isinstance(error, UrlExpired)
             if isinstance(error, StoreUnavailable) and not is_expired:
-                raise  # It is busy, or could not be reached: another URL would not have helped.
+                raise  # The storage is busy or unreachable: another URL would not help.
             self._drop(known.path)
             if not is_kept and not is_expired:
                 raise
@@ -174,7 +172,7 @@ class Reading:
 
     @contextmanager
     def _asked(self, signed: SignedUrl, offset: int, wanted: int) -> Iterator[Body]:
-        """Send the request; what a refusal means is found by a stat of the object."""
+        """Send the request. After a refusal, a stat finds whether the object has changed."""
         known = signed.object
         length = None if offset + wanted == known.size else wanted
         try:
@@ -190,7 +188,7 @@ class Reading:
             ) from error
 
     def _compare(self, signed: SignedUrl, body: Body, offset: int, wanted: int) -> None:
-        """Raise unless the body is the known object's."""
+        """Raise unless the body is that of the known object."""
         known = signed.object
         part = body.start == offset and body.length in (None, wanted)
         whole = body.start == 0 and body.length in (None, known.size)
@@ -207,7 +205,7 @@ class Reading:
             self._urls[known.path] = signed._replace(etag=body.etag)
 
     def _url_of(self, known: RemoteObject) -> tuple[SignedUrl, bool]:
-        """Return a signed URL for an object, and whether it was kept; the parts of one object share it."""
+        """Return a signed URL for an object, and whether it was kept. All parts of an object share it."""
         with self._lock:
             signed = self._urls.get(known.path)
         if signed is not None and is_same(signed.object, known):
@@ -220,7 +218,7 @@ class Reading:
         return signed, False
 
     def sign(self, known: RemoteObject) -> None:
-        """Get a signed URL for an object that will be read soon. Whoever reads it finds out why there is none."""
+        """Get a signed URL for an object that will be read soon. Ignores errors: the read will raise them."""
         with suppress(StoreError, PathError):
             self._url_of(known)
 
@@ -230,7 +228,7 @@ class Reading:
 
 
 def _trimmed(body: Body, offset: int) -> Iterator[bytes]:
-    """Leave out what a storage without ranges sends before the bytes that were asked for."""
+    """Drop the bytes that a storage without ranges sends before the requested ones."""
     before = offset - body.start
     for chunk in body.chunks:
         if before >= len(chunk):
@@ -241,10 +239,9 @@ def _trimmed(body: Body, offset: int) -> Iterator[bytes]:
 
 
 class StoredSource:
-    """An object of the store as content to be written to it again: read in parts, never held as a whole.
+    """An object of the store as the content of a write to it: read in parts, never whole in memory.
 
-    Keeps `stores.base.Source`, but its digest is unknown: nothing the platform
-    keeps would bear it.
+    A `stores.base.Source` without a digest: the platform has no place to keep one.
     """
 
     digest = b""
@@ -257,7 +254,7 @@ class StoredSource:
         self.size = found.size
 
     def load(self) -> None:
-        """Read a small object now, so that other requests can be made in the same time."""
+        """Read a small object now, while other requests are under way."""
         if self.size <= CHUNK:
             self._content = self.read_at(0, self.size)
 
@@ -268,4 +265,4 @@ class StoredSource:
             return b"".join(incoming)
 
     def verify(self) -> None:
-        """Each read was compared with the object already."""
+        """Do nothing: each read was compared with the object."""

@@ -1,10 +1,9 @@
-"""The five public functions of the platform's SDK in the place of its API: `transport: sdk`.
+"""`transport: sdk`: uses the five public functions of the platform's SDK instead of its API.
 
-For the day the platform speaks in another form than `platform` knows; the store
-above is the same. The functions are slow and lose data (they ignore failed
-parts, forget last bytes, round sizes, know no timeout), so nothing they say
-about a write is believed: what counts gets a stat or is read back. `LIMITS`
-says once what that costs.
+It is the fallback for the day that the API takes a form unknown to `platform`; the store above it is
+the same. The functions are slow and lose data (they ignore failed parts, drop last bytes, round sizes,
+have no timeout). So no write of theirs is trusted: each is checked by a stat or read back. `LIMITS` is
+the warning about what that costs.
 """
 
 from __future__ import annotations
@@ -54,34 +53,34 @@ LIMITS = (
 )
 OLDEST_TESTED, NEWEST_TESTED = (0, 50), (0, 74)
 _MOST_THREADS = 64
-"""Those included that wait for answers nobody waits for any more."""
+"""Includes threads that still wait for a response after their caller has given up."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SdkLimits:
-    """How much the public functions are trusted with. Sizes are bytes."""
+    """Limits for the public functions. Sizes are bytes."""
 
     slots: int = 2
     threshold: int = 100_000_000
-    """From this size on the SDK uploads in parts, and what was uploaded is read back."""
+    """From this size on, the SDK uploads in parts, and the object is read back."""
     largest: int | None = None
-    """Larger objects are refused; `None` takes it from the memory that is free."""
+    """Larger objects are refused; `None` derives it from the free memory."""
     call_seconds: float = 60.0
     slowest_bytes_per_second: float = 100_000.0
-    """A transfer that is slower on the whole is given up."""
+    """A transfer whose average is slower is abandoned."""
 
 
 class NotAsShown(StoreUnavailable):
-    """What arrived cannot be the object that the platform shows."""
+    """The received bytes cannot be the object that the platform shows."""
 
 
 class _Content:
-    """Bytes as the SDK reads them, until nobody waits for that any more.
+    """Bytes as a file for the SDK to read, until the caller has given up.
 
-    Without a name, which would be sent along. The last byte never comes alone:
-    the SDK forgets one that it has read ahead (0.74.7, utils/file_utils.py:21-38).
+    It has no name, because the SDK would send one. The last byte is never returned alone: the SDK drops
+    a byte that it has read ahead (0.74.7, utils/file_utils.py:21-38).
     """
 
     def __init__(self, content: bytes, is_left: Callable[[], bool]) -> None:
@@ -102,14 +101,14 @@ class _Content:
 
 
 class _Threads:
-    """Calls of the SDK, each in a thread, which end in time.
+    """Calls the SDK, each time in a thread, so that every call ends within its time.
 
-    A thread cannot be ended while it waits. One that takes too long is left
-    behind; until it ends, nothing else may change the object it changes.
+    A waiting thread cannot be ended. One that takes too long is abandoned; until it ends, no other call
+    may change the object that it changes.
     """
 
     def __init__(self, make: Callable[[], Any], slots: int, clock: Clock) -> None:
-        """`make` makes an instance of the SDK: one for each thread at work, for they share badly."""
+        """`make` returns an instance of the SDK. Each thread at work has its own: they are not thread-safe."""
         self._make, self._count, self._clock = make, slots, clock
         self._cancelled = False
         self._start()
@@ -123,11 +122,14 @@ class _Threads:
         self._awaited = set[Future[Any]]()
 
     def call(self, act: Callable[..., Any], seconds: float, changed: str) -> Any:
-        """Return what `act` returns, given the SDK and whether it is left; `changed` is the key it changes, if any."""
+        """Return the result of `act`, called with the SDK and a function that returns whether it was abandoned.
+
+        `changed` is the key that it changes, or "". Raises `StoreUnavailable` after `seconds`.
+        """
         result: Future[Any] = Future()
         thread = threading.Thread(target=self._carry_out, args=(act, result), daemon=True)
         while not self._slots.acquire(timeout=CHECK_SECONDS):
-            """A signal is heard in between."""
+            """Short waits, so that a signal is handled between them."""
         self._awaited.add(result)
         try:
             self._begin(thread, changed)
@@ -144,8 +146,8 @@ class _Threads:
             self._slots.release()
 
     def _end(self, thread: threading.Thread) -> None:
-        """Let a thread that is left behind end once it is back from its wait, whatever the SDK would do next."""
-        with self._lock:  # Without it, the number could be another thread's by now.
+        """Make an abandoned thread end when it returns from its wait, whatever the SDK would do next."""
+        with self._lock:  # Without the lock, the thread's id could be another thread's by now.
             if thread in self._running and thread.is_alive():
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
@@ -186,7 +188,7 @@ class _Threads:
                 sdk = sdk or self._make()
                 settle: Callable[[], None] = partial(result.set_result, act(sdk, result.done))
                 self.idle.append(sdk)
-            except (Exception, Interrupted) as error:  # noqa: BLE001 (it is for whoever waits)
+            except (Exception, Interrupted) as error:  # noqa: BLE001 (the caller raises it)
                 settle = partial(result.set_exception, error)
             with self._lock:
                 self._running.pop(threading.current_thread(), None)
@@ -195,21 +197,21 @@ class _Threads:
 
 
 def _fail(result: Future[Any], error: BaseException) -> None:
-    """Let a call end with an error, unless it has ended."""
+    """End a call with an error, unless it has ended."""
     with suppress(InvalidStateError):
         result.set_exception(error)
 
 
 class Sdk:
-    """Takes the place of `Platform` and `Storage`, for objects that are sent and fetched as a whole.
+    """Implements `Transport` over the SDK's public functions; each object is sent and fetched as a whole.
 
-    Making one sends nothing, and logs its limits as a warning.
+    The constructor sends no request, and logs the limits as a warning.
     """
 
     date: str | None = None
 
     def __init__(self, access: Access, clock: Clock, limits: SdkLimits | None = None) -> None:
-        """Raises `UsageError` when the SDK is not installed or there is no token."""
+        """Raises `UsageError` if the SDK is not installed or there is no token."""
         limits = limits or SdkLimits()
         self._access, self._limits = access, limits
         self._largest = limits.largest or _largest_object(limits.slots)
@@ -219,11 +221,11 @@ class Sdk:
         _log.warning(LIMITS, place, limits.slots, *(f"{number:,}" for number in numbers))
 
     def list_page(self, folder: str | None, token: str | None) -> Any:
-        """Return the whole environment as one page: nobody says what a folder means to it."""
+        """Return the whole environment as one page: what a folder means to the SDK is undocumented."""
 
         def listed(sdk: Any, _: object) -> dict[str, Shown]:
             found: dict[str, Shown] = {}
-            # The function of older versions never ends where a token leads back.
+            # In older versions this function never ends if a token leads back.
             for entry in getattr(sdk, "iter_data_store_objects", sdk.list_data_store_objects)():
                 if entry["path"] in found:
                     raise broken(self._access.location, "its pages go round in circles")
@@ -240,18 +242,18 @@ class Sdk:
         return None if entry is None else described(entry, key)
 
     def delete(self, key: str) -> None:
-        """Delete an object; one that is not there is a success."""
+        """Delete an object; succeeds if it does not exist."""
         with suppress(ObjectNotFound):
             self._call(lambda sdk, _: sdk.delete_data_store_object(key), key, changes=True)
 
     def download_url(self, key: str) -> str:
-        """Return nothing: the SDK has URLs for itself."""
+        """Return an empty URL: the SDK gets its own."""
         return ""
 
     def put(self, key: str, source: Source, before: Callable[[], object]) -> Receipt:
-        """Upload an object, once `before` has returned; one that is found to be another is not `intact`.
+        """Upload an object, after `before` has returned. Not `intact` if the store then holds another.
 
-        How far the SDK has come, nobody knows: the bytes keep to their pace as a whole.
+        The SDK reports no progress, so the pace counts the object as a whole.
         """
         before()
         self._refuse_if_too_large(key, source.size)
@@ -275,11 +277,11 @@ class Sdk:
         except PathRefused as error:
             if len(content) < self._limits.threshold or '"path_to_object"' in str(error):
                 raise
-            # The SDK ends an upload although a part of it failed (data_store.py:192-200).
+            # The SDK completes an upload even if a part failed (data_store.py:192-200).
             raise StoreUnavailable(f"The upload of {key} failed: {error}") from error
 
     def _holds(self, key: str, content: bytes) -> bool:
-        """Return whether an object is what was uploaded, as far as it shows: one sent in parts is read back."""
+        """Return whether the store holds the uploaded object, as far as is visible. Reads back one sent in parts."""
         shown, size = self._look(key), len(content)
         if shown is None or not is_size(shown.size, size):
             return False
@@ -326,10 +328,10 @@ class Sdk:
         return found
 
     def _entry(self, shown: Shown) -> dict[str, object] | None:
-        """Return an object as the platform's API describes it; `None` for one that is gone by now.
+        """Return an object in the form of the platform's API; `None` if it is gone.
 
-        An exact size may have to be learnt by reading the object. One that
-        cannot be read is described by the least size it may have.
+        Finding the exact size may need a read of the object. If it cannot be read, its size is the
+        smallest that it may have.
         """
         size = self._sizes.of(shown)
         if size is None:
@@ -342,7 +344,7 @@ class Sdk:
         return {"path": shown.key, "last_modified": shown.modified, "size": size}
 
     def _fetched(self, shown: Shown) -> bytes:
-        """Return the content of an object that is shown; a page of a proxy, or a body cut short, has another size."""
+        """Return an object's content. Raises if its size is not the shown one, as that of a proxy's page."""
         self._refuse_if_too_large(shown.key, smallest_size(shown.size))
         received = BytesIO()
         self._call(
@@ -373,7 +375,7 @@ class Sdk:
     def _call(
         self, act: Callable[..., Any], key: str, size: int = 0, *, changes: bool = False
     ) -> Any:
-        """Let a thread use the SDK; a token that is refused is asked for once more."""
+        """Call the SDK in a thread. If the token was refused, call it again with new instances, once."""
         seconds = self._limits.call_seconds + size / self._limits.slowest_bytes_per_second
         call = partial(self._threads.call, act, seconds, key if changes else "")
         try:
@@ -391,7 +393,7 @@ class Sdk:
 
 
 def _maker(access: Access) -> Callable[[], Any]:
-    """Return what makes instances of the SDK."""
+    """Return a function that makes instances of the SDK."""
     try:
         with warnings.catch_warnings():  # Importing it sets a filter for the whole process.
             from craft_ai_sdk import CraftAiSdk
@@ -419,7 +421,7 @@ def _maker(access: Access) -> Callable[[], Any]:
 
 
 def _largest_object(slots: int) -> int:
-    """Return how large an object may be so that all slots together take half of the free memory.
+    """Return the size of object at which all slots together take half of the free memory.
 
     A transfer holds its object twice (data_store.py:245-250).
     """
@@ -431,7 +433,7 @@ def _largest_object(slots: int) -> int:
 
 
 def _translated(error: Exception, location: str, key: str, changes: bool) -> CraftsyncError:
-    """Return what an exception of the SDK means."""
+    """Return craftsync's error for an exception of the SDK."""
     if isinstance(error, MemoryError):
         return StoreFull(f"{key} does not fit the memory.")
     status, name = getattr(error, "status_code", None), str(getattr(error, "name", None) or "")
@@ -439,7 +441,7 @@ def _translated(error: Exception, location: str, key: str, changes: bool) -> Cra
         message = " ".join(str(getattr(error, "message", "")).split())[:300].rstrip(".")
         answer = Answer(status, name, message, structured=bool(name))
         return refused(answer, location, key) if key else about_the_store(answer, location)
-    # No refusal: the network, or the SDK itself over an answer it did not understand.
+    # Not an error response: the network failed, or the SDK could not read the response.
     return StoreUnavailable(
         f"{location} could not be reached, or was not understood: {type(error).__name__}.",
         remedy="Check the network and the environment's address.",

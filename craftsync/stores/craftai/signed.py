@@ -1,8 +1,7 @@
-"""The bytes of objects: to and from signed URLs, hashed on their way.
+"""`Storage`: sends the bytes of objects to signed URLs, fetches them from there, and hashes them.
 
-A signed URL is a key to one object. It takes no token, no login of `~/.netrc`
-and no other header than its own, is followed nowhere else, and is never part
-of a message.
+A signed URL grants access to one object. A request to it has no token, no login of `~/.netrc` and no
+headers but its own; its redirects are not followed; and it never appears in a message.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from craftsync.stores.craftai.platform import Access, Connections, Part, Platfor
 CHUNK = 1024 * 1024
 
 _RESUME_INCOMPLETE = 308
-"""What Google Cloud Storage answers to every part but the last
+"""The status of Google Cloud Storage for every part but the last
 (https://cloud.google.com/storage/docs/performing-resumable-uploads)."""
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -44,7 +43,7 @@ _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
 
 def form(boundary: str, fields: Mapping[str, str]) -> tuple[bytes, bytes]:
-    """Return what comes before and after the file. The name of the file says nothing of where it came from."""
+    """Return the bytes of the form before and after the file, which gets a name without meaning."""
     head = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n{value}\r\n'
         for name, value in fields.items()
@@ -60,11 +59,10 @@ def _quoted(name: str) -> str:
 
 
 class Content:
-    """The bytes of a span of the content, hashed on their way.
+    """A span of a source's bytes, hashed as it is read.
 
-    They leave at `pace`. `held` keeps the last ones back until the content is
-    known to be whole. `before` is the hash of what came before; `running` goes
-    on with it.
+    They are sent at `pace`. `held`: the last bytes are held back until the source is verified. `before`
+    is the hash of the bytes before the span; `running` continues it.
     """
 
     def __init__(
@@ -91,16 +89,15 @@ class Content:
             yield chunk
 
     def md5(self) -> str:
-        """Return the MD5 of what was read so far."""
+        """Return the MD5 of the bytes read so far."""
         return self._md5.hexdigest()
 
 
 class Receipt(NamedTuple):
-    """What the storage said of bytes it took. `etag` is verbatim, `date_ns` the storage's own clock.
+    """The storage's response to an upload. `etag` is verbatim; `date_ns` is by the storage's clock.
 
-    `intact` says whether its checksum is that of the bytes sent, and is `None`
-    when it gives none. `complete` is false while a resumable upload wants more.
-    `digest` is the SHA-256 of what was sent, if that was computed.
+    `intact`: whether its checksum matches the bytes sent; `None` if it reports none. `complete`: false
+    while a resumable upload needs more parts. `digest`: the SHA-256 of the bytes sent, if computed.
     """
 
     etag: str | None
@@ -111,9 +108,9 @@ class Receipt(NamedTuple):
 
 
 class Body(NamedTuple):
-    """An object on its way: `length` bytes from `start` of the `size` it has in all.
+    """An object being read: `length` bytes from `start`, of `size` in all.
 
-    What the storage leaves out is `None`.
+    Fields that the storage does not report are `None`.
     """
 
     start: int
@@ -125,9 +122,9 @@ class Body(NamedTuple):
 
 
 class Storage(Platform):
-    """An environment with the bytes of its objects, which are sent to signed URLs and fetched from them.
+    """The platform's API, and the transfer of objects to and from its signed URLs.
 
-    Nothing is retried but a URL that expired on the way, which is replaced once.
+    Only a URL that has expired is retried, once, with a new one.
     """
 
     def __init__(self, access: Access, location: str, clock: Clock) -> None:
@@ -135,7 +132,7 @@ class Storage(Platform):
         self._bytes = Connections(location)
 
     def put(self, key: str, source: Source, before: Callable[[], object]) -> Receipt:
-        """Upload a whole object; `before` is called while the address for it is asked, and may raise."""
+        """Upload a whole object. `before` is called while its URL is requested, and may raise."""
         _, part = both(before, partial(self.upload_url, key))
         try:
             return self._post_form(*part, source, key)
@@ -143,10 +140,10 @@ class Storage(Platform):
             return self._post_form(*self.upload_url(key), source, key)
 
     def _post_form(self, url: str, fields: Mapping[str, str], source: Source, path: str) -> Receipt:
-        """Upload a whole object as the form the signature is for.
+        """Upload a whole object as the form that the URL is signed for.
 
-        The end of the body is held back until `source.verify` has passed, so
-        that content which changes while it is read never becomes an object.
+        The end of the body is held back until `source.verify` has succeeded, so content that changes
+        while it is read never becomes an object.
         """
         boundary = uuid4().hex
         head, tail = form(boundary, fields)
@@ -158,7 +155,7 @@ class Storage(Platform):
                 pieces: Iterable[Buffer] = chain([head], attempt.pieces(content), [tail])
                 with self._exchange("POST", url, path, headers=headers, body=pieces) as response:
                     return self._receipt(response, content)
-            # One write to the connection costs a third of what several do.
+            # One write to the connection costs a third of several.
             body = b"".join(chain([head], content, [tail]))
             attempt.take(source.size)
             with self._exchange("POST", url, path, headers=headers, body=body) as response:
@@ -166,7 +163,7 @@ class Storage(Platform):
                 return self._receipt(response, content)
 
     def put_part(self, key: str, part: Part, content: Content) -> Receipt:
-        """Upload content as one part. Status 308 counts as success where it is the protocol."""
+        """Upload content as one part. Status 308 is a success in a resumable upload."""
         length = {"Content-Length": str(content.length)}
         resumable = any(name.lower() == "content-range" for name in part.more)
         with (
@@ -186,9 +183,9 @@ class Storage(Platform):
     def get(
         self, url: str, path: str, *, etag: str | None, offset: int, length: int | None
     ) -> Iterator[Body]:
-        """Fetch an object, or a part of it; with `etag` only if it is this very one.
+        """Fetch an object, or a range of it; with `etag`, only if it still has this ETag.
 
-        A storage that does not know ranges sends all of it: see `Body.start`.
+        A storage without ranges sends all of it (see `Body.start`).
         """
         headers = {} if etag is None else {"If-Match": etag}
         if offset or length is not None:
@@ -198,7 +195,7 @@ class Storage(Platform):
             yield _body(response, self._chunks(response))
 
     def etag(self, key: str) -> str | None:
-        """Return the ETag of an object by fetching one byte, or `None` when the storage gives none."""
+        """Return the ETag of an object by fetching one byte; `None` if the storage reports none."""
         url = self.download_url(key)
         try:
             with self.get(url, key, etag=None, offset=0, length=1) as body:
@@ -229,7 +226,7 @@ class Storage(Platform):
         body: bytes | Iterable[Buffer] = b"",
         incomplete: bool = False,
     ) -> Iterator[Response]:
-        """Send a request and hand out its successful answer."""
+        """Send a request and yield its successful response."""
         sent = {"Accept-Encoding": "identity", "User-Agent": "craftsync", **headers}
         with self._bytes.sent(method, url, sent, body) as response:
             if not 200 <= response.status < 300 and not (
@@ -241,7 +238,7 @@ class Storage(Platform):
             yield response
 
     def _receipt(self, response: Response, content: Content) -> Receipt:
-        """Read the answer to an upload; one with a web page in it comes from somebody else."""
+        """Read the response to an upload. A web page is not the storage's, so it raises."""
         try:
             beginning = response.read(CHUNK)[:1024]
         except OSError as error:
@@ -271,10 +268,10 @@ class Storage(Platform):
 
 
 def _intact(response: Response, etag: str | None, md5_hex: str) -> bool | None:
-    """Compare the ETag with the MD5 of what was sent, where it may be one.
+    """Return whether the ETag is the MD5 of the bytes sent; `None` if it is not an MD5.
 
-    With keys of its own the storage gives an ETag that only looks like an MD5
-    (AWS S3 API reference, "Object", ETag).
+    The ETag of an object encrypted with other keys only looks like an MD5 (AWS S3 API reference,
+    "Object", ETag).
     """
     match = _MD5.fullmatch(etag or "")
     encrypted = response.headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
@@ -300,7 +297,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _date_ns(text: str | None) -> int | None:
-    """Read a date of HTTP, which is to the second."""
+    """Return an HTTP date, which has whole seconds, in nanoseconds since the epoch; `None` if invalid."""
     try:
         return time_within(int(parsedate_to_datetime(text).timestamp()) * 10**9) if text else None
     except ValueError:

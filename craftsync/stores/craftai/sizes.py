@@ -1,7 +1,7 @@
-"""Sizes as the SDK's public functions show them, and the exact ones behind them.
+"""Finds exact sizes for `transport: sdk`: the SDK's public functions show them rounded ("104.50 MB").
 
-A listing shows "104.50 MB". An exact size is learnt by writing or reading the
-object. Forgetting one costs a download, never correctness.
+An exact size is learnt by writing or reading the object, and cached. Losing the cache costs downloads,
+never correctness.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
 class Shown(NamedTuple):
-    """An object as the functions show it: a token for when it was made, and a text for its size."""
+    """An object as the SDK shows it. `version` stands for its time; `size` is rounded text."""
 
     key: str
     modified: str
@@ -30,15 +30,15 @@ class Shown(NamedTuple):
 
 
 class KnownSizes:
-    """The exact sizes learnt so far, kept in a cache file from one run to the next (XDG Base Directory Specification).
+    """The exact sizes learnt so far, in a cache file that lasts between runs (XDG Base Directory).
 
-    One is believed while the functions show the same text and the same moment.
-    A file that is missing, damaged or cannot be written is not an error.
+    A size is valid while the SDK shows the same rounded size and time. A cache file that is missing,
+    damaged or not writable is not an error.
     """
 
     def __init__(self, location: str) -> None:
-        """`location` is that of the environment."""
-        # Without a home this stays relative, and nothing is kept.
+        """`location` is the environment's."""
+        # Without a home directory the path stays relative, and nothing is saved.
         cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
         name = hashlib.sha256(location.encode()).hexdigest()[:16]
         self.file = cache / "craftsync" / f"sizes-{name}.json"
@@ -49,7 +49,7 @@ class KnownSizes:
         self._saved = self._sizes.copy()
 
     def of(self, shown: Shown) -> int | None:
-        """Return the exact size of an object, if it is known."""
+        """Return the exact size of an object, or `None` if it is unknown."""
         number, _, unit = shown.size.partition(" ")
         if unit in ("", "B") and number.removesuffix(".00").isdecimal():
             return int(number.removesuffix(".00"))
@@ -60,7 +60,7 @@ class KnownSizes:
         self._sizes[shown.key] = (shown.version, shown.size, size)
 
     def keep_only(self, keys: Collection[str]) -> None:
-        """Forget objects that a complete listing does not show."""
+        """Forget the objects that a complete listing does not show."""
         self._sizes = {key: known for key, known in self._sizes.copy().items() if key in keys}
 
     def save(self) -> None:
@@ -74,22 +74,22 @@ class KnownSizes:
 
 
 def size_text(size: int) -> str:
-    """Return the text the SDK shows for a size (craft-ai-sdk 0.74.7, utils/file_utils.py:41)."""
+    """Return the text that the SDK shows for a size (craft-ai-sdk 0.74.7, utils/file_utils.py:41)."""
     shown, unit = float(size), 0
     while shown >= 1024 and unit < len(_UNITS):
         shown /= 1024
         unit += 1
-    # Beyond the last unit the SDK divides once more and keeps its name.
+    # Beyond the last unit the SDK divides once more but keeps the unit's name.
     return f"{shown:.2f} {_UNITS[min(unit, len(_UNITS) - 1)]}"
 
 
 def is_size(text: str, size: int) -> bool:
-    """Return whether a size may be what a text shows. Unequal proves a difference, equal proves nothing."""
+    """Return whether a text may show this size. False proves a difference; True proves nothing."""
     return text in (size_text(size), str(size))
 
 
 def smallest_size(text: str) -> int:
-    """Return a size that is no larger than what a text shows, 0 where it cannot be read."""
+    """Return the smallest size that a text may show; 0 if it is unreadable."""
     number, _, unit = text.partition(" ")
     with suppress(ValueError):
         return max(int((float(number) - 0.005) * 1024 ** _UNITS.index(unit or "B")), 0)

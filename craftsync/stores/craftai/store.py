@@ -1,13 +1,14 @@
-"""The data store of a Craft AI environment over the platform's own protocol: what is asked in which order.
+"""`CraftAiStore`: the data store of a Craft AI environment. This module decides the order of requests.
 
-The platform checks no condition, copies nothing and answers a write with
-nothing. So what a write or delete replaces gets a stat just before, and what is
-to be kept is read and written again under its name in the trash before the
-original is touched. A complete listing that began no more than
-`Limits.fresh_listing_seconds` ago is taken for the stat of where nothing was.
-What proves that bytes arrived is the storage's checksum where it gives one, and
-reading them again where it gives one that cannot be explained. The stat after a
-write gives the version; it may come later, for many writes at once.
+The platform checks no conditions, copies nothing, and returns no version after a write. So:
+
+- The object that a write or delete replaces gets a stat just before. A version to be kept is read and
+  written again into the trash before its original is changed.
+- For a new path, a complete listing that began at most `Limits.fresh_listing_seconds` ago replaces the
+  stat.
+- The storage's checksum proves that an upload arrived. If it reports an unexpected one, the object is
+  read back.
+- A stat after the write finds the version. It may come later, for many writes at once (`barrier`).
 """
 
 from __future__ import annotations
@@ -58,22 +59,22 @@ from craftsync.stores.sources import StoreHealth, dated, delete_singly
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where one way of doing things ends and another begins. Sizes are bytes."""
+    """Limits at which one kind of request replaces another. Sizes are bytes."""
 
     single_post: int = 16 * MIB
-    """The largest object that is uploaded by one form; the platform's own SDK goes up to 100 MB."""
+    """The largest object uploaded with one form. The platform's SDK goes up to 100 MB."""
     smallest_part: int = PART_SIZE
     fresh_listing_seconds: float = 2.0
-    """For so long after its begin, a complete listing is taken for a stat of where nothing was."""
+    """How long, from its start, a complete listing replaces a stat of a path that it did not show."""
     stats_later: bool = True
-    """Leave the stat after a write to `barrier` where the storage's checksum proves the content."""
+    """Whether to leave the stat after a write to `barrier`, if the storage's checksum proves the content."""
 
 
 Before = Callable[[], RemoteObject | None]
 
 
 class PendingWrite(NamedTuple):
-    """A write whose answer was lost, and the ETag by which its object is known for ours."""
+    """A write whose response was lost, with the ETag by which its object is recognised."""
 
     size: int
     etag: str
@@ -83,9 +84,9 @@ class PendingWrite(NamedTuple):
 
 
 class Writing:
-    """Writes objects. `key` maps a path to its key, `stat` describes what is at a path.
+    """Writes objects. `key` maps a path to its key; `stat` returns the object at a path.
 
-    Without `uploads` each object is sent as a whole.
+    Without `uploads`, each object is sent as a whole.
     """
 
     def __init__(
@@ -118,10 +119,10 @@ class Writing:
         before: Before,
         journal: UploadJournal | None = None,
     ) -> RemoteObject:
-        """Put content at a path and return what is there, without version and time where no stat was made.
+        """Write content to a path and return the object, without version and time if no stat was made.
 
-        `before` is called as late as can be before the object becomes visible,
-        and returns what is replaced, if it made a stat.
+        `before` is called as late as possible before the object becomes visible. It returns the
+        replaced object, if it made a stat.
         """
         replaced: RemoteObject | None = None
 
@@ -139,14 +140,14 @@ class Writing:
         self._pending.pop(path, None)
         written = RemoteObject(path, source.size, None, None)
         if is_own(path) and receipt.intact:
-            return written  # Of craftsync's own objects nobody compares the versions.
+            return written  # The versions of craftsync's own objects are never compared.
         if self._limits.stats_later and not large and receipt.etag and receipt.intact is not False:
             self._stats.stat_later(path, Written(source.size, receipt.etag, receipt.date_ns))
             return written
         return self._confirmed(written, source, receipt, replaced)
 
     def recognised(self, found: RemoteObject) -> RemoteObject:
-        """Complete what a stat found when it is the outcome of a write whose answer was lost."""
+        """Return the object that a stat found, completed if a write whose response was lost made it."""
         pending = self._pending.get(found.path)
         if pending is None or pending.size != found.size:
             return found
@@ -206,12 +207,11 @@ class Writing:
         receipt: Receipt,
         replaced: RemoteObject | None,
     ) -> RemoteObject:
-        """Stat what is there after a write and return it if it is what was written.
+        """Stat the path after a write, and return the object if it is the one written.
 
-        What another client put there right after stays theirs: then the write
-        is returned without version and time. An answer that says nothing of the
-        object may have come from anybody, and what was replaced may still be
-        there.
+        If another client has replaced it since, return it without version and time. A response without
+        an ETag may not come from the store: then the replaced object may still be in place, and this
+        raises.
         """
         with written_already():
             found = self._stat(written.path)
@@ -229,7 +229,7 @@ class Writing:
         return found
 
     def _read_back(self, found: RemoteObject, expected: bytes) -> None:
-        """Compare the content with what was sent, where the storage's checksum is not the one it should be."""
+        """Read the object back, because its checksum is wrong; move it to the trash if its content is too."""
         digest = sha256()
         with written_already(), self._reading.open(found.path, found, 0, None) as incoming:
             for chunk in incoming:
@@ -243,16 +243,16 @@ class Writing:
             )
 
     def _set_aside(self, found: RemoteObject) -> None:
-        """Move an object to the trash: it may be damaged, or another client's that came in between."""
+        """Move an object to the trash: it is damaged, or another client wrote it in between."""
         kept = in_trash(stamp(self._clock), found.path)
         self.write(kept, StoredSource(self._reading, found), kept, before=lambda: None)
         self._transport.delete(self._key(found.path))
 
 
 class CraftAiStore(OnlyContent):
-    """Keeps `stores.base.Store` for the keys of an environment that start with `folder`.
+    """A `stores.base.Store` for the keys of an environment that start with `folder`.
 
-    Raises `UsageError` when there is no token. Making one sends nothing.
+    Raises `UsageError` if there is no token. The constructor sends no request.
     """
 
     def __init__(
@@ -264,7 +264,7 @@ class CraftAiStore(OnlyContent):
         limits: Limits | None = None,
         sdk: Transport | None = None,
     ) -> None:
-        """With `sdk`, that takes the place of the platform's API."""
+        """`sdk`, if given, replaces the platform's API."""
         folder = folder.strip("/")
         self._root = f"{folder}/" if folder else ""
         self.name = folder.rpartition("/")[2] or access.name
@@ -300,7 +300,7 @@ class CraftAiStore(OnlyContent):
         return dated(self._transport.date, self.location)
 
     def prepare(self, saved: str | None) -> str | None:
-        """Return nothing worth saving: what the platform answers is checked each time it is used."""
+        """Return `None`: there is nothing to probe, because every response is checked when it is used."""
         return None
 
     def list(
@@ -379,10 +379,10 @@ class CraftAiStore(OnlyContent):
         return self._transport.download_url(self._key(path))
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
-        """Do nothing: the platform offers no way to give an upload up."""
+        """Do nothing: the platform cannot abort an upload."""
 
     def barrier(self) -> Mapping[str, RemoteObject]:
-        """Stat what was written without one; what the platform acknowledged is durable."""
+        """Stat the objects written without a stat. They are durable already: the platform acknowledged them."""
         return blocking(self._stats.catch_up)
 
     def cancel(self) -> None:
@@ -408,7 +408,7 @@ class CraftAiStore(OnlyContent):
         return Listed(found, listing.pages)
 
     def _page(self, folder: str | None, token: str | None) -> Any:
-        """Fetch a page of a listing; a later one is tried again in its place, and only it."""
+        """Fetch a page of a listing. Any page but the first is retried by itself."""
         if token is not None:
             return RetryBudget(self._clock).retried(partial(self._try_page, folder, token))
         return self._try_page(folder, token)
@@ -435,9 +435,9 @@ class CraftAiStore(OnlyContent):
     def _before_write(
         self, path: str, expect: Expect, trash_stamp: str | None
     ) -> RemoteObject | None:
-        """Do what comes before a write, and return what it replaces, if a stat was made.
+        """Prepare a write: check and keep the object it replaces; return that, if a stat was made.
 
-        Raises `PreconditionFailed` when the write must not be made.
+        Raises `PreconditionFailed` if the store does not hold `expect`.
         """
         if isinstance(expect, Absent):
             check(path, self._stats.find(path), expect)
@@ -453,13 +453,13 @@ class CraftAiStore(OnlyContent):
     def _stat_and_sign(
         self, path: str, expect: Expect, trash_stamp: str | None
     ) -> RemoteObject | None:
-        """Stat a path; if its version is to be kept, the signed URL to read it from is requested at the same time."""
+        """Stat a path. If its version is to be kept, get the signed URL to read it from at the same time."""
         if trash_stamp is None or not isinstance(expect, RemoteObject):
             return self._stat(path)
         return both(partial(self._stat, path), partial(self._reading.sign, expect))[0]
 
     def _before_delete(self, path: str, expect: Expect, trash_stamp: str | None) -> bool:
-        """Do what comes before a delete; tell whether there is anything to delete."""
+        """Prepare a delete: check and keep the object; return whether it exists."""
         if expect is None and trash_stamp is None:
             return True
         current = self._stat_and_sign(path, expect, trash_stamp)
@@ -469,13 +469,13 @@ class CraftAiStore(OnlyContent):
         return trash_stamp is None or self._keep(current, trash_stamp)
 
     def _copied(self, source: RemoteObject, target: str, operation: str) -> RemoteObject:
-        """Write the content of an object under another name, in parts that never add up to more than a few in memory."""
+        """Write the content of an object to another path, with at most a few parts in memory."""
         content = StoredSource(self._reading, source)
         before = content.load if source.size <= self._limits.single_post else lambda: None
         return self._writing.write(target, content, operation, before)
 
     def _confirm_readable(self, path: str) -> None:
-        """Raise `NotKept` if what is at a path is archived, which a large write would else find out at its end."""
+        """Raise `NotKept` if the object is archived, before a large upload that would fail at its end."""
         with suppress(ObjectNotFound):
             try:
                 with self._reading.open(path, None, 0, 1):
@@ -484,7 +484,7 @@ class CraftAiStore(OnlyContent):
                 raise NotKept(path) from error
 
     def _keep(self, current: RemoteObject, trash_stamp: str) -> bool:
-        """Copy an object into the trash; False when it is not there any more."""
+        """Copy an object to the trash; return False if it is gone."""
         target = in_trash(trash_stamp, current.path)
         try:
             self._copied(current, target, operation=trash_stamp)
