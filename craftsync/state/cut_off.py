@@ -106,17 +106,19 @@ class CutOff:
         self._db.executemany("DELETE FROM baseline WHERE path = ?", ((one,) for one in put_back))
 
     def _with_stats(self, triples: Iterator[_Met], stat: Stat) -> Iterator[_Met]:
-        """Yield the paths; where both sides have what a step may have taken from the store, with a stat of it.
+        """Yield the paths, with a stat of each object that a step may have taken away and whose file is there.
 
-        A late listing may still show it.
+        A late listing may still show the object, or may not show a new one yet.
         """
         while batch := list(islice(triples, _BATCH)):
-            shown = {
-                one.path for one in batch if None not in one and self._kind(one.path) in _FROM_STORE
+            uncertain = {
+                one.path
+                for one in batch
+                if None not in (one.local, one.baseline) and self._kind(one.path) in _FROM_STORE
             }
-            found = stat(sorted(shown)) if shown else {}
+            found = stat(sorted(uncertain)) if uncertain else {}
             for one in batch:
-                yield one._replace(remote=found.get(one.path)) if one.path in shown else one
+                yield one._replace(remote=found.get(one.path)) if one.path in uncertain else one
 
     def _end(self, path: str, *, still_open: bool = False) -> None:
         """Forget the step at a path; or only that it may count for the guard, until the path is recorded."""

@@ -293,6 +293,23 @@ def test_unfinished_delete_is_synced_after_a_listing_missed_its_object(
     world.assert_in_step()
 
 
+@S3_WHEN_EXHAUSTIVE
+def test_file_put_back_gets_the_object_that_a_late_listing_hides(
+    make_world: MakeWorld,
+) -> None:
+    world = synced(make_world("world"))
+    aside = world.root.parent / "aside"
+    (world.root / "removed").rename(aside)
+    world.put("removed", "another client's")
+    world.write("z", "new")
+    world.store = MissingInListings(world.store, "removed")  # type: ignore[assignment]
+    assert die_in_a_pass(world, 1, after=False, policy=TWO_WAY)
+    aside.rename(world.root / "removed")
+    run(world, TWO_WAY)
+    assert "download removed" in world.said
+    assert world.here()["removed"] == "another client's"
+
+
 class ShownInListings(MissingInListings):
     """A store whose complete listings still show an object that was deleted, as a late listing may."""
 

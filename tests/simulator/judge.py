@@ -213,6 +213,8 @@ class Judge:
             or (anew and replaced is not None)
         ):
             seen = {version} if is_put_back else {replaced, version}
+            if before is not None and content is None and (name := original(path)):
+                seen |= set(self._all(name, before))
             version = self._new(path, content, *(seen - {None}))
             for other in self.shown.keys() & set(sides):
                 if content is not None and self.shown[other].get(path) == content:

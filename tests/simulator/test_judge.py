@@ -51,6 +51,18 @@ def test_the_judge_allows_the_conflict_copy_of_an_ordered_run() -> None:
     assert found(judge) == ""
 
 
+def test_an_ordered_delete_of_a_conflict_copy_ends_its_version() -> None:
+    copy = "a (conflict 2027-01-15 08-00-00 folder)"
+    judge = Judge()
+    judge.person("store", "a", b"1")
+    judge.person("folder", "a", b"2")
+    judge.craftsync("store", {"a": b"1", copy: b"1"})
+    judge.craftsync("store", {"a": b"2", copy: b"1"})
+    judge.forget()
+    judge.craftsync("store", {}, ordered=True)
+    assert judge.heads()["a"] == [None]
+
+
 def test_the_judge_allows_a_conflict_at_a_conflict_copy() -> None:
     copy, second = "a (conflict 1 folder)", "a (conflict 1 folder) (conflict 2 folder)"
     judge = Judge()
