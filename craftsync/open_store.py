@@ -21,6 +21,12 @@ from craftsync.errors import StoreMissing
 if TYPE_CHECKING:
     from craftsync.stores.base import Store
     from craftsync.stores.craftai import Access
+    from craftsync.stores.retrying import RetryingStore
+
+_open: list[RetryingStore] = []
+"""The stores that this process has open."""
+_SILENT_SECONDS = 10.0
+"""Who waits for a store wants to know it when a short request has no response for so long."""
 
 
 @contextmanager
@@ -37,12 +43,30 @@ def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> I
     clock = CancellableClock()
     with closing(_store_at(location, clock, create=create, raw_keys=raw_keys)) as store:
         retrying = RetryingStore(store, clock=clock)
+        _open.append(retrying)
         try:
             yield retrying
         except KeyboardInterrupt:
             # No pool knows a thread whose start a signal cut off, and the process would wait for its request.
             retrying.cancel()
             raise
+        finally:
+            _open.remove(retrying)
+
+
+def waits() -> str | None:
+    """Return which open store of this process is waited for, how long and why; `None` while all respond.
+
+    May be called from any thread. What a store says of itself is part of it: not safe for a terminal.
+    """
+    for store in tuple(_open):
+        health, host = store.health, store.features.host
+        if why := health.trouble(_SILENT_SECONDS):
+            place = store.location
+            if host and host.rpartition("//")[2] not in place:
+                place = f"{place} at {host}"
+            return f"waiting for {place} ({health.now() - health.last:.0f} s): {why.rstrip('.')}"
+    return None
 
 
 def _store_at(location: Location, clock: Clock, *, create: bool, raw_keys: bool) -> Store:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from craftsync.clock import SystemClock
 from craftsync.engine.report import Event, OnEvent, ProgressEvent
 from craftsync.wording import size_shown
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress
 
 
 class Display(Protocol):
@@ -146,17 +150,19 @@ class Bars:
 
     rich is loaded only here: it takes a fifth of the time a small push does.
     `print_above` gets what prints a line above the bar, and `None` when the bar
-    is gone; without it, what the program prints goes above by itself.
+    is gone; without it, what the program prints goes above by itself. While
+    `waits` returns what the run waits for, that takes the place of the bar.
     """
 
     def __init__(
-        self, print_above: Callable[[Callable[[str], None] | None], None] | None = None
+        self,
+        print_above: Callable[[Callable[[str], None] | None], None] | None = None,
+        waits: Callable[[], str | None] = lambda: None,
     ) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
             DownloadColumn,
-            Progress,
             ProgressColumn,
             TaskProgressColumn,
             TextColumn,
@@ -172,7 +178,7 @@ class Bars:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
         )
-        self._progress = Progress(
+        self._progress = _line(waits)(
             *counts,
             *(amounts if self._console.width >= _WIDE else (TaskProgressColumn(),)),
             console=self._console,
@@ -217,6 +223,21 @@ class Bars:
     def stop(self) -> None:
         self._print_above(None)
         self._progress.stop()
+
+
+def _line(waits: Callable[[], str | None]) -> type[Progress]:
+    """Return a progress line of rich that shows what is waited for, if anything is."""
+    from rich.progress import Progress
+    from rich.text import Text
+
+    class Line(Progress):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            if (waiting := waits()) is not None:
+                yield Text(waiting, no_wrap=True, overflow="ellipsis")
+            else:
+                yield from super().get_renderables()
+
+    return Line
 
 
 def _ignore(print_line: Callable[[str], None] | None) -> None:
@@ -273,3 +294,33 @@ class StatsLines:
         while not self._is_over.wait(self._every):
             line = stats_line(self._event, self._clock.monotonic() - self._moving_since)
             self._say(f"{self._command}: {line}")
+
+
+class WaitLines:
+    """Prints, while it is open, what a command waits for: once, and again after ten minutes.
+
+    `waits` returns that, or `None`; `say` prints a line from any thread.
+    """
+
+    _LOOK_SECONDS, _AGAIN_SECONDS = 1.0, 600.0
+
+    def __init__(self, waits: Callable[[], str | None], say: Callable[[str], object]) -> None:
+        self._waits = waits
+        self._say = say
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._print, name="waits", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _print(self) -> None:
+        pause = self._LOOK_SECONDS
+        while not self._is_over.wait(pause):
+            waiting = self._waits()
+            pause = self._LOOK_SECONDS if waiting is None else self._AGAIN_SECONDS
+            if waiting is not None:
+                self._say(waiting)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from logging import Logger
+from logging import Logger, getLogger
 from threading import Lock
 from typing import Any, Protocol
 
@@ -35,7 +35,8 @@ from craftsync.engine.report import (
     ProgressEvent,
     Report,
 )
-from craftsync.progress import Bars, Display, StatsLines
+from craftsync.open_store import waits
+from craftsync.progress import Bars, Display, StatsLines, WaitLines
 from craftsync.wording import counted, left_out_words, size_shown
 
 _ACTION_FIELDS: Mapping[str, str] = {**COUNTERS, "copy": "copied"}
@@ -52,6 +53,8 @@ _ISSUE_FIELDS = {
 _REMEMBERED = {"push", "pull", "sync"}
 """Runs whose conflicts a later command can list."""
 _ROOT_AND_STORE = 2
+
+_log = getLogger(__name__)
 
 
 def say(line: str, *, to_stderr: bool = False) -> None:
@@ -414,7 +417,27 @@ def _bars(flags: Mapping[str, Any]) -> Bars | None:
     if flags["quiet"] or not on_screen:
         return None
 
-    return Bars(terminal.print_above)
+    return Bars(terminal.print_above, waits_shown)
+
+
+def waits_shown() -> str | None:
+    """Return which store this command waits for, and why; `None` while all respond."""
+    found = waits()
+    return None if found is None else shown(found)
+
+
+def saying_waits(flags: Mapping[str, Any]) -> WaitLines:
+    """Print on stderr, in the block, which store is waited for, where no bar shows it; in the log file, too.
+
+    Not with -q.
+    """
+
+    def say_it(waiting: str) -> None:
+        _log.info("%s", waiting)
+        if not flags.get("quiet") and not terminal.has_bar():
+            say(f"{waiting[0].upper()}{waiting[1:]}.", to_stderr=True)
+
+    return WaitLines(waits_shown, say_it)
 
 
 def _stats(command: str, flags: Mapping[str, Any]) -> Display | None:

@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
@@ -121,10 +122,17 @@ class Command(click.Command):
         near = next((f"-{word}" for word in words if f"-{word}" in known and len(word) > 2), "")
         return f"Did you mean {near}?" if near else ""
 
+    def _saying_waits(self, ctx: click.Context) -> AbstractContextManager[None]:
+        from craftsync.cli.output import saying_waits
+
+        # What a daemon waits for stands in its status, for each folder.
+        return nullcontext() if self.name == "watch" else saying_waits(ctx.params)
+
     def invoke(self, ctx: click.Context) -> Any:
         ctx.meta[NAMING] = naming(())
         try:
-            return super().invoke(ctx)
+            with self._saying_waits(ctx):
+                return super().invoke(ctx)
         except CraftsyncError as error:
             error.remedy = addressed(error.remedy)
             raise

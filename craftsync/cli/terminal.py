@@ -45,6 +45,11 @@ def print_above(bar: Callable[[str], None] | None) -> None:
     _above = bar
 
 
+def has_bar() -> bool:
+    """Return whether a progress bar is shown."""
+    return _above is not None
+
+
 def put(line: str, *, to_stderr: bool = False) -> None:
     """Print one line; tabs are kept, as they separate columns."""
     _emit("\t".join(map(shown, line.split("\t"))), to_stderr=to_stderr)

@@ -1,0 +1,131 @@
+"""A store that does not answer, or turns every request away: who waits for it is told so after some seconds."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from subprocess import PIPE
+
+import pytest
+
+from craftsync.progress import WaitLines
+from tests.support.cli import DEADLINE, Craftsync, Process
+from tests.support.fake_s3 import Answer, Request, error, proxied, scripted
+from tests.support.s3 import fake_s3
+from tests.support.terminal import lines_shown, on_a_terminal
+
+KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+COMMANDS = [
+    "push root-1 s3://bucket",
+    "sync root-2 s3://bucket --json --log-file log",
+    "migrate ./root-3 s3://bucket",
+    "doctor s3://bucket",
+    "ls s3://bucket",
+    "find s3://bucket",
+    "cp ./root-3/a s3://bucket/a --store s3://bucket",
+]
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Return the address of a server that accepts every connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def roots(craftsync: Craftsync) -> None:
+    """Make folders, for no two runs can be at work on one."""
+    for number in (1, 2, 3):
+        craftsync.write(f"root-{number}/a")
+
+
+@pytest.mark.usefixtures("roots")
+def test_every_command_says_once_that_a_store_does_not_answer(
+    silent: str, craftsync: Craftsync
+) -> None:
+    variables = KEYS | {"AWS_ENDPOINT_URL": f"http://{silent}"}
+    with ExitStack() as stack:
+        running = {}
+        for command in [*COMMANDS, "push -q root-3 s3://bucket"]:
+            process = craftsync.started(*command.split(), stdout=PIPE, stderr=PIPE, **variables)
+            stack.callback(process.kill)
+            running[command] = process
+        for command in COMMANDS:
+            line = _line(running[command])
+            assert line.startswith(f"Waiting for s3://bucket at {silent} ("), command
+            assert line.endswith(" s): the store does not answer.\n"), command
+        assert "waiting for s3://bucket" in (craftsync.folder / "log").read_text()
+        for command, process in running.items():
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=DEADLINE)
+            assert process.returncode == 130, command
+            assert b"aiting for" not in out + err, command
+
+
+@pytest.mark.usefixtures("roots")
+def test_store_that_turns_every_request_away_is_reported(craftsync: Craftsync) -> None:
+    def script(_: Request) -> Answer:
+        return error(503, "SlowDown", ("Retry-After", "60"))
+
+    with scripted(script) as (server, _), ExitStack() as stack:
+        variables = KEYS | {"AWS_ENDPOINT_URL": server.endpoint}
+        for words in ("push root-1 s3://bucket", "ls s3://bucket"):
+            process = craftsync.started(*words.split(), stdout=PIPE, stderr=PIPE, **variables)
+            stack.callback(process.kill)
+            address = server.endpoint.removeprefix("http://")
+            line = _line(process)
+            assert line.startswith(f"Waiting for s3://bucket at {address} ("), line
+            assert line.endswith(" s): s3://bucket answered 503 SlowDown.\n"), line
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=DEADLINE)
+            assert process.returncode == 130
+
+
+@pytest.mark.usefixtures("roots")
+def test_progress_line_shows_the_wait_until_the_store_answers(craftsync: Craftsync) -> None:
+    over = threading.Event()
+
+    def script(_: Request) -> None:
+        assert over.wait(DEADLINE)
+
+    with fake_s3("plain", "bucket") as (behind, _), proxied(behind, script) as (server, _):
+        craftsync.environment |= {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        }
+        with on_a_terminal(craftsync, 80, "push", "root-1", "s3://bucket") as terminal:
+            try:
+                terminal.until("waiting for s3://bucket at 127.0.0.1:")
+                terminal.until(" s): the store does not answer")
+            finally:
+                over.set()
+            assert terminal.end() == 0, terminal.sent
+    assert not any("aiting" in line for line in lines_shown(terminal.sent))
+    assert "push: 1 uploaded" in terminal.sent
+
+
+def test_wait_is_printed_once() -> None:
+    found, is_said = iter([None, None, "waiting (1 s)", "waiting (2 s)"]), threading.Event()
+    said: list[str] = []
+
+    class Hasty(WaitLines):
+        _LOOK_SECONDS, _AGAIN_SECONDS = 0.0, DEADLINE
+
+    def say(line: str) -> None:
+        said.append(line)
+        is_said.set()
+
+    with Hasty(lambda: next(found), say):
+        assert is_said.wait(DEADLINE)
+    assert said == ["waiting (1 s)"]
+
+
+def _line(process: Process) -> str:
+    """Return the next line on stderr."""
+    assert process.stderr is not None
+    return process.stderr.readline().decode()
