@@ -1,4 +1,4 @@
-"""Commits beside other work: one that a worker makes, and those of a second connection."""
+"""Commits that do not block the control thread: by a worker, and through a second connection."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from craftsync.errors import StateError
 
 
 class PendingCommit:
-    """The commit of one transaction, made by the first who needs it: a worker, or the next user of the connection.
+    """The commit of one transaction, made by a worker or, if that is later, by the connection's next user.
 
-    Waiting for the disk takes milliseconds, in which the transfers of the control thread continue. Thread-safe.
+    While a commit waits for the disk, the transfers of the control thread continue.
+    Thread-safe.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -24,7 +25,7 @@ class PendingCommit:
         self._error: Exception | None = None
 
     def make(self) -> None:
-        """Commit, unless that is done; raises what it raised, also in another thread: the transaction is rolled back."""
+        """Commit, unless already done. Raises the commit's error, also in a later caller; it is rolled back then."""
         self.end()
         if self._error is not None:
             raise self._error
@@ -42,13 +43,13 @@ class PendingCommit:
                 if isinstance(error, Exception):
                     self._error = error
                     return
-                # A signal concerns the thread that it came to, and may have come after the commit.
+                # A signal is raised in its own thread only, and may have come after the commit.
                 if was_open:
                     self._error = StateError("What was done last is not recorded: a signal came.")
                 raise
 
     def _roll_back(self) -> bool:
-        """Roll back, unless the transaction has ended; return whether it had not."""
+        """Roll back the transaction if it is still open; return whether it was."""
         if not self._connection.in_transaction:
             return False
         self._connection.rollback()
@@ -58,16 +59,16 @@ class PendingCommit:
 class SecondConnection:
     """A second connection to a database, outside of transactions. Thread-safe.
 
-    Its commits survive a crash of the process at once, and a power cut after the
-    next commit of the first connection.
+    Its commits survive a crash of the process at once; they survive a power cut after the next commit
+    of the first connection.
     """
 
     def __init__(
         self, connect: Callable[[], sqlite3.Connection], *, shared: bool, ready: Callable[[], None]
     ) -> None:
-        """`connect` is called once, when the connection is needed first.
+        """`connect` is called once, at the first use.
 
-        `ready` returns once the first connection no longer holds the lock for a pending commit.
+        `ready` waits until no pending commit of the first connection holds the database's lock.
         """
         self._connection = cache(connect)
         self.is_shared = shared
@@ -80,7 +81,7 @@ class SecondConnection:
             self._connection().execute(sql, values)
 
     def executemany(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Execute for all rows in one transaction; no other task runs during it, as it holds the lock."""
+        """Execute for all rows in one transaction. No other task runs during it, because it holds the lock."""
         self._ready()
         with self._lock:
             connection = self._connection()

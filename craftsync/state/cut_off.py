@@ -1,9 +1,8 @@
-"""What a killed run was about to take away from a side, remembered until its path is recorded.
+"""Remembers the deletes and moves of a killed run that it may have carried out without recording them.
 
-A run that is killed after a delete or a move, and before it is recorded, leaves the
-path in the last synced state. Where somebody then puts the path back, the side that
-the run took it from seems to have lost it since, and the next run would delete again
-what was put back. Where nobody does, the guard would not count the delete.
+Such a step leaves its path in the last synced state, although one side has lost it. If the user then
+puts the path back on the other side, the next run would take the loss for a new delete, and delete the
+restored file too. If not, the guard would not count the delete.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ _Met = TypeVar("_Met", bound=Joined[Any, Any, Any])
 Stat = Callable[[Sequence[str]], Mapping[str, RemoteObject]]
 """Returns what the store holds at these paths now."""
 _BATCH = 1000
-"""Paths of which those that need one get a stat at once."""
+"""Paths in each batch; those that need a stat get it together."""
 _FROM_STORE = (Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.FORGET)
 """Steps after which the store no longer has the path."""
 _FROM_FOLDER = (Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.FORGET)
 """Steps after which the folder no longer has the path."""
 _MAY_BE_CARRIED_OUT = (
     "kind IN ({})"
-    # A step to forget that was skipped, or only marks a path that is not in sync, has another stage.
+    # A skipped `forget`, or one that only marks a path out of sync, has another stage.
     " AND (kind <> 'forget' OR stage = 1)"
     # A skipped move has no source (`Plan.not_moved`).
     " AND (kind NOT IN ('move-remote', 'move-local') OR source IS NOT NULL)"
@@ -37,13 +36,13 @@ _MAY_BE_CARRIED_OUT = (
 
 
 class CutOff:
-    """What an interrupted run was about to take away; writes belong to the caller's transaction.
+    """The table of steps of interrupted runs. Writes belong to the caller's transaction.
 
-    A delete or move left in the plan when the next run begins may have been carried
-    out. It counts as carried out if the side it takes the path away from lacks it by
-    then: the last synced state of the path is over, and what the other side has there
-    was put back since and counts as new. If neither side has the path, a delete counts
-    for the guard. A step is remembered until its path is recorded, or found otherwise.
+    A delete or move that is still in the plan when the next run begins may have been carried out. It
+    counts as carried out if the side it removes the path from now lacks the path. Then the path's last
+    synced state ends: what the other side has there was put back since, and is new. If neither side has
+    the path, a delete counts for the guard. A step is remembered until its path is recorded, or until
+    both sides show that it was not carried out.
     """
 
     def __init__(self, database: Database) -> None:
@@ -53,7 +52,7 @@ class CutOff:
     def save_stamp(self, stamp: str) -> None:
         """Save the trash stamp of this plan's deletes, before the first of them is carried out.
 
-        Deletes that a person answers for have none: they do not count for the guard.
+        Deletes that the user ordered have no stamp, because they do not count for the guard.
         """
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('trash_stamp', ?)", (stamp,))
 
@@ -65,7 +64,7 @@ class CutOff:
             " SELECT coalesce(source, path), kind, coalesce(size, remote_size, 0),"
             " coalesce((SELECT value FROM meta WHERE key = 'trash_stamp'), '') FROM plan"
             f" WHERE {_MAY_BE_CARRIED_OUT}"
-            # The step before says which side it took the path from; the other may only be missing in a listing.
+            # Keep the kind of an earlier step, which names its side: a `forget` may be due to a late listing.
             " ON CONFLICT DO UPDATE SET kind = excluded.kind, size = excluded.size,"
             " stamp = excluded.stamp WHERE excluded.kind <> 'forget'"
         )
@@ -74,7 +73,7 @@ class CutOff:
     def noting(
         self, triples: Iterable[_Met], is_unknown: Callable[[str], bool], stat: Stat
     ) -> Iterator[_Met]:
-        """Yield the paths of a run, without the baseline row where one of these steps was carried out.
+        """Yield the triples of a run, without the baseline row where one of these steps was carried out.
 
         `is_unknown` returns whether a path could not be read on one side.
         """
@@ -99,16 +98,17 @@ class CutOff:
                 self._end(path)
                 triple = triple._replace(baseline=None)
             else:
-                # Where only the store shows it, a late listing may be why, and a put-back may follow.
+                # If only the store shows it, that may be a late listing, and the path may still be put back.
                 self._end(path, still_open=row is not None and left is None)
             yield triple
-        # Only now: the rows were being read.
+        # Delete only now: until here the rows were being read.
         self._db.executemany("DELETE FROM baseline WHERE path = ?", ((one,) for one in put_back))
 
     def _with_stats(self, triples: Iterator[_Met], stat: Stat) -> Iterator[_Met]:
-        """Yield the paths, with a stat of each object that a step may have taken away and whose file is there.
+        """Yield the triples, with a new stat of each object that a step may have removed from the store.
 
-        A late listing may still show the object, or may not show a new one yet.
+        Only at paths that the folder still has: a late listing may still show a removed object, or may
+        not show a new one yet.
         """
         while batch := list(islice(triples, _BATCH)):
             uncertain = {
@@ -121,7 +121,7 @@ class CutOff:
                 yield one._replace(remote=found.get(one.path)) if one.path in uncertain else one
 
     def _end(self, path: str, *, still_open: bool = False) -> None:
-        """Forget the step at a path; or only that it may count for the guard, until the path is recorded."""
+        """Forget the step at a path. If `still_open`, keep it, but it no longer counts for the guard."""
         change = "UPDATE cut_off SET stamp = ''" if still_open else "DELETE FROM cut_off"
         self._db.execute(f"{change} WHERE path = ?", (path,))
 
@@ -131,7 +131,7 @@ class CutOff:
         return None if found is None else str(found[0])
 
     def is_over(self, at: Joined[Any, Any, Any]) -> bool:
-        """Return whether the next run ends the last synced state of a path that a side has; changes nothing."""
+        """Return whether the next run will end the last synced state of a path that a side has. Changes nothing."""
         found = self._db.execute(
             "SELECT kind, 1 AS rank FROM cut_off WHERE path = ?"
             " UNION ALL SELECT kind, CASE kind WHEN 'forget' THEN 2 ELSE 0 END FROM plan"
@@ -142,7 +142,7 @@ class CutOff:
         return found is not None and is_anywhere and _was_carried_out(found[0], at)
 
     def end_planned_as_new(self) -> None:
-        """End the last synced state of paths that a plan from a file copies to the side that lost them."""
+        """End the last synced state of paths that a plan file copies to the side that lost them."""
         for transfer, lacks, kinds in (
             (Kind.UPLOAD, "remote_size", _FROM_STORE),
             (Kind.DOWNLOAD, "size", _FROM_FOLDER),
@@ -155,16 +155,15 @@ class CutOff:
             )
 
     def note_unmet(self, is_unknown: Callable[[str], bool]) -> None:
-        """After a complete run, record the deletes of all paths it did not find, except unknown ones."""
+        """After a complete run, note the steps at all paths that it did not find, except unknown ones."""
         rest = self._db.execute("SELECT path FROM cut_off").fetchall()
         self._gone += (path for (path,) in rest if not is_unknown(path))
 
     def carried_out_deletes(self, now_ns: int) -> list[Deleted]:
-        """Return the deletes that were carried out and that no person answers for, once.
+        """Return, once, the carried-out deletes that the user did not order.
 
-        Their time is unknown, so they are dated `now_ns` and count with the next
-        deletes. A path in the last synced state is remembered until it is recorded
-        as gone: it may be put back before.
+        Their time is unknown, so they are dated `now_ns` and count with the next deletes. A path in the
+        last synced state is remembered until it is recorded as gone, because it may be put back before.
         """
         deleted = []
         for path in self._gone:

@@ -1,8 +1,8 @@
-"""Opens a state database: the steps of its schema, damage, durability.
+"""`Database`: opens a state database, upgrades its schema, and sets a damaged one aside.
 
-All methods of a `Database` belong to the control thread, but for what `Moves.leaving` returns. A transaction is on
-disk when it ends (`synchronous=FULL`), because deletes rely on baseline rows.
-Other tasks run while a worker waits for the disk (`commits.PendingCommit`).
+A transaction is on disk when it ends (`synchronous=FULL`), because deletes rely on baseline rows. While
+a worker waits for the disk, other tasks run (`commits.PendingCommit`). All methods belong to the control
+thread; only the result of `Moves.leaving` may be used by others.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _INVALID_VALUES = (
     f"SELECT kind FROM held WHERE kind NOT IN ({_listed(Kind)}) LIMIT 1",
     f"SELECT mode FROM held WHERE mode NOT IN ({_listed(Mode)}) LIMIT 1",
 )
-"""Each finds a value that only damage can explain; both tables are small between runs."""
+"""Each query finds a value that only damage can explain. Both tables are small between runs."""
 
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
-"""What reading a database may raise; the second when SQLite's own message contains damaged text."""
+"""What reading a database may raise: the second, if SQLite's own message contains damaged text."""
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class _Damaged(StateError):
-    """The content of the database is damaged, so it must be set aside."""
+    """The content of the database is damaged; the next run sets it aside."""
 
 
 class _Cursor(sqlite3.Cursor):
@@ -80,16 +80,16 @@ class _Connection(sqlite3.Connection):
     """Raises `StateError` for disk errors and damaged content, so that they do not look like bugs."""
 
     place = ""
-    """The file, for messages."""
+    """The file's path in messages."""
 
     def __init__(self, *words: Any, **named: Any) -> None:
         super().__init__(*words, **named)
         self.reading = weakref.WeakSet[sqlite3.Cursor]()
 
     is_scratch = False
-    """A temporary or read-only connection: damage found by it does not set the file aside."""
+    """Whether the connection is temporary or read-only: damage that it finds does not set the file aside."""
     folder: TemporaryDirectory[str] | None = None
-    """Contains a temporary copy, removed by `close`."""
+    """The folder of a temporary copy, which `close` removes."""
 
     _pending: PendingCommit | None = None
 
@@ -99,12 +99,12 @@ class _Connection(sqlite3.Connection):
             self.folder.cleanup()
 
     def finish_commit(self) -> None:
-        """Return once no commit is pending."""
+        """Wait until no commit is pending."""
         if self._pending is not None:
             self._pending.end()
 
     def commit_beside(self) -> None:
-        """Commit; the other tasks of this thread run while that waits for the disk."""
+        """Commit. Other tasks of this thread run while it waits for the disk."""
         self._pending = pending = PendingCommit(self)
         try:
             blocking(pending.make)
@@ -137,7 +137,7 @@ class _Connection(sqlite3.Connection):
             raise self.state_error(error) from error
 
     def state_error(self, error: Exception) -> Exception:
-        """Return the exception to raise for an error of SQLite; damage is recorded (see `damaged`)."""
+        """Return the exception to raise for an error of SQLite. Records damage (see `damaged`)."""
         if _is_damage(error):
             return self.damaged(error)
         if isinstance(error, sqlite3.OperationalError):
@@ -145,7 +145,7 @@ class _Connection(sqlite3.Connection):
         return error
 
     def damaged(self, reason: object) -> StateError:
-        """Return the error for damaged content, and record it so that the next `Database.open` sets the file aside."""
+        """Return the error for damaged content. Records it, so that the next `Database.open` sets the file aside."""
         if self.place and not self.is_scratch:
             with contextlib.suppress(OSError):
                 _damage_note(Path(self.place)).touch()
@@ -153,7 +153,7 @@ class _Connection(sqlite3.Connection):
 
 
 class Database:
-    """A connection with the current schema. `recovered` is where a damaged file was set aside, if any."""
+    """A connection with the current schema. `recovered` is the new path of a damaged file set aside, if any."""
 
     def __init__(
         self,
@@ -164,16 +164,15 @@ class Database:
     ) -> None:
         self.connection = connection
         self.path = path
-        """The file, for messages; for a copy that of the original."""
+        """The file's path in messages; for a copy, the original's."""
         self.recovered = recovered
 
     @classmethod
     def open(cls, path: Path) -> Database:
-        """Open or create the database at `path`; a damaged one is renamed and a new one created.
+        """Open or create the database at `path`. A damaged one is renamed, and a new one created.
 
-        Raises `StateError` for a database of a newer craftsync, a locked one,
-        or a full or read-only disk: none of these is damage, so the database
-        is kept.
+        Raises `StateError` for a database of a newer craftsync, a locked one, or a full or read-only
+        disk. None of these is damage, so the database stays.
         """
         _make_folder(path.parent)
         try:
@@ -188,9 +187,8 @@ class Database:
     def scratch(cls, copy_of: Path | None = None) -> Database:
         """Create a temporary database, with the content of `copy_of` if that exists.
 
-        It spills to a temporary file, so a dry run needs no more memory than a
-        real one. Raises `StateError` if `copy_of` is unreadable or damaged; only
-        a run sets it aside.
+        It spills to a temporary file, so a dry run needs no more memory than a real one. Raises
+        `StateError` if `copy_of` is unreadable or damaged, and leaves it: only a run sets it aside.
         """
         has_original = copy_of is not None and copy_of.exists()
         connection = _new_connection("") if has_original else _connect("")
@@ -207,10 +205,10 @@ class Database:
 
     @classmethod
     def reading(cls, path: Path) -> Database:
-        """Open the database at `path` read-only in place; an empty one if it does not exist.
+        """Open the database at `path` read-only in place, or an empty one if it does not exist.
 
-        Leaves no files behind and works on a read-only disk. A database of an
-        older schema is copied and migrated. Raises `StateError` as `scratch` does.
+        Leaves no files behind, and works on a read-only disk. A database of an older schema is copied
+        and upgraded. Raises `StateError` as `scratch` does.
         """
         if not path.exists():
             return cls.scratch()
@@ -227,13 +225,13 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit on success, roll back on any exception; other tasks of this thread run while that waits for the disk."""
+        """Commit at the end of the block, roll back on any exception. Other tasks run during the commit."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             try:
                 yield self.connection
             except BaseException:
-                # When the disk is full, SQLite has already rolled back by itself.
+                # If the disk is full, SQLite has already rolled back.
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
@@ -243,7 +241,7 @@ class Database:
             raise
 
     def end_reading(self) -> None:
-        """Close what a failed transaction or run was reading: its traceback keeps that alive for a while.
+        """Close the cursors of a failed transaction or run, which its traceback keeps alive for a while.
 
         Once another connection has written, an open cursor prevents writes (SQLITE_BUSY_SNAPSHOT).
         """
@@ -255,7 +253,7 @@ class Database:
         return None if row is None else str(row[0])
 
     def get_int(self, key: str) -> int | None:
-        """Return a number, `None` if missing; raises `StateError` for text that is not a number, which is damage."""
+        """Return a number, or `None` if it is missing. Raises `StateError` for other text, which is damage."""
         text = self.get(key)
         try:
             return None if text is None else int(text)
@@ -269,7 +267,7 @@ class Database:
         )
 
     def second_connection(self) -> SecondConnection:
-        """Return a second connection, whose commits do not wait for the disk; for a scratch database the same one."""
+        """Return a second connection, whose commits do not wait for the disk; a scratch database has only one."""
         shared, ready = self.connection.is_scratch, self.connection.finish_commit
         connect = partial(_connect_beside, str(self.path))
         return SecondConnection(
@@ -311,10 +309,10 @@ def _new_connection(name: str, *, place: str | None = None) -> _Connection:
 
 
 def _open_to_copy(path: Path) -> sqlite3.Connection:
-    """Open a database so that reading it leaves no files behind.
+    """Open a database in a mode that leaves no files behind.
 
-    A read-only connection creates the two files of the WAL and cannot remove
-    them; a writable one would checkpoint an existing WAL into the database.
+    A read-only connection creates the two files of a WAL and cannot remove them. A writable one
+    checkpoints an existing WAL into the database.
     """
     mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "rw"
     uri = f"{path.resolve().as_uri()}?mode={mode}"
@@ -328,12 +326,12 @@ def open_to_read(path: Path) -> _Connection:
     """
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     if log.exists():
-        # Without the index file a reader would have to create one.
+        # Without the index file, a reader would create one.
         if index.exists() and (connection := _open_if_readable(path, "mode=ro")):
             return connection
         return _open_copy(path, log)
-    # The first mode creates a WAL and removes it at the end, which fails on a read-only disk.
-    # There, and in another user's folder, no other process writes, so `immutable` is safe.
+    # The first mode creates a WAL and removes it at the end. That fails on a read-only disk and in
+    # another user's folder, where no other process writes, so that `immutable` is safe.
     for mode in ("mode=rw", "mode=ro&immutable=1"):
         if connection := _open_if_readable(path, mode):
             return connection
@@ -341,7 +339,7 @@ def open_to_read(path: Path) -> _Connection:
 
 
 def _open_if_readable(path: Path, mode: str) -> _Connection | None:
-    """Return a connection of this mode, `None` if it cannot read; raises `StateError` for damage."""
+    """Return a connection in this mode, or `None` if it cannot read. Raises `StateError` for damage."""
     try:
         connection = _new_connection(f"{path.resolve().as_uri()}?{mode}", place=str(path))
     except sqlite3.OperationalError:
@@ -377,7 +375,7 @@ def _open_copy(path: Path, log: Path) -> _Connection:
 
 
 def _set_up(connection: _Connection) -> None:
-    """Bring a connection to the current schema; raises `StateError`, also for a damaged database."""
+    """Upgrade a database to the current schema. Raises `StateError`, also if it is damaged."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -392,7 +390,7 @@ def _set_up(connection: _Connection) -> None:
 
 
 def _schema(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return the schema version of a database and the newest known one; raises `StateError` for a newer database."""
+    """Return the schema of a database and the newest known one. Raises `StateError` for a newer database."""
     current = connection.execute("PRAGMA user_version").fetchone()[0]
     newest = max(_schema_steps())
     if current > newest:
@@ -409,7 +407,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     if missing:
         if current and isinstance(connection, _Connection):
             _keep_older(connection, current)
-        # One transaction, because each waits for the disk.
+        # A single transaction, because each would wait for the disk.
         script = "\n".join(steps[number] for number in missing)
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {newest};\nCOMMIT;"
@@ -465,7 +463,7 @@ def _unusable(path: str | Path, error: sqlite3.OperationalError) -> StateError:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Return whether an error means damaged content; Python has two errors for text that is not UTF-8."""
+    """Return whether an error means damaged content. Python has two errors for text that is not UTF-8."""
     if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
         return True
     code = getattr(error, "sqlite_errorcode", None)

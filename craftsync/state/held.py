@@ -1,8 +1,8 @@
-"""Held deletes, and the delete events they belong to.
+"""The tables of held deletes (`Held`), and of the delete events they belong to (`Events`).
 
-Deletes in close succession are one event. A folder that is removed slowly
-reaches craftsync in many small, harmless-looking runs; the guard evaluates them
-together, and rejecting the event restores all of them.
+Deletes in close succession are one event: a folder that is removed slowly reaches craftsync in many
+small runs that look harmless. The guard counts the deletes of an event together, and rejecting the
+event restores all of them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ _LOOKS = "size, mtime_ns, ctime_ns, inode, remote_size, modified_ns, version"
 class HeldDelete(NamedTuple):
     """A held delete. `since_ns` is in nanoseconds since the epoch (UTC).
 
-    `local` or `remote` is the file or object that would be deleted, as it was
-    when the delete was held. An upload that would replace an `archived` object,
-    of which no copy can be kept, is held too; then both are set.
+    `local` or `remote` is the file or object that would be deleted, as it was when the delete was
+    held. An upload over an `archived` object of which no copy can be kept is held too; it has both.
     """
 
     path: str
@@ -43,7 +42,7 @@ class HeldDelete(NamedTuple):
 
 
 class Held:
-    """The table of held deletes; writes belong to the caller's transaction."""
+    """The table of held deletes. Writes belong to the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
@@ -62,12 +61,12 @@ class Held:
             yield from map(_held, self._db.execute(f"{query} {where}", bounds))
 
     def kind(self, path: str) -> Kind | None:
-        """Return the kind of a path's held step, `None` if none: a direction of delete, or an upload over an archived object."""
+        """Return the kind of a path's held step, or `None`: a delete, or an upload over an archived object."""
         found = self._db.execute("SELECT kind FROM held WHERE path = ?", (path,)).fetchone()
         return None if found is None else Kind(found[0])
 
     def paths(self, kind: Kind, within: Iterable[str] | None = None) -> Iterator[tuple[str]]:
-        """Yield in order the paths with a held delete of this kind; all, or those at `within` and below them."""
+        """Yield, sorted, the paths with a held delete of this kind: all, or those at `within` and below."""
         query = "SELECT path FROM held WHERE kind = ?"
         if within is None:
             yield from self._db.execute(f"{query} ORDER BY path", (kind,))
@@ -82,7 +81,7 @@ class Held:
         return found is not None
 
     def add(self, kind: Kind, reason: str, mode: Mode, limit: DeleteLimit, now_ns: int) -> None:
-        """Hold all steps of a kind in the plan; one that is held already keeps its `since_ns`."""
+        """Hold all steps of a kind in the plan. One that is already held keeps its `since_ns`."""
         self._db.execute(
             f"INSERT INTO held (path, kind, mode, reason, since_ns, limit_files, limit_share, {_LOOKS})"
             f" SELECT path, kind, ?, ?, ?, ?, ?, {_LOOKS} FROM plan WHERE kind = ?"
@@ -96,7 +95,7 @@ class Held:
         )
 
     def add_archived(self, actions: Iterable[Action], reason: str, mode: Mode, now_ns: int) -> None:
-        """Hold steps that would delete or replace archived objects; one that is held already keeps its `since_ns`."""
+        """Hold steps that would delete or replace archived objects. One already held keeps its `since_ns`."""
         columns = (
             f"path, kind, mode, reason, since_ns, limit_files, limit_share, archived, {_LOOKS}"
         )
@@ -131,18 +130,18 @@ class Held:
             self.release(path for (path,) in page if not is_unknown(path))
 
     def begin_run(self) -> None:
-        """Forget which held paths the last run met."""
+        """Forget which held paths the last run found."""
         self._db.execute("CREATE TEMP TABLE IF NOT EXISTS held_met (path TEXT PRIMARY KEY)")
         self._db.execute("DELETE FROM held_met")
 
     def met(self, path: str) -> None:
-        """Note that a run met a held path: on a side, or in the baseline."""
+        """Note that a run found a held path on a side or in the baseline."""
         self._db.execute("INSERT OR IGNORE INTO held_met VALUES (?)", (path,))
 
     def release_unmet(self, mode: Mode, is_unknown: Callable[[str], bool]) -> None:
-        """Release deletes of other modes whose path a complete run met nowhere: nothing is left to delete.
+        """Release deletes of other modes at paths that a complete run did not find: nothing is left to delete.
 
-        Paths that could not be read, or took no part (`is_unknown`), stay.
+        Paths that could not be read, or took no part (`is_unknown`), stay held.
         """
         rows = self._db.execute(
             "SELECT path FROM held WHERE mode <> ? AND path NOT IN (SELECT path FROM held_met)",
@@ -151,10 +150,10 @@ class Held:
         self.release(path for (path,) in rows if not is_unknown(path))
 
     def standing(self, kind: Kind, limit: DeleteLimit) -> str | None:
-        """Return why deletes of a kind are held already under this limit; `None` if none are.
+        """Return why deletes of a kind are already held under this limit, or `None` if none are.
 
-        They stay held when some were approved or restored; otherwise the rest would
-        be within the limit. Changing the limit starts over.
+        The rest stays held after some were approved or restored, even if it is within the limit.
+        Changing the limit starts over.
         """
         found = self._db.execute(
             "SELECT reason FROM held WHERE NOT archived"
@@ -164,7 +163,7 @@ class Held:
         return None if found is None else str(found[0])
 
     def release(self, paths: Iterable[str]) -> None:
-        """Release paths whose state was recorded anew."""
+        """Release paths whose state has been recorded."""
         if self._db.execute("SELECT 1 FROM held LIMIT 1").fetchone():
             self._db.executemany("DELETE FROM held WHERE path = ?", ((path,) for path in paths))
 
@@ -185,10 +184,10 @@ EVENT_SECONDS = 120
 
 
 class Deleted(NamedTuple):
-    """A completed delete of an event. `at_ns` is in ns since the epoch (UTC), `size` in bytes.
+    """A carried-out delete of an event. `at_ns` is in ns since the epoch (UTC), `size` in bytes.
 
-    `stamp` is its folder in the trash of the side it was deleted on. `rejected`
-    means that it was rejected but could not be restored.
+    `stamp` is its folder in the trash of the side it was deleted on. `rejected`: the user rejected it,
+    but it could not be restored.
     """
 
     kind: Kind
@@ -200,17 +199,17 @@ class Deleted(NamedTuple):
 
 
 class Events:
-    """The tables of delete events; writes belong to the caller's transaction.
+    """The tables of delete events. Writes belong to the caller's transaction.
 
-    There is one event for each direction. It lasts while deletes follow each
-    other closely, or any of its direction is held. Changing the limit starts over.
+    Each direction has at most one event. It lasts while deletes follow each other closely, or any of
+    its direction is held. Changing the limit starts over.
     """
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
 
     def spent(self, kind: Kind, limit: DeleteLimit, now_ns: int) -> int:
-        """Return how many earlier deletes count towards the limit; an event that is over is dropped."""
+        """Return how many earlier deletes count towards the limit. Drops an event that is over."""
         found = self._db.execute(
             "SELECT deletes, last_ns, limit_files, limit_share FROM event WHERE kind = ?", (kind,)
         ).fetchone()
@@ -239,8 +238,7 @@ class Events:
     def make_up(self, new: int) -> None:
         """Reduce the count by the number of new paths, unless deletes are held.
 
-        Otherwise a folder where files come and go all day would look like one
-        that is being removed.
+        Otherwise a folder whose files come and go all day would look like one being removed.
         """
         if not new:
             return
@@ -255,9 +253,9 @@ class Events:
                 )
 
     def deleted(self, paths: Iterable[str] | None = None) -> Iterator[Deleted]:
-        """Yield deletes of events with held deletes, and rejected ones that could not be restored.
+        """Yield the deletes of events with held deletes, and rejected ones that could not be restored.
 
-        All, or those at `paths` and below them.
+        All of them, or those at `paths` and below.
         """
         query = (
             "SELECT kind, path, size, at_ns, stamp, rejected FROM event_delete"
@@ -275,7 +273,7 @@ class Events:
         self._db.executemany("DELETE FROM event_delete WHERE path = ?", ((path,) for path in paths))
 
     def keep_rejected(self, paths: Iterable[str]) -> None:
-        """Keep deletes that could not be restored, even after their event."""
+        """Keep the deletes that could not be restored, even after their event ends."""
         self._db.executemany(
             "UPDATE event_delete SET rejected = 1 WHERE path = ?", ((path,) for path in paths)
         )
@@ -286,7 +284,7 @@ class Events:
         return [Kind(kind) for (kind,) in rows]
 
     def end_settled(self, kinds: Iterable[Kind]) -> None:
-        """End the events of these directions if nothing is held any more."""
+        """End the events of the directions that have no held deletes left."""
         for kind in kinds:
             if not self._is_held(kind):
                 self.end(kind)

@@ -1,11 +1,11 @@
-"""The history, the versions this client put into a trash, and those from outside runs.
+"""The history of steps (`History`), and this client's versions in a trash (`Kept`, `Outside`).
 
-A store's trash contains versions of every client. Retention uses the records of
-this client only, so it never removes another client's versions.
+A store's trash contains versions of every client. Retention uses only the records here, so it never
+removes another client's versions.
 
-Resolved conflicts, single-object commands, `serve` and `migrate` work beside a
-running daemon. They take no lock and open no database: they append lines to one
-file per folder or store, which the next run imports.
+Resolved conflicts, single-object commands, `serve` and `migrate` work while a daemon runs. They take no
+lock and open no database: they append lines to one file for each folder or store (`Outside`), which the
+next run imports.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from craftsync.core.paths import malformed
 from craftsync.state.database import Database
 
 _FAILED = ("skipped", "problem", "held")
-"""Results of steps that a daemon retries all day."""
+"""Results of steps that a daemon may repeat all day."""
 
 
 class HistoryRow(NamedTuple):
@@ -40,7 +40,7 @@ class HistoryRow(NamedTuple):
 
 
 class History:
-    """The table of the history, read newest first; writes belong to the caller's transaction."""
+    """The table of the history, read newest first. Writes belong to the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
@@ -65,7 +65,7 @@ class History:
         return int(self._db.execute("SELECT count(*) FROM history").fetchone()[0])
 
     def first_run(self) -> int | None:
-        """Return the number of the oldest run in the history, `None` if it is empty."""
+        """Return the number of the oldest run in the history, or `None` if that is empty."""
         found = self._db.execute(
             "SELECT run FROM history WHERE run IS NOT NULL ORDER BY id LIMIT 1"
         ).fetchone()
@@ -92,7 +92,7 @@ class History:
         return bool(last == (row.command, row.action, row.status, row.reason))
 
     def drop_before(self, at_ns: int) -> None:
-        """Delete entries older than `at_ns`, from the first up to one that is not; reads only those."""
+        """Delete the oldest entries, up to the first that is not older than `at_ns`. Reads only those."""
         self._db.execute(
             "DELETE FROM history WHERE id < coalesce("
             "(SELECT id FROM history WHERE at_ns >= ? ORDER BY id LIMIT 1),"
@@ -106,7 +106,7 @@ class History:
             path = None
         if path is not None and malformed(path):
             return iter(())
-        # "0" is what comes after "/".
+        # "0" is the character after "/".
         below = "path > :path || '/' AND path < :path || '0'"
         where = f"WHERE path = :path OR {below}" if path is not None else ""
         cursor = self._db.execute(
@@ -134,7 +134,7 @@ class Total(NamedTuple):
 
 
 class Kept:
-    """The table of versions in the trash; writes belong to the caller's transaction."""
+    """The table of versions in the trash. Writes belong to the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
@@ -150,12 +150,12 @@ class Kept:
         return Total(*self._db.execute("SELECT files, bytes FROM kept_total").fetchone())
 
     def paths(self, limit: int) -> Iterator[str]:
-        """Yield the paths of which versions are kept, at most so many."""
+        """Yield up to `limit` paths that have versions in the trash."""
         query = "SELECT DISTINCT path FROM kept LIMIT ?"
         return (row[0] for row in self._db.execute(query, (limit,)))
 
     def newest_ns(self) -> int | None:
-        """Return when the newest version was moved to the trash, `None` if there is none."""
+        """Return when the newest version was moved to the trash, or `None` if there is none."""
         found = self._db.execute("SELECT max(at_ns) FROM kept").fetchone()[0]
         return None if found is None else int(found)
 
@@ -165,11 +165,11 @@ class Kept:
         return self._db.execute(query, (at_ns,)).fetchone() is not None
 
     def spare(self, conflicts: Iterable[str], event_since_ns: int) -> None:
-        """Choose the paths whose versions must stay now, for `oldest` and `is_spared`.
+        """Choose the paths whose versions must stay for now, for `oldest` and `is_spared`.
 
-        These are the `conflicts`, held deletes and all deletes of their event or
-        of one since `event_since_ns`, rejected deletes that were not restored
-        yet, and the paths of an unfinished or interrupted run.
+        These are the `conflicts`; held deletes, with all deletes of their event; the deletes of an
+        event since `event_since_ns`; rejected deletes that are not restored yet; and the paths of an
+        unfinished or interrupted run.
         """
         self._db.execute(
             "CREATE TEMP TABLE IF NOT EXISTS spared (path TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID"
@@ -194,7 +194,7 @@ class Kept:
         return found is not None
 
     def oldest(self, limit: int, but: str = "") -> list[tuple[KeptVersion, int]]:
-        """Return the oldest versions that are not spared nor on the side `but`, each with the time it was trashed."""
+        """Return the oldest versions that are not spared and not on the side `but`, each with its trash time."""
         rows = self._db.execute(
             "SELECT side, stamp, path, size, at_ns FROM kept"
             " WHERE side <> ? AND path NOT IN (SELECT path FROM spared) ORDER BY at_ns LIMIT ?",
@@ -203,7 +203,7 @@ class Kept:
         return [(KeptVersion(*row[:4]), row[4]) for row in rows.fetchall()]
 
     def postpone(self, until_ns: int, by_ns: int) -> None:
-        """Date versions trashed up to `until_ns` later by `by_ns`."""
+        """Add `by_ns` to the trash time of versions up to `until_ns`, which postpones their removal."""
         self._db.execute("UPDATE kept SET at_ns = at_ns + ? WHERE at_ns <= ?", (by_ns, until_ns))
 
     def forget(self, versions: Iterable[KeptVersion]) -> None:
@@ -221,7 +221,10 @@ class Kept:
 
 
 class Outside(NamedTuple):
-    """The versions recorded outside runs for one folder or store. Safe across threads and processes."""
+    """The versions moved to the trash outside runs, in a file for each folder or store.
+
+    Safe across threads and processes.
+    """
 
     state_dir: Path
     place: str
@@ -230,8 +233,7 @@ class Outside(NamedTuple):
     def note(self, versions: Iterable[KeptVersion], at_ns: int) -> None:
         """Add versions moved to the trash at `at_ns` (ns since the epoch, UTC).
 
-        Write errors are ignored: an unrecorded version stays in the trash until
-        it is purged by hand.
+        Write errors are ignored: an unrecorded version stays in the trash until the user purges it.
         """
         lines = b"".join(_line(version, at_ns) for version in versions)
         if not lines:
@@ -244,7 +246,7 @@ class Outside(NamedTuple):
     def drop(self, versions: Iterable[KeptVersion]) -> None:
         """Remove the records of versions that are no longer in the trash.
 
-        A crash in between loses all records: what has none stays until it is purged by hand.
+        A crash in between loses all records: then the versions stay until the user purges them.
         """
         gone = {version[:3] for version in versions}
         if not gone:
@@ -256,7 +258,7 @@ class Outside(NamedTuple):
             os.pwrite(descriptor, left, 0)
 
     def noted(self) -> list[tuple[KeptVersion, int]]:
-        """Return the versions that were not imported yet, each once."""
+        """Return the versions that are not imported yet, each once."""
         try:
             return _versions(self._file.read_bytes())
         except OSError:
@@ -275,7 +277,7 @@ class Outside(NamedTuple):
             self._file.unlink()
 
     def changed_ns(self) -> int:
-        """Return when the record was last written (mtime in ns), 0 if there is none."""
+        """Return when the record was last written (mtime in ns), or 0 if it does not exist."""
         try:
             return self._file.stat().st_mtime_ns
         except OSError:
@@ -293,7 +295,7 @@ class Outside(NamedTuple):
 
 @contextmanager
 def _locked(file: Path, flags: int) -> Iterator[int]:
-    """Open and lock the file; retry if it was removed by an import in between."""
+    """Open and lock the file. Open it again if an import has removed it in between."""
     while True:
         descriptor = os.open(file, flags | os.O_CLOEXEC, 0o600)
         try:
@@ -306,12 +308,12 @@ def _locked(file: Path, flags: int) -> Iterator[int]:
 
 
 def _line(version: KeptVersion, at_ns: int) -> bytes:
-    """Return one record; it starts with a line break, which ends a line that a crash cut off."""
+    """Return one record. It starts with a line break, which ends a line that a crash has cut off."""
     return f"\n{json.dumps([*version, at_ns])}".encode()
 
 
 def _versions(content: bytes) -> list[tuple[KeptVersion, int]]:
-    """Return each version once, as it was recorded first; the size of a later record may be a guess."""
+    """Return each version once, by its first record: the size in a later one may be a guess."""
     found: dict[tuple[str, ...], tuple[KeptVersion, int]] = {}
     for line in content.splitlines():
         with suppress(ValueError, TypeError):

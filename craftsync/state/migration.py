@@ -1,4 +1,4 @@
-"""The state of one migration between two stores."""
+"""`MigrationState`: the state of one migration between two stores, in a database of its own."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from craftsync.state.pair import State
 
 
 class MigrationState(State):
-    """The tables of one migration, used by one process at a time."""
+    """The tables of one migration, locked for one process."""
 
     keeps_held = False
 
     def __init__(
         self, database: Database, lock: TextIO | None = None, outside: Outside | None = None
     ) -> None:
-        """Versions moved to the target's trash are recorded in `outside`, for linked folders with that store."""
+        """`outside` records versions moved to the target's trash, for linked folders with that store."""
         super().__init__(database, new_id=str, identity="left_version")
         self._lock = lock
         self._outside = outside
@@ -33,8 +33,7 @@ class MigrationState(State):
     ) -> MigrationState:
         """Open the database in a folder (`migration_folder`), or with `scratch` a temporary copy.
 
-        Raises `LockedError` when another process uses it, and `StateError` when
-        the folder is unusable.
+        Raises `LockedError` if another process uses it, `StateError` if the folder is unusable.
         """
         file = folder / "state.db"
         if scratch:

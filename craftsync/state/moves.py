@@ -1,4 +1,4 @@
-"""How a moved file is recognised: a delete and an arrival of the same content become one move."""
+"""Recognises moved files: replaces a delete and an arrival of the same content by one move."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from craftsync.state.database import Database
 
 
 class Moves:
-    """Pairs steps of the plan by what identifies a content on each side."""
+    """Pairs deletes and arrivals of the plan by what identifies their content on each side."""
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
         self._refused: set[str] = set()
 
     def pair(self, *, by_version: bool) -> None:
-        """Replace a delete and an arrival of the same content on one side by a move on the other.
+        """Replace the delete and the arrival that a move on one side causes by a move on the other.
 
-        A renamed file keeps inode, size and mtime. A moved object keeps size and
-        version, if versions depend on the content (`by_version`), else size and
-        time; its content is compared during the move. Ambiguous pairs are not
-        replaced. The baseline of a move is the row of its source.
+        A renamed file keeps inode, size and mtime. A moved object keeps its size, and its version if
+        that depends on the content (`by_version`), else its time; the move compares the content.
+        Ambiguous pairs stay. The baseline of a move is the row of its source.
         """
         fingerprint = ("inode", "size", "mtime_ns")
         self._pair(Kind.MOVE_REMOTE, Kind.DELETE_REMOTE, Kind.UPLOAD, fingerprint, fingerprint)
@@ -32,16 +31,16 @@ class Moves:
         self._pair(Kind.MOVE_LOCAL, Kind.DELETE_LOCAL, Kind.DOWNLOAD, known, seen)
 
     def refuse(self, source: str) -> None:
-        """Plan no move from a path until `refuse_none`, because the contents of the last one differed."""
+        """Plan no move from a path until `refuse_none`, because the last one was skipped."""
         self._refused.add(source)
 
     def refuse_none(self) -> None:
         self._refused.clear()
 
     def leaving(self) -> Container[str]:
-        """Return the paths that steps move or delete because others need their place, and those of all other moves.
+        """Return the paths that this plan moves away, or deletes because they obstruct other steps.
 
-        They are those of this call: make it before any step is done. Any thread may look them up.
+        The set is fixed by this call, which must come before any step is done. Thread-safe.
         """
         self._db.execute("DROP TABLE IF EXISTS temp.leaving")
         self._db.execute("CREATE TEMP TABLE leaving (path TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -70,7 +69,7 @@ class Moves:
         self._db.execute(
             "CREATE TEMP TABLE moved (id INTEGER PRIMARY KEY, gone, source TEXT UNIQUE)"
         )
-        # Of the arrivals of one content, the first is where it moved.
+        # Of several arrivals with the same content, the first counts as the target.
         self._db.execute(
             f"WITH gone AS MATERIALIZED (SELECT min(d.id) AS id, b.path, {columns}"
             f" FROM plan d CROSS JOIN baseline b ON b.path = d.path"
@@ -96,7 +95,7 @@ class Moves:
 
 
 class _Leaving(Container[str]):
-    """The table that `Moves.leaving` filled; memory does not grow with it."""
+    """The table that `Moves.leaving` filled, so that memory does not grow with the plan."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection

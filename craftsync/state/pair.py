@@ -1,4 +1,7 @@
-"""The state of a linked folder: the last synced state, the probed features of its store, its size and its end."""
+"""`PairState`: the state of a linked folder, one table class for each subject; `Baseline` is here.
+
+Also here: where the databases are in the state directory, how one is found, and how it is deleted.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +28,20 @@ from craftsync.state.plan import Plan, Replacements
 from craftsync.state.transfers import Arrivals, Intents, Transfers
 
 FACTS_LAST_NS = 7 * 86_400 * 1_000_000_000
-"""How long probed features are used, since servers are upgraded: a week, in nanoseconds."""
+"""How long probed features are used: a week, in nanoseconds, because servers are upgraded."""
 
 
 class KnownFacts(NamedTuple):
-    """Probed features as returned by `Store.prepare`, and the identity of their store."""
+    """Probed features, as returned by `Store.prepare`, and the identity of their store."""
 
     store_id: str
     text: str
 
 
 def known_facts(state_dir: Path, location: str, *, now_ns: int) -> Iterator[KnownFacts]:
-    """Yield the recent features that any linked folder has saved for a store at this location.
+    """Yield the recent features that linked folders have saved for a store at this location.
 
-    Compare `store_id`, because another store may be at the location by now.
+    Compare `store_id`: the location may hold another store by now.
     """
     for file in sorted((state_dir / "pairs").glob("*/state.db")):
         uri = f"{file.resolve().as_uri()}?mode=ro"
@@ -57,9 +60,10 @@ _AT_ONCE = 500
 
 
 class Baseline:
-    """The last synced state, one row per path; writes belong to the caller's transaction.
+    """The last synced state, one row per path. Writes belong to the caller's transaction.
 
-    `identity` is the column for `LocalFile.inode`: "inode", or "left_version" when the left side is a store.
+    `identity` is the column for `LocalFile.inode`: "inode", or "left_version" if the left side is a
+    store.
     """
 
     def __init__(self, database: Database, identity: str = "inode") -> None:
@@ -110,7 +114,7 @@ class Baseline:
         return None if row is None else BaselineRow._make(row)
 
     def obstructs(self, path: str) -> bool:
-        """Return whether a row exists above or below this path, where file and folder would collide."""
+        """Return whether a row exists above or below this path: file and folder would then collide."""
         above, below = relatives(path)
         found = self._db.execute(
             f"SELECT 1 FROM baseline WHERE path IN ({','.join('?' * len(above))})"
@@ -126,7 +130,7 @@ class Baseline:
             yield from map(BaselineRow._make, self._db.execute(query, bounds))
 
     def with_inodes(self, inodes: Iterable[int | str]) -> Iterator[str]:
-        """Yield the paths whose file had one of these inode numbers; scans the whole table."""
+        """Yield the paths whose file had one of these inode numbers. Reads the whole table."""
         numbers = list(inodes)
         for start in range(0, len(numbers), _AT_ONCE):
             some = numbers[start : start + _AT_ONCE]
@@ -135,7 +139,7 @@ class Baseline:
             yield from (path for (path,) in self._db.execute(query, some))
 
     def boundaries(self, share: int) -> list[str]:
-        """Return every `share`-th path, to cut a listing into equal parts."""
+        """Return every `share`-th path, to divide a listing into equal shares."""
         found: list[str] = []
         query = "SELECT path FROM baseline WHERE path > ? ORDER BY path LIMIT 1 OFFSET ?"
         last = ""
@@ -155,14 +159,14 @@ _FILE = "state.db"
 _PLACE = "place"
 """In `meta`: `server_and_location` of the store."""
 _OLD_RECORD = "outside_read_ns"
-"""In `meta`: the state of the shared record that was imported."""
+"""In `meta`: the mtime of the legacy record when it was imported last."""
 
 
 class State:
-    """The tables of a run between any two sides. Belongs to the control thread."""
+    """The tables of a run between any two sides. Used by the control thread only."""
 
     keeps_held = True
-    """Whether deletes can be held for approval."""
+    """Whether held deletes are saved, so that the user can approve them later."""
 
     def __init__(
         self, database: Database, new_id: Callable[[], str], *, identity: str = "inode"
@@ -201,12 +205,12 @@ class State:
 
 
 class OutsideRecords(NamedTuple):
-    """Records of the versions that were moved to either trash outside a run."""
+    """Records of versions that were moved to either trash outside a run."""
 
     folder: Outside
     store: Outside
     legacy: Outside | None
-    """Shared by all servers with this location; written by earlier versions of craftsync."""
+    """The record of earlier versions of craftsync, shared by all servers with this location."""
 
 
 class PairState(State):
@@ -230,11 +234,11 @@ class PairState(State):
         scratch: bool = False,
         reading: bool = False,
     ) -> PairState:
-        """Open the pair's database, with `scratch` a temporary copy, with `reading` read-only in place.
+        """Open the database: with `scratch` a temporary copy, with `reading` read-only in place.
 
-        `place` is `server_and_location` of the store, by default as it was last given.
-        A database that an earlier version kept under another name of the same
-        store is found, and without these options moved. Raises `StateError`.
+        `place` is `server_and_location` of the store, by default the last one given. A database that
+        an earlier version kept under another name of the same store is found, and moved unless
+        `scratch` or `reading`. Raises `StateError`.
         """
         with state_place(f"the state in {state_dir} cannot be used"):
             if scratch or reading:
@@ -264,10 +268,10 @@ class PairState(State):
     def import_legacy_records(
         self, found_of: Callable[[Iterable[KeptVersion]], Iterable[KeptVersion]]
     ) -> None:
-        """Import what earlier versions recorded for all stores at this location on any server, once.
+        """Import, once, the legacy record of all stores with this location on any server.
 
-        `found_of` returns those of some versions that are in this store's trash.
-        The record stays, for the other stores.
+        `found_of` returns those of the versions that are in this store's trash. The record stays for
+        the other stores.
         """
         legacy = self._outside.legacy
         if legacy is None:
@@ -281,7 +285,7 @@ class PairState(State):
                 self.database.put(_OLD_RECORD, changed)
 
     def in_trash(self) -> Total:
-        """Return this client's total in both trashes, including versions not imported yet."""
+        """Return the total of this client's versions in both trashes, also those not imported yet."""
         known = self.kept.total()
         more = [*self._outside.folder.noted(), *self._outside.store.noted()]
         return Total(
@@ -295,30 +299,30 @@ def _outside(state_dir: Path, root: str, place: str, location: str) -> OutsideRe
 
 
 def pair_folder(state_dir: Path, root: str, location: str) -> Path:
-    """Return the state folder of a pair, named by a hash of both addresses."""
+    """Return the state folder of a linked folder, named by a hash of both addresses."""
     name = hashlib.sha256(f"{root}\0{location}".encode()).hexdigest()[:24]
     return state_dir / "pairs" / name
 
 
 def known_folder(state_dir: Path, root: str, location: str) -> Path:
-    """Return the folder with the pair's most recently used database, by default its own.
+    """Return the state folder with the most recently used database, by default `pair_folder`.
 
-    Raises `StateError` when a folder is unreadable.
+    Raises `StateError` if a folder is unreadable.
     """
     return max(pair_folders(state_dir, root, location), key=_used_ns)
 
 
 def pair_folders(state_dir: Path, root: str, location: str) -> list[Path]:
-    """Return the folders that may contain a database of the pair: its own, and those of earlier names."""
+    """Return the state folders that may contain the database: `pair_folder`, and those of earlier names."""
     own = pair_folder(state_dir, root, location)
     return [own, *(folder for folder in _aliases(state_dir, root, location) if folder != own)]
 
 
 def _aliases(state_dir: Path, root: str, location: str) -> list[Path]:
-    """Return the folders with databases of the pair under paths that contain symbolic links.
+    """Return the state folders with databases under paths that contain symbolic links.
 
-    Earlier versions did not resolve the path of a directory store. Losing such a
-    database would bring back deleted files.
+    Earlier versions did not resolve the path of a directory store. Losing such a database would
+    restore deleted files.
     """
     if not location.startswith("/"):
         return []
@@ -330,7 +334,7 @@ def _aliases(state_dir: Path, root: str, location: str) -> list[Path]:
 
 
 def _adopt(state_dir: Path, root: str, location: str) -> None:
-    """Move the pair's most recently used database to its own folder; rename the others."""
+    """Move the most recently used database to `pair_folder`; rename the others."""
     aliases = _aliases(state_dir, root, location)
     if not aliases:
         return
@@ -367,7 +371,7 @@ def _real(location: str) -> str:
 
 
 def known_root(state_dir: Path, root: str, location: str) -> str | None:
-    """Return the expected identity of a pair's root; leaves no files behind."""
+    """Return the folder's identity that the database expects, or `None`. Leaves no files behind."""
     file = known_folder(state_dir, root, location) / _FILE
     with (
         contextlib.suppress(StateError, *UNREADABLE),
@@ -380,13 +384,13 @@ def known_root(state_dir: Path, root: str, location: str) -> str | None:
 
 
 def known_pairs(state_dir: Path) -> list[tuple[str, str]]:
-    """Return (root, store location) of every pair with a database, each once, with links resolved."""
+    """Return (root, store location) of each linked folder with a database, with links resolved."""
     names = [(os.path.realpath(root), _real(store)) for _, (root, store) in _all_known(state_dir)]
     return list(dict.fromkeys(names))
 
 
 def known_places(state_dir: Path, folders: Iterable[Path] | None = None) -> set[str]:
-    """Return roots and places of stores as in `Outside`, of all databases or those in some folders."""
+    """Return the roots and stores, as in `Outside.place`, of all databases or of those in `folders`."""
     some = None if folders is None else set(folders)
     known = [facts for folder, facts in _all_facts(state_dir) if some is None or folder in some]
     return {place for facts in known for place in facts.values()}
@@ -398,7 +402,7 @@ def _all_known(state_dir: Path) -> list[tuple[Path, tuple[str, str]]]:
 
 
 def _all_facts(state_dir: Path) -> list[tuple[Path, dict[str, str]]]:
-    """Return the folder of each database, with what is known of its root and store."""
+    """Return the folder of each database, with the entries of `meta` about its root and store."""
     found = []
     with state_place(f"the state in {state_dir} cannot be used"):
         files = sorted((state_dir / "pairs").glob(f"*/{_FILE}"))
@@ -416,7 +420,7 @@ def _all_facts(state_dir: Path) -> list[tuple[Path, dict[str, str]]]:
 
 
 class Memory(NamedTuple):
-    """How much the state contains. `bytes` is the total size of `files`."""
+    """The amounts in a state database. `bytes` is the total size of `files`."""
 
     files: int
     """Files in the last synced state."""
@@ -454,10 +458,10 @@ def is_remembered(state_dir: Path, root: str, location: str) -> bool:
 
 
 def forget(state_dir: Path, root: str, location: str) -> None:
-    """Delete the saved state of a folder and its store; neither of them is touched.
+    """Delete the saved state of a folder and its store, without touching either.
 
-    No other process may use it. A crash leaves the whole state, or only files
-    that no run reads. Raises `StateError`.
+    No other process may be using it. A crash leaves the whole state, or only files that no run
+    reads. Raises `StateError`.
     """
     with state_place(f"the state in {state_dir} cannot be removed"):
         folders = pair_folders(state_dir, root, location)

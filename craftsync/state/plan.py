@@ -1,7 +1,7 @@
-"""The plan table: the steps of the current run; and what earlier runs replaced or deleted.
+"""The plan table: the steps of the current run. Also `Replacements`: the versions that runs replaced.
 
-The plan is in the database so that it can be larger than memory, is counted,
-ordered and paired by SQL, and is recognised after a crash.
+The plan is in the database so that it can be larger than memory, SQL can count, order and pair its
+steps, and the next run finds it after a crash.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SMALL = f"(max(coalesce(p.size, 0), coalesce(p.remote_size, 0)) <= {1 << 20})"
 
 
 class Step(NamedTuple):
-    """A numbered action of the plan; all steps of a stage end before the next stage begins."""
+    """A numbered action of the plan. All steps of a stage end before the next stage begins."""
 
     id: int
     stage: int
@@ -75,10 +75,11 @@ class Plan:
     def begin(
         self, *, by_operation: bool, again: Iterable[str] | None = None, as_new: bool = False
     ) -> None:
-        """Clear the plan. `by_operation` is whether the store keeps operation ids, which identify writes of the last run.
+        """Clear the plan, and save what may have been carried out of the last run's plan.
 
-        With `as_new`, steps have no baseline row, as those of new paths. With `again`, only the steps of these paths and unfinished steps are
-        removed: steps of this run that failed elsewhere stay (`undone`).
+        `by_operation`: the store keeps operation ids, which identify writes of the last run. `as_new`:
+        steps get no baseline row, like those of new paths. With `again`, only unfinished steps and the
+        steps of these paths are removed: other steps of this run that failed stay (`undone`).
         """
         if again is not None:
             self._db.execute("DELETE FROM plan WHERE stage <> ?", (_UNDONE,))
@@ -99,10 +100,9 @@ class Plan:
         )
 
     def add_during_run(self, actions: Iterable[Action]) -> list[Step]:
-        """Add steps to the plan that is being carried out, and return them; `steps` does not yield them.
+        """Add steps to the plan being carried out, and return them; `steps` does not yield them.
 
-        They get new numbers, because a reused operation id would make one
-        write look like another.
+        They get new numbers: with a reused operation id, one write would look like another.
         """
         steps = []
         for action in actions:
@@ -113,7 +113,7 @@ class Plan:
         return steps
 
     def give_up(self, path: str) -> None:
-        """Remove the step of a path, so that another can be added; keeps an intent for what it may have written."""
+        """Remove the step of a path, so that another can be added; keep an intent of its possible write."""
         self._intents.take_over(self._run, by_operation=self._by_operation, path=path)
         self._db.execute("DELETE FROM plan WHERE path = ?", (path,))
 
@@ -124,7 +124,7 @@ class Plan:
         )
 
     def not_moved(self, step: int) -> None:
-        """Note that a move certainly left its source where it was; it may have written the new path."""
+        """Note that a move certainly left its source in place. It may have written the new path."""
         self._db.execute("UPDATE plan SET source = NULL WHERE id = ?", (step,))
 
     def mark_out_of_sync(self, path: str) -> None:
@@ -148,13 +148,13 @@ class Plan:
         return found.fetchone() is not None
 
     def repeated(self) -> str | None:
-        """Return a path that has two steps, which no run plans; `None` if there is none."""
+        """Return a path with two steps, which only an edited plan file has, or `None`."""
         query = "SELECT path FROM plan GROUP BY path HAVING count(*) > 1 LIMIT 1"
         found = self._db.execute(query).fetchone()
         return None if found is None else str(found[0])
 
     def arrange(self) -> None:
-        """Order deletes last, except those in the way of something else."""
+        """Move deletes that obstruct other steps to the first stage. All others stay in the last."""
         if not self._any(Kind.DELETE_REMOTE) and not self._any(Kind.DELETE_LOCAL):
             return
         self._db.execute(
@@ -196,9 +196,9 @@ class Plan:
     def steps(self, may_begin_large: Callable[[], bool] = lambda: True) -> Iterator[Step]:
         """Yield the steps in the order of execution, deletes deepest first.
 
-        Small and large arrivals alternate, so that neither wait for the others;
-        large ones are postponed while `may_begin_large` returns False. Reads the
-        table in pages, so that outcomes can be recorded between them.
+        Small and large steps alternate, so that neither kind waits for the other; large ones are
+        postponed while `may_begin_large` returns False. Reads the table in pages, so that outcomes can
+        be recorded between them.
         """
         self._last = self._db.execute("SELECT coalesce(max(id), 0) FROM plan").fetchone()[0]
         if not self._last:
@@ -274,7 +274,7 @@ def _to_step(stage: int, row: tuple[object, ...]) -> Step:
 
 
 class Result(NamedTuple):
-    """What the run left at a path, the same on both sides. `digest` is the SHA-256, `version` the store's token."""
+    """The version that a run left at a path on both sides. `digest` is SHA-256, `version` the store's token."""
 
     size: int
     digest: bytes | None
@@ -284,8 +284,8 @@ class Result(NamedTuple):
 class Replaced(NamedTuple):
     """A version that one side ("root" or "store") held before the run. `size` is in bytes.
 
-    `stamp` is its folder in the trash, `None` if it was not kept. `version` is
-    the store's token, `None` in the folder. `result` is `None` if the run deleted the path.
+    `stamp` is its folder in the trash, `None` if it was not kept. `version` is the store's token, `None`
+    for a file. `result` is `None` if the run deleted the path.
     """
 
     path: str
@@ -297,16 +297,16 @@ class Replaced(NamedTuple):
 
 
 class Replacements:
-    """The table of replaced versions, for undo; writes belong to the caller's transaction.
+    """The table of replaced versions, for undo. Writes belong to the caller's transaction.
 
-    Its columns `left_…` are those of `Result`: what was left after the run, not the left side.
+    Its columns `left_…` are those of `Result`: what the run left there, not the left side.
     """
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
 
     def add(self, run: int, replaced: Iterable[Replaced]) -> None:
-        """Record what a run replaced; for a path replaced twice, the first version and the last result."""
+        """Record the versions that a run replaced. Of a path replaced twice, keep the first version and last result."""
         self._db.executemany(
             "INSERT INTO replaced VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " left_size = excluded.left_size, left_digest = excluded.left_digest,"
@@ -326,7 +326,7 @@ class Replacements:
             yield Replaced(row[0], row[1], row[2], row[3], row[4], result)
 
     def drop_before(self, run: int) -> None:
-        """Forget what runs before this one replaced."""
+        """Forget the versions that earlier runs replaced."""
         self._db.execute("DELETE FROM replaced WHERE run < ?", (run,))
 
 
@@ -335,7 +335,7 @@ def in_order(
 ) -> Iterator[RemoteObject]:
     """Read the whole listing, then yield it in the byte order of the UTF-8 path.
 
-    `name` is the temporary table; listings in use at the same time need different ones.
+    `name` names the temporary table. Listings in use at the same time need different names.
     """
     db = database.connection
     db.execute(f"DROP TABLE IF EXISTS temp.{name}")

@@ -1,14 +1,13 @@
-"""Transfers that a crash may interrupt: multipart uploads, intended writes, files put in place.
+"""What a crash may interrupt: large transfers (`Transfers`), writes (`Intents`), placed files (`Arrivals`).
 
-An intent is a write to the store that began and is not recorded yet. After a
-crash, only the operation id or the digest proves that an object is craftsync's
-own write; size and time prove nothing. An intent ends when its path is recorded
-as in sync, a stat of the path finds nothing or something else, or a power cut
+An intent is a write to the store that has begun and is not recorded yet. After a crash, only its operation
+id or digest proves that an object is our own write; size and time prove nothing. An intent ends when its
+path is recorded as in sync, when a stat of the path finds nothing or another object, or when a power cut
 may have taken its file.
 
-An arrival is a file that was put into the folder and is not recorded yet. After
-a crash it is recognised by its inode, so that an edit of it is an edit, not a
-conflict. After a power cut only equal content counts.
+An arrival is a file that was put into the folder and is not recorded yet. After a crash it is recognised
+by its inode, so that an edit of it is an edit, not a conflict. After a power cut only equal content
+counts.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class SavedUpload(NamedTuple):
 
 
 class SavedDownload(NamedTuple):
-    """An unfinished download; `parts` are the part numbers (from 0) the temporary file holds."""
+    """An unfinished download; `parts` are the numbers (from 0) of the parts in the temporary file."""
 
     temporary: str
     part_size: int
@@ -44,7 +43,7 @@ class SavedDownload(NamedTuple):
 
 
 class Transfers:
-    """Saves and finds unfinished transfers; writes belong to the caller's transaction."""
+    """The tables of unfinished transfers. Writes belong to the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
@@ -71,7 +70,7 @@ class Transfers:
         return int(self._db.execute("SELECT count(*) FROM upload").fetchone()[0])
 
     def begin_upload(self, path: str, digest: bytes, upload_id: str, part_size: int) -> None:
-        """Save an upload, replacing an earlier one of the same content that the store has lost."""
+        """Save an upload, replacing an earlier one of the same content, which the store has lost."""
         self._db.execute("DELETE FROM upload WHERE path = ? AND digest = ?", (path, digest))
         self._db.execute(
             "INSERT OR REPLACE INTO upload VALUES (?, ?, ?, ?)",
@@ -119,7 +118,7 @@ class Transfers:
         self._db.execute("DELETE FROM download WHERE path = ?", (path,))
 
     def drop_stale_downloads(self) -> None:
-        """Forget downloads that the last plan did not resume; their files are swept later."""
+        """Forget the downloads that the plan does not resume. Their files are swept later."""
         self._db.execute("DELETE FROM download WHERE path NOT IN (SELECT path FROM plan)")
 
     def temporaries(self) -> set[str]:
@@ -128,11 +127,11 @@ class Transfers:
 
 
 _LISTED = "path IN (SELECT value FROM json_each(?))"
-"""One statement for all paths takes half as long as one for each."""
+"""A condition on many paths: one statement for all takes half as long as one for each."""
 
 
 class Arrival(NamedTuple):
-    """A downloaded file about to be put in place: its inode, and the object it comes from."""
+    """A downloaded file to be put in place: its inode, and the object it comes from."""
 
     path: str
     size: int
@@ -143,7 +142,7 @@ class Arrival(NamedTuple):
 
 
 class Arrivals:
-    """`begin` and `placed` are thread-safe; all else belongs to the control thread."""
+    """The table of arrivals. `begin` and `placed` are thread-safe; the rest belongs to the control thread."""
 
     def __init__(self, database: Database, second_connection: SecondConnection) -> None:
         self._db = database.connection
@@ -172,10 +171,10 @@ class Arrivals:
             self._db.execute(f"DELETE FROM arrival WHERE {_LISTED}", (dumps(list(paths)),))
 
     def take_over(self, stat: Callable[[str], LocalFile | None]) -> list[BaselineRow]:
-        """Return rows for files that an earlier run of this boot put in place but could not record; forgets them.
+        """Return rows for the files that an earlier run of this boot put in place without recording them.
 
-        `stat` returns the current file at a path. A path without a file is left
-        out, because the file may never have been in place; it is downloaded again.
+        Forgets all arrivals. `stat` returns the current file at a path. A path without a file is left out:
+        the file may never have been put in place, and is downloaded again.
         """
         rows = self._db.execute(
             "SELECT path, size, inode, digest, modified_ns, version, placed FROM arrival"
@@ -192,7 +191,7 @@ class Arrivals:
 
 
 def _row(arrival: Arrival) -> BaselineRow:
-    """Return a racy baseline row with unknown times, so that the content decides whether the file was edited."""
+    """Return a racy row with unknown times, so that the content decides whether the file was edited."""
     path, size, inode, digest, modified_ns, version = arrival
     return BaselineRow(path, size, 0, 0, inode, True, digest, modified_ns, version)
 
@@ -209,12 +208,11 @@ class Intent(NamedTuple):
 
 
 class Intents:
-    """`begin` and `end` are thread-safe; all else belongs to the control thread.
+    """The table of intents. `begin` and `end` are thread-safe; the rest belongs to the control thread.
 
-    These two write through a connection of their own, whose commits survive a
-    crash of the process at once, and a power cut once the next group is
-    recorded. A power cut before that loses the intents of the last second; equal
-    contents are adopted nevertheless.
+    These two write through a connection of their own. Its commits survive a crash of the process at once,
+    but a power cut only after the next group is recorded. A power cut before that loses the intents of
+    the last second; equal contents are adopted even then.
     """
 
     def __init__(self, database: Database, second_connection: SecondConnection) -> None:
@@ -227,10 +225,10 @@ class Intents:
         self._writing = threading.Lock()
 
     def take_over(self, run: str, *, by_operation: bool, path: str | None = None) -> None:
-        """Add intents for the steps left in the plan of the last run (`run`), which may have been written.
+        """Add intents for the steps left in the plan of the last run, which has the id `run`.
 
-        Only if the store keeps operation ids (`by_operation`), and only for paths
-        without an intent, since those with one are known. With `path`, only for it.
+        Only if the store keeps operation ids (`by_operation`), and only for paths without an intent. With
+        `path`, only for that path.
         """
         if by_operation:
             self._db.execute(
@@ -245,8 +243,8 @@ class Intents:
     def forget_lost(self, stat: Callable[[str], LocalFile | None]) -> None:
         """In the first run after a restart, forget the intents of files that are gone.
 
-        The disk may never have had them, so their objects come back: nobody deleted
-        them. `stat` returns the current file at a path. Belongs to the caller's transaction.
+        The disk may never have had them: the user did not delete them, so their objects are downloaded.
+        `stat` returns the current file at a path. Belongs to the caller's transaction.
         """
         boot = clock.boot_id()
         if self._database.get(_BOOT) == boot:
@@ -276,7 +274,7 @@ class Intents:
             blocking_together(self._write_beginning)
 
     def _write_beginning(self) -> None:
-        """Save all queued intents in one commit, since one for each would cost as much as a small copy."""
+        """Save all queued intents in one commit: a commit for each would cost as much as a small copy."""
         with self._writing:
             intents = []
             while self._beginning:
@@ -293,7 +291,7 @@ class Intents:
                 raise
 
     def end(self, path: str, *, but: Intent | None) -> None:
-        """Forget the intents of a path whose writes are not in the store; all, or all except `but`."""
+        """Forget the intents of a path whose writes are not in the store: all, or all but `but`."""
         self._second_connection.execute(
             "DELETE FROM intent WHERE path = ? AND operation IS NOT ?",
             (path, but.operation if but else None),

@@ -1,8 +1,7 @@
-"""Files that were recorded before the disk had them: a power cut may take them.
+"""Notes files that were recorded before they were flushed, and forgets their rows after a power cut.
 
-A run that deletes nothing does not wait for the disk. If the power is then cut,
-a file that was pushed may be gone, or hold what was never written: nobody's
-delete, and nobody's edit.
+A run that deletes nothing does not wait for the disk. After a power cut, a file that it pushed may be
+gone or hold wrong content. That must not count as a delete or an edit by the user.
 """
 
 from __future__ import annotations
@@ -15,25 +14,25 @@ from craftsync.state.database import Database
 from craftsync.state.pair import PairState
 
 YOUNG_NS = 600 * 10**9
-"""Age up to which a file may not be on the disk yet; Linux writes it there within a minute, on batteries later."""
+"""Up to this age, a file may not be flushed yet. Linux flushes it within a minute, later on battery."""
 
 _NOTE = "unflushed"
 _OFFSET = "clock_offset"
-"""The wall clock minus the boot's clock: the boot's id, and an `_Offset`."""
+"""In `meta`: the boot's id, and the wall clock minus the clock since boot (`_Offset`)."""
 _STEP_NS = 5 * 10**9
-"""A clock that is only kept exact moves by less."""
+"""A larger step means that the clock was set. Regular corrections are smaller."""
 
 
 class _Offset(NamedTuple):
     ns: float
     since: float
-    """The second of the boot in which it was first seen."""
+    """When it was first seen, in seconds since boot."""
     was_other: float
-    """1 if another was known before, else 0."""
+    """1 if another offset was known before, else 0."""
 
 
 class Ages:
-    """Tells files that the disk may not have yet, also if the wall clock was set since they were written."""
+    """Decides which files may not be flushed yet, also if the wall clock was set since they were written."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -42,12 +41,12 @@ class Ages:
         self._known = _Offset(*map(float, known.split())) if boot == boot_id() else None
 
     def is_young(self, ctime_ns: int) -> bool:
-        """Return whether a file of this ctime may be younger than `YOUNG_NS`."""
+        """Return whether a file with this ctime may be younger than `YOUNG_NS`."""
         now = self._clock.now_ns()
         return abs(now - ctime_ns) < YOUNG_NS or self._offset(now)[1]
 
     def was_clock_set(self) -> bool:
-        """Return whether the wall clock was set within `YOUNG_NS`: ctimes do not show which files are young."""
+        """Return whether the wall clock was set within `YOUNG_NS`: then a ctime does not prove a file's age."""
         offset, is_new = self._offset(self._clock.now_ns())
         return is_new and bool(offset.was_other)
 
@@ -62,15 +61,15 @@ class Ages:
 
 
 def note_unflushed(database: Database, clock: Clock) -> None:
-    """Note that files are recorded now that the disk may not have."""
+    """Note that files are being recorded that may not be flushed."""
     if not (known := database.get(_NOTE)) or known.partition(" ")[0] != boot_id():
         database.put(_NOTE, f"{boot_id()} {clock.now_ns() - YOUNG_NS}")
 
 
 def forget_unflushed(state: PairState, sync: Callable[[], None] | None) -> None:
-    """After a restart, forget the rows of files that the disk may have lost; before one, flush them with `sync`.
+    """After a restart, forget the rows of files that the disk may have lost; in the same boot, call `sync`.
 
-    Without a last synced state both sides are compared, and nothing is deleted.
+    At a path without a row both sides are merged, and nothing is deleted. `None` as `sync` does nothing.
     """
     boot, _, since = (state.database.get(_NOTE) or "").partition(" ")
     if not boot:
