@@ -1,10 +1,10 @@
-"""Puts files in place, moves them, and moves them to the trash without losing a version.
+"""Puts files in place, renames them, and moves them to the trash, without losing a version.
 
-The rename that replaces a file also moves the old one to the trash, where it is
-compared with the expected file, because another program may save the file
-between a stat and a rename. An unexpected file is put back, or becomes a
-conflict copy. After a crash every version is at its path or in the trash.
-Threads that flush at the same time share one flush.
+Another program may save a file between our stat and our rename. So the rename that replaces a file also
+moves the old one to the trash, and only there it is compared with the expected one. An unexpected file
+is put back, or becomes a conflict copy. After a crash every version is at its path or in the trash.
+
+Also here: `SyncGroup`, by which threads that flush at the same time share one flush.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from craftsync.net.waiting import after_fork
 
 TRASH = f"{OWN_FOLDER}/trash"
 UNKEPT = "replaced"
-"""The trash folder for replaced files that are not kept, until they have been compared."""
+"""The trash folder for replaced files that are not to be kept, until they are compared."""
 
 _BUSY = frozenset({errno.ENOENT, errno.EBUSY, errno.ETXTBSY})
-"""Errors that may be gone at the next attempt."""
+"""Errors that the next attempt may not meet."""
 
 _ATTEMPTS = 8
-"""Attempts when another process removes a new folder, still empty, before the file is in it."""
+"""Attempts if another process removes a new, still empty folder before the file is in it."""
 
 
 def place(
@@ -47,7 +47,7 @@ def place(
     expect: LocalFile | None,
     trash_stamp: str | None,
 ) -> None:
-    """Put a finished temporary at `path`, replacing `expect`; with `None` nothing may be there."""
+    """Put a finished temporary file at `path`, replacing `expect`. If that is `None`, `path` must not exist."""
     if expect is not None:
         with _parent_for(tree, path) as target:
             _replace(tree, temporary, target, expect, trash_stamp)
@@ -56,7 +56,7 @@ def place(
 
 
 def check_place(tree: Tree, path: str, leaving: Container[str]) -> None:
-    """Raise `PathObstructed` where `place` would once the files at `leaving` are gone; changes nothing."""
+    """Raise `PathObstructed` if `place` would raise it once the files at `leaving` are gone. Changes nothing."""
     try:
         status = tree.status(path)
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def check_place(tree: Tree, path: str, leaving: Container[str]) -> None:
 
 
 def displace(tree: Tree, path: str, *, expect: LocalFile, trash_stamp: str | None) -> None:
-    """Move a file to the trash; does nothing if it is absent."""
+    """Move a file to the trash, if it exists."""
     try:
         with tree.parent(path) as place_of:
             if not _exists(place_of):
@@ -87,7 +87,7 @@ def displace(tree: Tree, path: str, *, expect: LocalFile, trash_stamp: str | Non
 
 
 def move(tree: Tree, source: str, target: str, *, expect: LocalFile) -> None:
-    """Rename within the tree; the target must not exist."""
+    """Rename a file within the tree. The target must not exist."""
     try:
         _retry_if_folder_removed(tree, partial(_move, tree, source, target, expect))
     except FileNotFoundError as error:
@@ -99,7 +99,7 @@ _Place = tuple[int, str]
 """A name in an open folder."""
 
 _MoveTo = Callable[[int, str], None]
-"""Moves a file to a name in a folder; raises `FileExistsError` when the name is taken."""
+"""Moves a file to a name in a folder. Raises `FileExistsError` if the name is taken."""
 
 
 def _status(place_of: _Place) -> os.stat_result:
@@ -107,7 +107,7 @@ def _status(place_of: _Place) -> os.stat_result:
 
 
 def _exists(place_of: _Place) -> bool:
-    """Return whether something other than a folder is there."""
+    """Return whether a file, or anything but a folder, has this name."""
     try:
         return not stat.S_ISDIR(_status(place_of).st_mode)
     except FileNotFoundError:
@@ -115,13 +115,13 @@ def _exists(place_of: _Place) -> bool:
 
 
 def _matches(status: os.stat_result, expect: LocalFile) -> bool:
-    """Compare all but ctime, which the rename to the trash changed."""
+    """Compare all but ctime, which the rename to the trash has changed."""
     found = local_file(expect.path, status)
     return stat.S_ISREG(status.st_mode) and found._replace(ctime_ns=expect.ctime_ns) == expect
 
 
 def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
-    """Return the stat of a file; raises unless it is the expected one, ctime included."""
+    """Return the stat of a file. Raises unless it is the expected one, ctime included."""
     try:
         status = _status(place_of)
     except FileNotFoundError as error:
@@ -134,7 +134,7 @@ def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
 
 
 def _retry_if_folder_removed(tree: Tree, act: Callable[[], None]) -> None:
-    """Call `act`, which makes folders and uses them; retry when another process removed one in between."""
+    """Call `act`, which makes folders and uses them. Retry if another process removes one in between."""
     try:
         act()
     except FileNotFoundError:
@@ -168,7 +168,7 @@ def _create(tree: Tree, temporary: Temporary, path: str) -> None:
 
 
 def _open_parent_for(tree: Tree, path: str) -> _Place:
-    """Open a file's folder, making what is missing; raises `PathObstructed` where a file is in the way."""
+    """Open a file's folder, creating missing folders. Raises `PathObstructed` if a file is in the way."""
     try:
         return tree.open_parent(path, make=True)
     except NotADirectoryError as error:
@@ -189,7 +189,7 @@ def _parent_for(tree: Tree, path: str) -> Iterator[_Place]:
 
 
 def _move_to_free(move_to: _MoveTo, target: _Place, path: str) -> None:
-    """Move to a free name, removing empty folders that have it."""
+    """Move to a free name. If folders without files have it, remove them."""
     try:
         move_to(*target)
     except FileExistsError as error:
@@ -209,7 +209,7 @@ def _empty_folders(
 ) -> None:
     """Raise `PathObstructed` if the folder at `path` holds anything but folders and the files at `leaving`.
 
-    With `remove`, each folder is removed, the innermost first. `inside` is where it has got to, below `path`.
+    With `remove`, remove each folder, the innermost first. `inside` is the current folder, below `path`.
     """
     parent, name = place_of
     listing = linux.open(name, LISTING, dir_fd=parent)
@@ -236,7 +236,7 @@ def _replace(
     linux.fchmod(temporary.fileno(), stat.S_IMODE(replaced.st_mode) & 0o777)
     mine = linux.fstat(temporary.fileno())
     with ExitStack() as stack:
-        # The new file is put in the trash slot, and one swap then replaces and trashes the old one.
+        # Put the new file into the trash slot. One swap then replaces the old file and trashes it.
         slot = _move_to_trash(stack, tree, temporary.give_name, expect.path, trash_stamp)
         try:
             exclusive_rename.exchange(*slot, *target)
@@ -307,7 +307,7 @@ def _no_trash(path: str) -> PathError:
 
 
 def _swap_back(slot: _Place, target: _Place, path: str, mine: os.stat_result) -> None:
-    """Undo a swap that replaced an unexpected file; `mine` is the new file, which must come back."""
+    """Undo a swap that replaced an unexpected file. `mine` is the new file, which must come back."""
     try:
         exclusive_rename.exchange(*slot, *target)
     except FileNotFoundError:
@@ -329,7 +329,7 @@ def _same_content(status: os.stat_result, other: os.stat_result) -> bool:
 
 
 def _restore_name(slot: _Place, target: _Place, path: str) -> None:
-    """Give a file its name back, or make it a conflict copy if the name is taken by now."""
+    """Give a file its name back, or make it a conflict copy if the name is taken now."""
     try:
         exclusive_rename.noreplace(*slot, *target)
     except FileExistsError:
@@ -365,7 +365,7 @@ class SyncGroup:
     """Group commit: callers that arrive during a flush share the next one."""
 
     def __init__(self, flush: Callable[[], None]) -> None:
-        """`flush` makes all earlier writes durable; it raises `OSError`."""
+        """`flush` makes all earlier writes durable. It may raise `OSError`."""
         self._flush = flush
         self._start()
         after_fork(self, SyncGroup._start)
@@ -376,7 +376,7 @@ class SyncGroup:
         self._next = _Flush()
 
     def sync(self) -> None:
-        """Return after a flush that began after this call; raises its `OSError`."""
+        """Return after a flush that began after this call. Raises the flush's `OSError`."""
         with self._condition:
             mine = self._next
             while not mine.done:

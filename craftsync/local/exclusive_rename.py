@@ -1,9 +1,8 @@
-"""Renames that never overwrite, and swaps, on every filesystem.
+"""Renames that never overwrite, and atomic swaps, on every filesystem.
 
-Works on (directory descriptor, name) pairs and raises `OSError`. Where the
-kernel or the filesystem lacks renameat2 (NFS, CIFS and FAT return EINVAL) the
-functions below emulate it; each has a race of a few microseconds that the real
-call does not have.
+All functions take (directory descriptor, name) pairs and raise `OSError`. If the kernel or the
+filesystem lacks renameat2 (NFS, CIFS and FAT return EINVAL), it is emulated. Each emulation has a race of
+a few microseconds, which its docstring names.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _FINE_TIMESTAMPS = frozenset(
 
 
 def noreplace(source_fd: int, source: str, target_fd: int, target: str) -> None:
-    """Rename; raises `FileExistsError` when the target exists."""
+    """Rename. Raises `FileExistsError` if the target exists."""
     try:
         linux.renameat2(source_fd, source, target_fd, target, linux.NOREPLACE)
     except OSError as error:
@@ -34,7 +33,7 @@ def noreplace(source_fd: int, source: str, target_fd: int, target: str) -> None:
 
 
 def exchange(source_fd: int, source: str, target_fd: int, target: str) -> None:
-    """Swap two names in one step; raises `FileNotFoundError` when either is missing."""
+    """Swap two names in one step. Raises `FileNotFoundError` if either is missing."""
     try:
         linux.renameat2(source_fd, source, target_fd, target, linux.EXCHANGE)
     except OSError as error:
@@ -44,7 +43,7 @@ def exchange(source_fd: int, source: str, target_fd: int, target: str) -> None:
 
 
 def can_exchange(descriptor: int, one: str, other: str) -> bool:
-    """Swap two names and return whether the filesystem can do so atomically; raises `OSError`."""
+    """Swap two names; return False, with no change, if the filesystem cannot do so atomically."""
     try:
         linux.renameat2(descriptor, one, descriptor, other, linux.EXCHANGE)
     except OSError as error:
@@ -61,7 +60,7 @@ def can_link_unnamed() -> bool:
 
 
 def link_unnamed(descriptor: int, target_fd: int, target: str) -> None:
-    """Give a file opened with O_TMPFILE a name, as in open(2); raises `FileExistsError` when the target exists."""
+    """Give a file opened with O_TMPFILE a name, as in open(2). Raises `FileExistsError` if it is taken."""
     source = f"/proc/self/fd/{descriptor}"
     linux.link(source, target, dst_dir_fd=target_fd, follow_symlinks=True)
 
@@ -69,9 +68,8 @@ def link_unnamed(descriptor: int, target_fd: int, target: str) -> None:
 def noreplace_by_link(source_fd: int, source: str, target_fd: int, target: str) -> None:
     """Emulate `noreplace` with link and unlink.
 
-    A file saved over the source between the two calls is lost. Without hard
-    links (FAT, some network shares) it uses stat and rename, and a file created
-    at the target between those two is lost.
+    A file saved over the source between the two calls is lost. Without hard links (FAT, some network
+    shares), a stat and a rename replace them, and a file created at the target between those is lost.
     """
     try:
         linux.link(
@@ -97,10 +95,9 @@ def _rename_after_stat(source_fd: int, source: str, target_fd: int, target: str)
 def exchange_by_steps(source_fd: int, source: str, target_fd: int, target: str) -> None:
     """Emulate `exchange` in three steps.
 
-    With hard links the target always exists, and a file saved over it between
-    the first two steps is lost. Without them it is absent for an instant, and a
-    file created there in between is lost. A crash midway leaves the old target
-    beside the source, under a name that ends in `.swapped`.
+    With hard links the target always exists, and a file saved over it between the first two steps is
+    lost. Without them it is absent for an instant, and a file created there in that instant is lost. A
+    crash in between leaves the old target beside the source, with a name that ends in `.swapped`.
     """
     linux.stat(source, dir_fd=source_fd, follow_symlinks=False)
     aside = f"{secrets.token_hex(8)}.swapped"
@@ -117,7 +114,7 @@ def exchange_by_steps(source_fd: int, source: str, target_fd: int, target: str) 
 
 
 def _set_aside(target_fd: int, target: str, source_fd: int, aside: str) -> bool:
-    """Give the target a second name and return True, or without hard links rename it and return False."""
+    """Give the target a second name and return True; without hard links, rename it and return False."""
     try:
         linux.link(target, aside, src_dir_fd=target_fd, dst_dir_fd=source_fd, follow_symlinks=False)
     except OSError as error:
@@ -131,7 +128,7 @@ def _set_aside(target_fd: int, target: str, source_fd: int, aside: str) -> bool:
 def timestamp_granularity_ns(descriptor: int) -> int:
     """Return the granularity of a filesystem's timestamps in nanoseconds.
 
-    Local Linux filesystems use the kernel's tick (at most 10 ms before
-    multigrain timestamps); for any other, FAT's 2 s are assumed.
+    Local Linux filesystems use the kernel's tick (at most 10 ms before multigrain timestamps). For any
+    other filesystem, assume FAT's 2 s.
     """
     return 10_000_000 if linux.statfs_type(descriptor) in _FINE_TIMESTAMPS else 2_000_000_000

@@ -1,9 +1,8 @@
-"""Single files: stat, read, hash; and the names of one folder in path order.
+"""Single files: stat, read, hash, replace. Also the names in one folder in path order.
 
-A file is read through its descriptor, never again by name, so two versions are
-never mixed. Paths sort by the bytes of their UTF-8, and a folder sorts with the
-slash after its name: `a.txt` comes before `a/b`. A huge folder is sorted on disk.
-At the end, a text file for people that a command writes (`written`).
+A file is read through its descriptor, never again by name, so two versions are never mixed. Paths sort
+by the bytes of their UTF-8, and a folder sorts as if a slash followed its name: `a.txt` comes before
+`a/b`. A huge folder is sorted on disk.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from craftsync.local import linux
 from craftsync.local.tree import LinkInTheWay, Tree
 
 BLOCK = 256 * 1024
-"""Bytes read into new memory at once. The allocator maps a block of 1 MiB anew each time
-(`limits.give_back_large_blocks`), and the kernel clears it: 130,000 page faults for 512 MiB."""
+"""Bytes per read into new memory. With 1 MiB, the allocator would map and the kernel clear each block
+(`limits.give_back_large_blocks`): 130,000 page faults for 512 MiB."""
 _REUSED_BLOCK = 256 * 1024
-"""Bytes read into memory that is used again: each read gives the interpreter's lock to other threads.
-With 1 MiB, hashing 512 MiB beside the threads that receive them takes 0.35 processor seconds more."""
+"""Bytes per read into reused memory. Each read releases the interpreter's lock: with 1 MiB, hashing
+512 MiB beside the threads that receive them takes 0.35 processor seconds more."""
 
 # O_NONBLOCK: opening a FIFO that was swapped in must not wait for a writer.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -41,7 +40,7 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _PAGE = 4096
 _WRITTEN_BACK_NS = 40 * 10**9
-"""The kernel writes dirty pages to disk within 30 seconds, and checks every 5 (vm.dirty_*)."""
+"""The kernel writes dirty pages to disk after 30 seconds, and checks every 5 (vm.dirty_*)."""
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
@@ -49,7 +48,7 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 class path_errors:
     """Turn an `OSError` into a `PathError` about `path`, with the `OSError` as its cause.
 
-    A class because several are entered for each file and a generator takes three times as long.
+    A class, because each file enters several and a generator takes three times as long.
     """
 
     __slots__ = ("_path",)
@@ -66,7 +65,7 @@ class path_errors:
 
 
 def local_file(path: str, status: os.stat_result) -> LocalFile:
-    """Convert a stat result, with its numbers limited to what the state database can hold."""
+    """Convert a stat result, with its numbers limited to those that the state database can hold."""
     mtime_ns, ctime_ns, inode = status.st_mtime_ns, status.st_ctime_ns, status.st_ino
     if not (-LIMIT <= mtime_ns < LIMIT and -LIMIT <= ctime_ns < LIMIT and inode < LIMIT):
         mtime_ns, ctime_ns, inode = time_within(mtime_ns), time_within(ctime_ns), inode % LIMIT
@@ -81,8 +80,8 @@ def inode_of(status: os.stat_result) -> int:
 def stat_file(tree: Tree, path: str) -> LocalFile | None:
     """Stat the regular file at `path`; `None` if it or a folder above it does not exist.
 
-    Raises `PathObstructed` for a folder, `PathLeftOut` for a special file or a
-    symbolic link (at the path or above it), and `PathError` when the stat fails.
+    Raises `PathObstructed` for a folder, `PathLeftOut` for a special file or a symbolic link (at the path
+    or above it), and `PathError` if the stat fails.
     """
     try:
         status = tree.status(path)
@@ -100,7 +99,7 @@ def stat_file(tree: Tree, path: str) -> LocalFile | None:
 
 
 def kind_of(mode: int) -> str:
-    """Return the file type as words, for what is neither a regular file nor a folder."""
+    """Return, as words, the type of anything but a regular file or a folder."""
     if stat.S_ISLNK(mode):
         return "a symbolic link"
     if stat.S_ISFIFO(mode):
@@ -112,7 +111,7 @@ OnRead = Callable[[int], object]
 
 
 def _ignore(size: int) -> None:
-    """Count nothing."""
+    """Do nothing."""
 
 
 class OpenFile:
@@ -122,7 +121,7 @@ class OpenFile:
     """Its stat when it was opened."""
 
     def __init__(self, tree: Tree, path: str) -> None:
-        """Raises `PathBusy` when there is no regular file at `path`, `PathError` when it cannot be read."""
+        """Raises `PathBusy` if `path` is not a regular file (any more), `PathError` if it is not readable."""
         self._tree = tree
         self._descriptor = _open_for_reading(tree, path)
         status = linux.fstat(self._descriptor)
@@ -135,7 +134,7 @@ class OpenFile:
         return self._descriptor
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes from `offset`; raises `PathBusy` if the file is shorter by now."""
+        """Return exactly `length` bytes from `offset`. Raises `PathBusy` if the file has become shorter."""
         with path_errors(self.file.path):
             content = read_block(self._descriptor, offset, length)
         if len(content) < length:
@@ -143,7 +142,7 @@ class OpenFile:
         return content
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer with the bytes from `offset`; raises `PathBusy` if the file is shorter by now."""
+        """Fill a buffer with the bytes from `offset`. Raises `PathBusy` if the file has become shorter."""
         with path_errors(self.file.path):
             while buffer:
                 count = linux.preadv(self._descriptor, [buffer], offset)
@@ -152,7 +151,7 @@ class OpenFile:
                 buffer, offset = buffer[count:], offset + count
 
     def digest(self, on_read: OnRead = _ignore) -> bytes:
-        """Return the SHA-256 of the content, as many bytes as at opening; check it with `verify`.
+        """Return the SHA-256 of as many bytes as the file had when opened. Check with `verify` afterwards.
 
         `on_read` is called with the size of each block in bytes.
         """
@@ -160,10 +159,10 @@ class OpenFile:
             return digest_of(self._descriptor, self.file, on_read)
 
     def may_still_be_written(self, now_ns: int) -> bool:
-        """Return whether a program may still change the content without changing mtime. Call it before reading.
+        """Return whether a program may still change the content without changing mtime. Call before reading.
 
-        A write sets mtime when it begins, and a write through a memory mapping
-        only once until its page is written to disk.
+        A write sets mtime when it begins; writes through a memory mapping set it once until the page is
+        written to disk.
         """
         is_young = abs(now_ns - self.file.mtime_ns) < _WRITTEN_BACK_NS
         if not is_young or self.file.size <= _PAGE:
@@ -177,7 +176,7 @@ class OpenFile:
             linux.fadvise_dontneed(self._descriptor)
 
     def has_changed(self) -> bool:
-        """Return whether size or mtime changed since opening; a rename does not count."""
+        """Return whether size or mtime changed since opening. A rename does not count."""
         with path_errors(self.file.path):
             now = local_file(self.file.path, linux.fstat(self._descriptor))
         return (now.size, now.mtime_ns) != (self.file.size, self.file.mtime_ns)
@@ -209,7 +208,7 @@ def _open_for_reading(tree: Tree, path: str) -> int:
     try:
         return tree.open(path, READ)
     except OSError as error:
-        # ELOOP is a symbolic link, ENXIO a socket, or a device without a driver.
+        # ELOOP means a symbolic link; ENXIO a socket, or a device without a driver.
         if error.errno in _ABSENT | {errno.ELOOP, errno.ENXIO}:
             raise PathBusy(f"{path} is not a regular file any more.") from error
         raise PathError(f"{path} cannot be opened: {error.strerror}") from error
@@ -227,7 +226,7 @@ def read_block(descriptor: int, offset: int, length: int) -> bytes:
 
 
 def digest_of(descriptor: int, file: LocalFile, on_read: OnRead = _ignore) -> bytes:
-    """Return the SHA-256 of as many bytes as `file` has; raises `PathBusy` when there are fewer."""
+    """Return the SHA-256 of as many bytes as `file` has. Raises `PathBusy` if there are fewer."""
     digest, read = sha256(), 0
     for block in blocks_of(descriptor, 0, file.size):
         digest.update(block)
@@ -239,7 +238,7 @@ def digest_of(descriptor: int, file: LocalFile, on_read: OnRead = _ignore) -> by
 
 
 def blocks_of(descriptor: int, start: int, end: int) -> Iterator[memoryview]:
-    """Yield the bytes of a file from `start` to `end`, or to its own end; each block is valid until the next."""
+    """Yield the bytes of a file from `start` to `end`, or to its end. Each block is valid until the next."""
     block = memoryview(bytearray(min(_REUSED_BLOCK, end - start)))
     while start < end and (count := linux.preadv(descriptor, [block[: end - start]], start)):
         yield block[:count]
@@ -247,7 +246,7 @@ def blocks_of(descriptor: int, start: int, end: int) -> Iterator[memoryview]:
 
 
 RUN = 50_000
-"""Names sorted in memory at once; more are merged from a temporary file."""
+"""Names sorted in memory at once. More are merged from a temporary file."""
 
 _CHUNK = 65_536
 
@@ -273,11 +272,10 @@ def in_path_order(
     wanted: Callable[[str], bool] | None = None,
     leads_to_folder: Callable[[str], bool] | None = None,
 ) -> Iterator[tuple[str, Entry]]:
-    """Yield (sort key, entry) for the names in a folder; the key of a folder ends with "/".
+    """Yield (sort key, entry) for the names in a folder. The key of a folder ends with "/".
 
-    `listing` is the folder's descriptor, which must stay open until the end.
-    With `leads_to_folder`, so does the key of a symbolic link of which that is true.
-    Raises `OSError` before the first entry.
+    So does the key of a symbolic link for which `leads_to_folder` returns True. `listing` is the folder's
+    descriptor, which must stay open until the end. Raises `OSError` before the first entry.
     """
     with linux.scandir(listing) as scanned:
         named = filter(lambda entry: wanted(entry.name), scanned) if wanted else scanned
@@ -357,10 +355,10 @@ def _read_run(spill: int, start: int, end: int) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def replacing(place: Path, mode: int | None = None, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """Open a file that replaces `place` once the block ends; if it raises, `place` stays as it was.
+    """Open a file that replaces `place` at the end of the block. If that raises, `place` is unchanged.
 
-    The permission bits are `mode`, else those of the replaced file. The content
-    is on the disk before it is visible, if it is to be `durable`. Raises `OSError`.
+    The permission bits are `mode`, else those of the replaced file. If `durable`, the content is flushed
+    before it is visible. Raises `OSError`.
     """
     part = place.with_name(f".{token_hex(8)}.craftsync-part")
     try:
@@ -380,10 +378,9 @@ def replacing(place: Path, mode: int | None = None, *, durable: bool = True) -> 
 
 @contextmanager
 def written(file: Path, mode: int | None = None) -> Iterator[TextIO]:
-    """Open a text file to be replaced as by `replacing`.
+    """Open a text file that a command writes for the user; it is replaced as by `replacing`.
 
-    Links are followed. A device or a pipe is written to, never replaced. Raises
-    `OSError`.
+    Links are followed. A device or a pipe is written to, never replaced. Raises `OSError`.
     """
     if file.exists() and not file.is_file():
         with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:

@@ -1,9 +1,8 @@
-"""A folder on disk: the linked folder, or the folder of a directory store.
+"""`Folder`: an open folder on disk, either a linked folder or the folder of a directory store.
 
-Operations on single files stay below the folder that was opened, even if its
-path now leads elsewhere (`ensure_same` checks). Identity files and locks are in
-`.craftsync`; an flock ends with its process, so no lock is ever stale. Errors
-are craftsync's own, with the `OSError` as cause.
+Operations on files stay below the folder that was opened, even if its path now leads elsewhere
+(`ensure_same` checks that). Identity files and locks are in `.craftsync/`; a lock ends with its process,
+so none is ever stale. Errors are craftsync's own, with the `OSError` as cause.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_own_file(tree: Tree, name: str) -> bytes | None:
-    """Return the content of `.craftsync/<name>`, `None` if it does not exist; raises `OSError`."""
+    """Return the content of `.craftsync/<name>`, or `None` if it does not exist. Raises `OSError`."""
     try:
         with tree.parent(f"{OWN_FOLDER}/{name}") as (parent, last):
             descriptor = linux.open(last, _READ, dir_fd=parent)
@@ -55,7 +54,7 @@ def read_own_file(tree: Tree, name: str) -> bytes | None:
 
 
 def write_own_file(tree: Tree, name: str, content: bytes) -> None:
-    """Create `.craftsync/<name>` durably; raises `PathBusy` if it exists."""
+    """Create `.craftsync/<name>` durably. Raises `PathBusy` if it exists."""
     path = f"{OWN_FOLDER}/{name}"
     with Temporary(tree, None) as temporary:
         temporary.write_at(0, content)
@@ -92,7 +91,7 @@ def take_lock(tree: Tree, name: str, *, wait: bool) -> int:
         except BaseException:
             linux.close(descriptor)
             raise
-        # The file was removed before the lock was taken, so the lock would exclude nobody.
+        # The file was removed before the lock was taken, so the lock would exclude no process.
         linux.close(descriptor)
 
 
@@ -106,16 +105,13 @@ _locking = threading.Lock()
 
 
 class Folder:
-    """An open folder; a context manager. Thread-safe.
-
-    `.craftsync` is created by the first write.
-    """
+    """An open folder; a context manager. Thread-safe. The first write creates `.craftsync/`."""
 
     def __init__(self, path: str, descriptor: int) -> None:
-        """Use `open` instead; takes ownership of the descriptor."""
+        """Use `open` instead. Takes ownership of the descriptor."""
         self.path = path
         self.reserve = Reserve()
-        """The space that temporaries leave free on the disk."""
+        """The disk space that temporary files leave free."""
         self.tree = Tree(descriptor)
         self.read_only = False
         """Whether `lock` found that the folder is not writable."""
@@ -124,7 +120,7 @@ class Folder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Open an existing folder; raises `RootError` if it does not exist or is not readable."""
+        """Open an existing folder. Raises `RootError` if it does not exist or is not readable."""
         name = os.path.abspath(os.fspath(path))
         try:
             return cls(name, linux.open(name, _OPEN))
@@ -133,7 +129,7 @@ class Folder:
 
     @cached_property
     def timestamp_granularity_ns(self) -> int:
-        """Nanoseconds between two changes of a file that are certain to give different timestamps."""
+        """Two changes of a file at least this many nanoseconds apart certainly get different timestamps."""
         return exclusive_rename.timestamp_granularity_ns(self.tree.descriptor)
 
     def ensure_same(self) -> None:
@@ -152,15 +148,14 @@ class Folder:
     def stat(self, path: str) -> LocalFile | None:
         """Stat the regular file at `path`; `None` if it or a folder above it does not exist.
 
-        Raises `PathObstructed` for a folder, `PathLeftOut` for a special file
-        or a symbolic link (at the path or above it), `PathRefused` for a
-        malformed path, and `PathError` when the stat fails.
+        Raises `PathObstructed` for a folder, `PathLeftOut` for a special file or a symbolic link (at the
+        path or above it), `PathRefused` for a malformed path, and `PathError` if the stat fails.
         """
         _check(path)
         return files.stat_file(self.tree, path)
 
     def follow_links(self, wanted: bool = True) -> None:
-        """Follow symbolic links inside the folder from now on; the folder is then only read."""
+        """Follow symbolic links inside the folder from now on. The folder is then read-only for us."""
         if wanted and not self.follows:
             self.tree = FollowingTree(self.tree.descriptor, self.path)
 
@@ -169,7 +164,7 @@ class Folder:
         return isinstance(self.tree, FollowingTree)
 
     def is_linked(self, path: str) -> bool:
-        """Return whether the file at `path` has other hard links; `False` if unknown."""
+        """Return whether the file at `path` has other hard links; False if unknown."""
         try:
             status = self.tree.status(path)
         except OSError:
@@ -177,15 +172,15 @@ class Folder:
         return stat.S_ISREG(status.st_mode) and status.st_nlink > 1
 
     def open_file(self, path: str) -> OpenFile:
-        """Open a regular file; raises `PathBusy` if it does not exist, `PathError` if it is not readable."""
+        """Open a regular file. Raises `PathBusy` if it does not exist, `PathError` if it is not readable."""
         _check(path)
         return OpenFile(self.tree, path)
 
     def temporary(self, name: str | None = None, *, size: int | None = None) -> Temporary:
         """Create a temporary file for `size` bytes, or reopen the unfinished one called `name`.
 
-        Raises `PathBusy` when `name` is open, here or in another process, and
-        `NoSpace` when it does not fit; then the file is removed.
+        Raises `PathBusy` if `name` is open, in this or another process. Raises `NoSpace` if `size` does
+        not fit; then the file is removed.
         """
         if name is not None:
             _check(name)
@@ -199,17 +194,17 @@ class Folder:
         return made
 
     def has_temporary(self, name: str) -> bool:
-        """Return whether an unfinished temporary called `name` exists."""
+        """Return whether an unfinished temporary file called `name` exists."""
         with path_errors(TEMPORARIES):
             return temporary.exists(self.tree, name)
 
     def sweep_temporaries(self, keep: Collection[str] = ()) -> None:
-        """Remove temporaries that no process has open, except those named in `trash_stamp`."""
+        """Remove the temporary files that no process has open, except those named in `keep`."""
         with path_errors(TEMPORARIES):
             sweep_temporaries(self.tree, frozenset(keep).__contains__)
 
     def sweep_generated(self) -> None:
-        """Remove temporaries with generated names that no process has open."""
+        """Remove the temporary files with generated names that no process has open."""
         with path_errors(TEMPORARIES):
             sweep_temporaries(self.tree, lambda name: not is_generated_name(name))
 
@@ -223,15 +218,12 @@ class Folder:
         trash_stamp: str | None,
         mode: int | None = None,
     ) -> LocalFile:
-        """Put a finished temporary at `path` and return the new file.
+        """Put a finished temporary file at `path` and return the new file. Call `sync` first.
 
-        `expect` is the file it replaces, whose permissions it takes over;
-        `None` means that nothing may be there. The replaced file goes to the
-        trash under the stamp `trash_stamp`, or is removed if that is `None`. `mode` is
-        for a new file, by default 0666 less the umask. Raises `PathBusy` when
-        another file is there, which stays, and `PathObstructed` for a folder
-        with files in it or a file in the place of a folder. Call `sync` first,
-        so that the content is durable.
+        It replaces `expect` and takes over its permissions; if that is `None`, `path` must not exist. The
+        replaced file goes to the trash under `trash_stamp`, or is removed if that is `None`. `mode` is for
+        a new file, by default 0666 less the umask. Raises `PathBusy` if another file is at the path, which
+        stays. Raises `PathObstructed` if the path is a folder with files, or lies below a file.
         """
         _check(path)
         with path_errors(path):
@@ -239,22 +231,21 @@ class Folder:
             before = _set_times_and_mode(temporary, mtime_ns, mode)
             commit.place(self.tree, temporary, path, expect=expect, trash_stamp=trash_stamp)
             after = linux.fstat(temporary.fileno())
-        # If the file was edited since, its earlier times make the next scan notice.
+        # Return the times from before the edit, if it was edited since: the next scan then notices.
         mtime_ns = time_within(before.st_mtime_ns)
         ctime_ns = time_within(after.st_ctime_ns)
         return LocalFile(path, before.st_size, mtime_ns, ctime_ns, inode_of(after))
 
     def check_place(self, path: str, leaving: Container[str] = ()) -> None:
-        """Raise `PathObstructed` where `place` would once the files at the paths `leaving` are gone."""
+        """Raise `PathObstructed` if `place` would raise it once the files at `leaving` are gone."""
         _check(path)
         with path_errors(path):
             commit.check_place(self.tree, path, leaving)
 
     def displace(self, path: str, expect: LocalFile, trash_stamp: str | None) -> None:
-        """Move a file to the trash under the stamp `trash_stamp`, and remove folders left empty.
+        """Move a file to the trash under `trash_stamp`, if it exists, and remove folders left empty.
 
-        Without `trash_stamp` it is removed. Does nothing if the file is absent. Raises
-        `PathBusy` when it is not `expect`; then it stays.
+        Without `trash_stamp` the file is removed. Raises `PathBusy` if it is not `expect`; then it stays.
         """
         _check(path)
         with path_errors(path):
@@ -262,7 +253,7 @@ class Folder:
             commit.displace(self.tree, path, expect=expect, trash_stamp=trash_stamp)
 
     def move(self, source: str, target: str, expect: LocalFile) -> LocalFile:
-        """Rename a file within the folder and return its new stat; errors as in `place`."""
+        """Rename a file within the folder and return its new stat. Errors as in `place`."""
         _check(source)
         _check(target)
         with path_errors(target):
@@ -271,45 +262,44 @@ class Folder:
         moved = self.stat(target)
         if moved is None or moved.inode != expect.inode:
             raise PathBusy(f"{target} changed while it was moved.")
-        # If the file was edited since, its earlier times make the next scan notice.
+        # Return the mtime from before the edit, if it was edited since: the next scan then notices.
         return moved._replace(size=expect.size, mtime_ns=expect.mtime_ns)
 
     def _refuse_writing(self, path: str) -> None:
-        """Raise `OSError` where links are followed: nothing may come in their place, or be written through them."""
+        """Raise `OSError` if links are followed: they must not be replaced, or be written through."""
         if self.follows:
             raise OSError(errno.EROFS, "nothing is written where links are followed", path)
 
     def sync(self) -> None:
-        """Flush everything written before the call to disk.
+        """Flush everything that was written before this call.
 
-        Concurrent calls share one `syncfs`. After an error the content may be
-        lost and must be written again.
+        Concurrent calls share one `syncfs`. After an error the content may be lost and must be written
+        again.
         """
         with path_errors(self.path):
             blocking_together(self._group.sync)
 
     def read_own_file(self, name: str) -> bytes | None:
-        """Return the content of `.craftsync/<name>`, `None` if it does not exist."""
+        """Return the content of `.craftsync/<name>`, or `None` if it does not exist."""
         with path_errors(f"{OWN_FOLDER}/{name}"):
             return read_own_file(self.tree, name)
 
     def write_own_file(self, name: str, content: bytes) -> None:
-        """Create `.craftsync/<name>` durably; raises `PathBusy` if it exists."""
+        """Create `.craftsync/<name>` durably. Raises `PathBusy` if it exists."""
         with path_errors(f"{OWN_FOLDER}/{name}"):
             write_own_file(self.tree, name, content)
 
     def lock(self, elsewhere: Path) -> None:
-        """Lock the folder until it is closed; raises `LockedError` when it is locked already.
+        """Lock the folder until it is closed. Raises `LockedError` if it is already locked.
 
-        A folder that is not writable becomes `read_only` and is locked by the
-        file `elsewhere` instead.
+        If it is not writable, set `read_only` and lock the file `elsewhere` instead.
         """
         with _locking:
             descriptor = self._take_lock(elsewhere)
             _locked_by_us.add(self._inode())
             self._locks.callback(_release_lock, descriptor, self._inode())
         with suppress(OSError):
-            # Only for messages; the flock is the lock, so a full disk does not matter.
+            # The process id is only for messages, so a full disk does not matter. The flock is the lock.
             linux.ftruncate(descriptor, 0)
             linux.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 
@@ -342,7 +332,7 @@ class Folder:
         return descriptor
 
     def filesystem_identity(self) -> str:
-        """Return filesystem id and inode, the folder's identity where no identity file can be written."""
+        """Return filesystem id and inode: the folder's identity if no identity file can be written."""
         descriptor = self.tree.descriptor
         return f"fs:{linux.fstatvfs(descriptor).f_fsid:x}:{linux.fstat(descriptor).st_ino:x}"
 
@@ -360,7 +350,7 @@ class Folder:
         )
 
     def _holder(self) -> str:
-        """Return the process that holds the lock, as words for a message; empty if unknown."""
+        """Return the process that holds the lock, as text for a message; empty if unknown."""
         with suppress(OSError):
             pid = (read_own_file(self.tree, "lock") or b"").strip()
             if pid.isdigit():
@@ -369,7 +359,7 @@ class Folder:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold a lock that one thread of one process can hold at a time."""
+        """Hold a lock that only one thread of one process holds at a time."""
         with path_errors(self.path):
             descriptor = take_lock(self.tree, "commit-lock", wait=True)
         try:
@@ -378,7 +368,7 @@ class Folder:
             linux.close(descriptor)
 
     def close(self) -> None:
-        """Release the lock and close the folder; may be called twice."""
+        """Release the lock and close the folder. May be called twice."""
         self._locks.close()
         if self.tree.descriptor >= 0:
             linux.close(self.tree.descriptor)
@@ -405,10 +395,10 @@ def _check(path: str) -> None:
 def _set_times_and_mode(
     temporary: Temporary, mtime_ns: int | None, mode: int | None
 ) -> os.stat_result:
-    """Set the temporary's mtime and mode; return its stat."""
+    """Set the mtime and mode of a temporary file; return its stat."""
     descriptor = temporary.fileno()
     if mtime_ns is not None:
-        # The content is worth more than a time that the kernel cannot express.
+        # A time that the kernel cannot express is no reason to lose the content.
         try:
             linux.utime(descriptor, ns=(mtime_ns, mtime_ns))
         except OverflowError:

@@ -1,14 +1,12 @@
-"""Which paths take part: gitignore rules from options, `.craftsyncignore` files and defaults.
+"""Ignore rules: which paths take part, by patterns from options, `.craftsyncignore` files and defaults.
 
-As in git, the last matching pattern of the most specific source decides, and
-nothing below an ignored folder takes part. The most specific source is the
-options, then the innermost `.craftsyncignore`, up to the folder's own, then the
-defaults.
+As in git, the last matching pattern of the most specific source decides, and nothing below an ignored
+folder takes part. From most to least specific, the sources are the options, the `.craftsyncignore` files
+from the innermost folder outwards, and the defaults.
 
-pathspec parses the patterns (this is its only importer). Its regular expressions
-are rewritten so that matching stays quadratic in the path's length at worst:
-anybody who can write to the store may send an ignore file. Most paths match
-nothing, so one expression first tests all patterns together.
+pathspec parses the patterns; only this module imports it. Its regular expressions are rewritten so that
+matching is at worst quadratic in the path's length, because any client of the store can write an ignore
+file. Most paths match nothing, so one expression first tests all patterns at once.
 """
 
 from __future__ import annotations
@@ -28,19 +26,19 @@ from craftsync.local.tree import LinkInTheWay
 
 _NAMED_GROUP = r"\(\?P<\w+>"
 _ANY_FOLDER = "^(?:.+/)?"
-"""What pathspec puts before a pattern that applies at any depth: nothing, when only names are asked about."""
+"""pathspec's prefix of a pattern that applies at any depth. It is dropped where only names are matched."""
 _ANY_FOLDER_BETWEEN = "(?:/.+)?/"
-"""What pathspec writes for `/**/`."""
+"""pathspec's expression for `/**/`."""
 _STAR = "[^/]*"
 _TOKEN = r"""(?P<between>\(\?:/\.\+\)\?/) | (?P<star>\[\^/\]\*) | (?P<slash>/)
     | \[\^/\]\+? | (?P<set>\[\^?\]?(?:\\.|[^\]\\])*\]) | \\. | [^\\\[\](){}*+?|.^$]"""
 _OF_BOTH, _OF_FOLDERS = "(?:(?:/)|$)", "(?:/)"
-"""What pathspec puts behind a pattern, and behind one that ends with a slash."""
+"""pathspec's suffixes of a pattern, and of one that ends with a slash."""
 _TAILS = (_OF_BOTH, _OF_FOLDERS, "")
 _PLAIN_NAME = re.compile(r"\*?[\w.-]+/?", re.ASCII)
-"""A pattern such as `*.part` or `.git/`, whose expression is known without pathspec."""
+"""A pattern such as `*.part` or `.git/`, whose expression is made here without pathspec."""
 MOST_PATTERNS = 4096
-"""Of one source: each may be asked about each path."""
+"""The most patterns of one source, because each path may be tested against each."""
 
 
 class _HasPath(Protocol):
@@ -52,7 +50,7 @@ _Entry = TypeVar("_Entry", bound=_HasPath)
 
 
 class Match(NamedTuple):
-    """The rule that decided about a path: a pattern and where it stands, for people."""
+    """The rule that decided about a path: its pattern and source, as text for messages."""
 
     ignored: bool
     pattern: str
@@ -60,7 +58,7 @@ class Match(NamedTuple):
 
 
 class _Rule:
-    """One pattern. Unlike a `GitIgnoreSpec`, it tells a path from the folders the path lies in."""
+    """One pattern. Unlike a `GitIgnoreSpec`, it matches a path itself, not the folders above it."""
 
     def __init__(self, line: str, *, ignores: bool, expression: str) -> None:
         self.line = line
@@ -68,15 +66,15 @@ class _Rule:
         self.expression = expression
         text = line.rstrip().lstrip("!").removeprefix("**/")
         self.by_name = "/" not in text.rstrip("/")
-        """Whether only the last part of a path matters: there is no slash but at the ends."""
+        """Whether the pattern matches the last part of a path alone: it has no slash except at its ends."""
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
-        """The expression, compiled when a path first gets past the one that tests all patterns together."""
+        """The compiled expression. Compiled when a path first matches the test of all patterns at once."""
         return re.compile(self.expression)
 
     def hits(self, path: str, key: str) -> bool:
-        """Return whether the pattern means this very path, whose last part is `key`."""
+        """Return whether the pattern matches this path itself, whose last part is `key`."""
         if self.by_name:
             return self.regex.search(key) is not None
         if self.line.endswith("/**"):  # Everything in the folder, but not the folder.
@@ -88,10 +86,10 @@ class _Rule:
 
 
 class Patterns:
-    """The patterns of one source; they see paths relative to the folder the source stands in."""
+    """The patterns of one source. They match paths relative to the source's folder."""
 
     def __init__(self, lines: Iterable[str], source: str, base: str = "") -> None:
-        """`base` is that folder with a slash behind, or "". Raises `ValueError` for an invalid pattern."""
+        """`base` is that folder with a final slash, or "". Raises `ValueError` for an invalid pattern."""
         self.lines = tuple(filter(None, lines))
         self._base = base
         self._source = source
@@ -104,12 +102,12 @@ class Patterns:
         )
 
     def by_name(self) -> list[str]:
-        """Return regular expressions for the names the patterns could mean at any depth."""
+        """Return the expressions of the patterns that match names at any depth."""
         expressions = [_expression(rule) for rule in self._rules if rule.by_name]
         return [each.removeprefix(_ANY_FOLDER) for each in expressions]
 
     def match(self, path: str, key: str) -> Match | None:
-        """Decide about the path from the root whose last part is `key`."""
+        """Return the rule that matches a path, whose last part is `key`, or `None`."""
         path = path[len(self._base) :]
         if not (
             (self._may_match_name and self._may_match_name.match(key))
@@ -119,7 +117,7 @@ class Patterns:
         return next((self._by(rule) for rule in self._rules if rule.hits(path, key)), None)
 
     def covering(self, path: str) -> Match | None:
-        """Decide about a path relative to `base` by the patterns that mean it or a folder it lies in."""
+        """Return the rule that matches a path relative to `base`, or a folder above it, or `None`."""
         return next((self._by(rule) for rule in self._rules if rule.regex.search(path)), None)
 
     def _by(self, rule: _Rule) -> Match:
@@ -127,17 +125,17 @@ class Patterns:
 
 
 def _expression(rule: _Rule) -> str:
-    """Return the pattern as a regular expression to be matched from the start."""
+    """Return the pattern as a regular expression that is matched from the start."""
     expression = rule.expression
     return expression if expression.startswith("^") else f"(?s:.*?){expression}"
 
 
 @lru_cache(maxsize=MOST_PATTERNS)
 def _compiled(line: str) -> _Rule | None:
-    """Read one line; `None` for a comment. Raises `ValueError` for an invalid pattern."""
+    """Parse one line; `None` for a comment. Raises `ValueError` for an invalid pattern."""
     if _PLAIN_NAME.fullmatch(line):
         return _Rule(line, ignores=True, expression=_of_plain_name(line))
-    # Loaded only for other patterns: it takes as long as all the rest that looks for files.
+    # Imported only for other patterns: the import takes as long as all other work to find files.
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
     try:
@@ -151,7 +149,7 @@ def _compiled(line: str) -> _Rule | None:
 
 
 def _of_plain_name(line: str) -> str:
-    """Return the expression that pathspec writes for such a pattern."""
+    """Return the expression that pathspec makes of a plain name."""
     name = line.removesuffix("/")
     star = _STAR if name.startswith("*") else ""
     tail = _OF_FOLDERS if line.endswith("/") else _OF_BOTH
@@ -159,13 +157,11 @@ def _of_plain_name(line: str) -> str:
 
 
 def _without_backtracking(line: str, expression: str) -> str:
-    """Return an expression that finds the same, and tries no two wildcards against each other.
+    """Return an expression that matches the same, and never backtracks over two wildcards.
 
-    What follows a wildcard, up to the next one, is taken where it is first
-    found and stays there (an atomic group): a later place would leave less of
-    the path for the rest. That holds for the stars within a name, and for the
-    names between two `**`. Raises `ValueError` for what pathspec was not known
-    to write.
+    The text between two wildcards matches at the first possible place and stays there (an atomic group),
+    because a later place would only leave less of the path for the rest. That holds for the stars in a
+    name, and for the names between two `**`. Raises `ValueError` for an unknown form of expression.
     """
     if expression == ".":
         return expression
@@ -183,7 +179,7 @@ def _without_backtracking(line: str, expression: str) -> str:
 
 
 def _runs(line: str, body: str) -> list[str]:
-    """Return what stands between the `/**/` of a pattern, each wildcard but the last of a name bound."""
+    """Return the expressions between the `/**/` of a pattern, with the stars in each name made atomic."""
     runs, names, pieces, at = [""], "", [""], 0
     tokens = re.compile(_TOKEN, re.VERBOSE | re.DOTALL)
     while at < len(body):
@@ -216,19 +212,19 @@ def _name_of(pieces: list[str]) -> str:
 
 
 def any_of(expressions: list[str]) -> re.Pattern[str] | None:
-    """Return one expression for all of them; `None` for none."""
+    """Return one expression that matches if any of these does; `None` if there are none."""
     return re.compile("|".join(f"(?:{each})" for each in expressions)) if expressions else None
 
 
 @dataclass(slots=True)
 class IgnoredCounter:
-    """Counts what patterns leave out: each file, and each folder once. One thread counts."""
+    """Counts the entries that patterns leave out: each file, and each folder once. Used by one thread."""
 
     count: int = 0
 
 
 def of_call(patterns: Iterable[str], option: str) -> Patterns:
-    """Return the patterns of one flag or keyword; raises `UsageError` for an invalid one."""
+    """Return the patterns of one flag or keyword. Raises `UsageError` for an invalid one."""
     try:
         return Patterns(patterns, option)
     except ValueError as error:
@@ -238,7 +234,7 @@ def of_call(patterns: Iterable[str], option: str) -> Patterns:
 
 
 def narrowed(match: Match | None, path: str, key: str, include: Patterns | None) -> Match | None:
-    """Return what decides about a path once `--include` has its say: only about files that nothing ignores."""
+    """Return the match with `--include` applied, which concerns only files that no pattern ignores."""
     if (match is not None and match.ignored) or include is None or key.endswith("/"):
         return match
     included = include.covering(path)
@@ -248,10 +244,10 @@ def narrowed(match: Match | None, path: str, key: str, include: Patterns | None)
 
 
 class CallRules:
-    """What the patterns of one call say about the paths of a store, where no ignore file is read.
+    """The patterns of one call, applied to the paths of a store, where no ignore file is read.
 
-    Any key will do, also one that no folder can hold. As everywhere, nothing
-    below an ignored folder takes part.
+    Accepts any key, also one that no folder can hold. As elsewhere, nothing below an ignored folder takes
+    part.
     """
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
@@ -265,7 +261,7 @@ class CallRules:
     def of(
         self, entries: Iterable[_Entry], ignored: IgnoredCounter | None = None
     ) -> Iterable[_Entry]:
-        """Return the entries that take part, as they come; the others are counted in `ignored`."""
+        """Return the entries that take part, lazily; count the others in `ignored`."""
         if not self._leave_out:
             return entries
         return self._taking_part(entries, ignored or IgnoredCounter())
@@ -279,7 +275,7 @@ class CallRules:
 
     def _takes_part(self, entry: _HasPath) -> bool:
         if isinstance(entry, Skipped) and entry.subtree:
-            # What it keeps unknown may be wanted, also where --include does not name the folder.
+            # Paths below it are unknown and may take part, even if --include does not match the folder.
             return not (entry.path and self.ignored_folder(entry.path))
         return not self.ignored(entry.path)
 
@@ -295,11 +291,11 @@ class CallRules:
         return match is not None and match.ignored
 
     def ignored_folder(self, path: str) -> bool:
-        """Return whether nothing in a folder takes part."""
+        """Return whether a folder is left out, with everything in it."""
         return self._leave_out and self._folder_ignored(f"{path}/")
 
     def _any_folder_ignored(self, folder: str) -> bool:
-        """Return whether a folder, its path ending with a slash, or one above it is left out."""
+        """Return whether a folder (with a final slash), or one above it, is left out."""
         start, end = 0, folder.find("/")
         while end >= 0:
             match = self._exclude.match(folder[: end + 1], folder[start : end + 1])
@@ -328,25 +324,25 @@ def _nothing(_key: str) -> None:
 
 
 class FolderRules:
-    """The rules for what lies directly in one folder.
+    """The rules for the names directly in one folder.
 
-    A *key* is a name in the folder, with a slash behind if it is a folder.
+    A *key* is such a name, with a final slash if it is a folder.
     """
 
     def __init__(self, prefix: str, sources: tuple[Patterns, ...], include: Patterns | None):
-        """`prefix` is the folder's path with a slash behind, or ""; the most specific source comes first."""
+        """`prefix` is the folder's path with a final slash, or "". The most specific source comes first."""
         self.failure = ""
-        """Why the rules are not known (for people); then nothing in the folder takes part."""
+        """Why the rules are unknown, as text for a message. Then nothing in the folder takes part."""
         self.blocked: Match | None = None
-        """The rule by which the folder, or one above it, takes no part."""
+        """The rule that leaves out the folder, or one above it."""
         self._prefix = prefix
         self._sources = sources
         self._include = include
         self.suspects = self._first_question()
-        """Asked before `ignores`, once for every file: false when the key surely takes part."""
+        """Called before `ignores`, for every key: falsy if the key certainly takes part."""
 
     def block(self, match: Match) -> FolderRules:
-        """Let nothing in the folder take part, and return the rules."""
+        """Leave out everything in the folder, and return these rules."""
         self.blocked = match
         self.suspects = self.ignores
         return self
@@ -358,18 +354,18 @@ class FolderRules:
         return by_name.match if by_name else _nothing
 
     def inside(self, prefix: str, own: Patterns | None) -> FolderRules:
-        """Return the rules for a folder in this one, with what its own ignore file adds."""
+        """Return the rules for a folder in this one, with the patterns of its own ignore file, if any."""
         if own is None:
             return FolderRules(prefix, self._sources, self._include)
         return FolderRules(prefix, (self._sources[0], own, *self._sources[1:]), self._include)
 
     def ignores(self, key: str) -> bool:
-        """Return whether what is called `key` takes no part."""
+        """Return whether a key takes no part."""
         match = self.match(key)
         return match is not None and match.ignored
 
     def match(self, key: str) -> Match | None:
-        """Return the rule that decides, or `None` when the key takes part without one."""
+        """Return the rule that decides about a key, or `None` if it takes part by default."""
         if self.blocked:
             return self.blocked
         path = self._prefix + key
@@ -378,11 +374,10 @@ class FolderRules:
 
 
 class IgnoreRules:
-    """All the rules of one run over a folder; may be used from several threads.
+    """All rules of one run over a folder. Thread-safe.
 
-    An ignore file is read when a path below it is first asked about. One that
-    cannot be read, or holds an invalid pattern, keeps everything below its
-    folder from taking part: see `FolderRules.failure`.
+    An ignore file is read when a path below it is first tested. If it is unreadable or holds an invalid
+    pattern, nothing below its folder takes part (`FolderRules.failure`).
     """
 
     def __init__(
@@ -400,19 +395,19 @@ class IgnoreRules:
         included = tuple(include)
         self._included = of_call(included, "--include") if included else None
         self.counter = IgnoredCounter()
-        """What scans with these rules have met and left out."""
+        """Counts the entries that scans with these rules have left out."""
         self.inside = lru_cache(maxsize=4096)(self._inside)
-        """Return the `FolderRules` of the folder at a path; "" is the root."""
+        """Return the `FolderRules` of the folder at a path ("" is the whole)."""
 
     def match(self, path: str, *, is_folder: bool = False) -> Match | None:
-        """Return the rule that decides about a path, whether or not anything is there."""
+        """Return the rule that decides about a path, whether or not it exists."""
         if is_own(path):
             return Match(True, f"{OWN_FOLDER}/", "craftsync's own folder")
         folder, _, name = path.rpartition("/")
         return self.inside(folder).match(f"{name}/" if is_folder else name)
 
     def ignored(self, path: str, *, is_folder: bool = False) -> bool:
-        """Return whether a path takes no part, whether or not anything is there."""
+        """Return whether a path takes no part, whether or not it exists."""
         folder, _, name = path.rpartition("/")
         rules, key = self.inside(folder), f"{name}/" if is_folder else name
         return bool(rules.suspects(key) and rules.ignores(key)) or is_own(path)

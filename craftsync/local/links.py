@@ -1,9 +1,8 @@
-"""Symbolic links: followed for reading only, and only to targets inside the folder.
+"""Follows symbolic links (`push --links follow`): for reading only, and only to targets in the folder.
 
-Links are resolved name by name from the folder's descriptor, and the target is
-then opened by its real path, without following any link. So a link that another
-program changes in between leads at worst to another file of the folder, which is
-noticed, and never out of it. Writes never follow links.
+Links are resolved name by name from the folder's descriptor. Then the target is opened by its real path,
+without following any link. So a link that another program changes in between leads at worst to another
+file of the folder, which is noticed, and never out of the folder. Writes never follow links.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from craftsync.local.files import kind_of, local_file
 from craftsync.local.tree import LinkInTheWay, Tree
 
 _MOST_HOPS = 40
-"""Most links followed for one path, as in Linux."""
+"""The most links followed for one path, as in Linux."""
 MOST_FOLDERS = 3
-"""Most nested links to folders: folders that link to each other would be scanned in every order."""
+"""The most nested links to folders. Folders that link to each other would be scanned in every order."""
 
 OUTSIDE = "a symbolic link that leads out of the folder"
 CIRCLE = "a symbolic link to a folder that it lies in"
@@ -32,7 +31,7 @@ DEEP = f"more than {MOST_FOLDERS} symbolic links to folders, one in the other"
 
 
 class NotFollowed(OSError):
-    """A link that is not followed; `reason` is for messages."""
+    """A link that is not followed. `reason` is text for a message."""
 
     def __init__(self, reason: str, place: str) -> None:
         super().__init__(errno.ELOOP, reason, place)
@@ -56,7 +55,7 @@ class FollowingTree(Tree):
         return super().open(self.real(path), flags)
 
     def status(self, path: str) -> os.stat_result:
-        """Stat the target of a path; for a link that is not followed, the link itself."""
+        """Stat the target of a path, or the link itself if it is not followed."""
         try:
             found = super().status(path)
         except OSError as error:
@@ -78,9 +77,9 @@ class FollowingTree(Tree):
         return super().listing(self.real(path) if path else "")
 
     def real(self, path: str) -> str:
-        """Return the path in the folder without links; raises `NotFollowed`.
+        """Return the real path in the folder, without links. Raises `NotFollowed`.
 
-        The path need not exist, but the target of every link in it must.
+        The path need not exist, but the target of each link in it must.
         """
         walked, hops = "", [_MOST_HOPS]
         for name in path.split("/"):
@@ -88,7 +87,7 @@ class FollowingTree(Tree):
         return walked
 
     def _resolve(self, folder: str, name: str, hops: list[int]) -> str:
-        """Return the real path of a name in a real folder; `hops` is the number of links that may still follow."""
+        """Return the real path of a name in a real folder. `hops` is how many links may still be followed."""
         place = f"{folder}/{name}" if folder else name
         target = self._target(place)
         if target is None:
@@ -110,7 +109,7 @@ class FollowingTree(Tree):
         return folder
 
     def _target(self, place: str) -> str | None:
-        """Return the target of a link, `None` if it is not a link."""
+        """Return the target of a link, or `None` if this is not a link."""
         try:
             if not stat.S_ISLNK(super().status(place).st_mode):
                 return None
@@ -120,7 +119,7 @@ class FollowingTree(Tree):
             return None  # The caller's own stat reports the error.
 
     def _ensure_exists(self, end: str, link: str) -> None:
-        """Raise `NotFollowed` for a link to nothing, whose former target is not known to be deleted."""
+        """Raise `NotFollowed` if the target of a link does not exist: that is no proof that it was deleted."""
         try:
             super().status(end)
         except OSError as error:
@@ -138,7 +137,7 @@ def _may_be_a_link(error: OSError) -> bool:
 
 
 class _Ignores(Protocol):
-    """Knows what takes no part, as `ignore.IgnoreRules` does."""
+    """The method of `ignore.IgnoreRules` that is used here."""
 
     def ignored(self, path: str, *, is_folder: bool = False) -> bool: ...
 
@@ -151,14 +150,14 @@ class Links:
         self._rules = rules
 
     def real(self, path: str) -> str:
-        """Return the real path; raises `NotFollowed`, also for a target that is not synced."""
+        """Return the real path. Raises `NotFollowed`, also for a target that is not synced itself."""
         real = self._tree.real(path)
         if real != path and (is_own(real) or self._is_ignored(real)):
             raise NotFollowed(TARGET_IGNORED, path)
         return real
 
     def entered(self, path: str) -> str:
-        """Return the real path of a folder; raises `NotFollowed` for a link to a folder above it."""
+        """Return the real path of a folder. Raises `NotFollowed` for a link to a folder above it."""
         if not path:
             return ""
         real = self.real(path)
@@ -190,6 +189,6 @@ class Links:
 
 
 def skipped(path: str, error: OSError) -> Skipped:
-    """Return the entry for a link that is not followed, whose target is unknown."""
+    """Return the `Skipped` entry for a link that is not followed."""
     reason = error.reason if isinstance(error, NotFollowed) else NOWHERE
     return Skipped(path, reason, subtree=True, by_design=True)

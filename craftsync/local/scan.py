@@ -1,9 +1,9 @@
 """Scans a folder: yields every file in path order.
 
-Symbolic links are not followed, unless the folder says so (`Folder.follow_links`). What cannot be read, or vanishes during the
-scan, is yielded as `Skipped`: its absence proves nothing. A large folder is
-scanned by a child process, which sends tuples by `marshal` and a number at the
-end, so a child that died does not look like a finished scan.
+An entry that cannot be read, or vanishes during the scan, is yielded as `Skipped`: its absence proves
+nothing. Symbolic links are followed only after `Folder.follow_links`. A large folder is scanned by a child
+process. It sends tuples by `marshal` and a number at the end, so that a child that died does not look like
+a finished scan.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from craftsync.local.tree import LISTING, LinkInTheWay
 VANISHED = "it changed during the scan"
 
 _SAFE_LENGTH = (MAX_PATH_BYTES - MAX_NAME_BYTES) // 4
-"""Below a folder path of so many characters no path can be too long."""
+"""Paths in a folder whose path has at most this many characters cannot be too long."""
 
 
 class _Level(NamedTuple):
@@ -58,14 +58,14 @@ class _Level(NamedTuple):
     entries: Iterator[tuple[str, Entry]]
     rules: FolderRules | None
     counter: IgnoredCounter
-    """Counts what the rules leave out."""
+    """Counts the entries that the rules leave out."""
     real: str | None = None
-    """Where links are followed, the folder's path through none of them."""
+    """If links are followed: the folder's real path."""
     links: Links | None = None
     behind: FolderRules | None = None
-    """Behind a link, the rules of the folder it leads to, which hold as well."""
+    """Behind a link: the rules of the target folder, which apply too."""
     depth: int = 0
-    """How many links to folders, each in the last, lead here."""
+    """The number of nested links to folders that lead here."""
 
 
 def scan(
@@ -73,10 +73,9 @@ def scan(
 ) -> Iterator[LocalFile | Skipped]:
     """Yield every file below the folder `under` ("" is the whole) that takes part.
 
-    `starting` limits it to names directly in `under` with this prefix.
-    craftsync's own folder is left out unless `under` is in it. Raises
-    `RootError` if the folder cannot be listed, or has moved by the end: then
-    nothing that was yielded proves an absence.
+    `starting` limits this to names directly in `under` with this prefix. `.craftsync/` is left out, unless
+    `under` is in it. Raises `RootError` if the folder cannot be listed, or has moved by the end: then no
+    absence is proved.
     """
     folder.ensure_same()
     if not (rules and under and rules.ignored(under, is_folder=True)):
@@ -86,7 +85,7 @@ def scan(
 
 
 def scan_level(folder: Folder, under: str = "") -> Iterator[LocalFile | Skipped | str]:
-    """Yield the files directly in a folder and the paths of its folders, in path order; else like `scan`."""
+    """Yield the files directly in a folder, and the paths of its folders, in path order. Otherwise as `scan`."""
     folder.ensure_same()
     with ExitStack() as stack:
         yield from _Walk(folder, None, stack).level(under)
@@ -94,7 +93,7 @@ def scan_level(folder: Folder, under: str = "") -> Iterator[LocalFile | Skipped 
 
 
 class _Walk:
-    """One walk: the folders it is in, from the outermost to the innermost."""
+    """One walk through a folder. `_levels` are the open folders, from the outermost to the innermost."""
 
     def __init__(self, folder: Folder, rules: IgnoreRules | None, stack: ExitStack) -> None:
         self._folder = folder
@@ -151,7 +150,7 @@ class _Walk:
         return self._push(listing, path, "")
 
     def _follow(self, level: _Level, path: str, name: str) -> Skipped | None:
-        """Enter a folder that may be a link to one; never one that the walk is in already."""
+        """Enter a folder, or a link to one, unless the walk is already in it."""
         assert self._links is not None and level.real is not None
         try:
             real = self._links.real(path)
@@ -199,16 +198,16 @@ class _Walk:
 
 
 def _wanted(path: str, starting: str) -> Callable[[str], bool] | None:
-    """Return a predicate for the wanted names directly in a folder; `None` if all are."""
+    """Return a function that tests whether a name directly in a folder is wanted; `None` if all are."""
     if not path:
         return lambda name: name != OWN_FOLDER and name.startswith(starting)
     return (lambda name: name.startswith(starting)) if starting else None
 
 
 def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
-    """Yield the files in a folder up to the next folder in it, whose name is returned (`None` at the end).
+    """Yield the files in a folder up to the next folder in it; return its name, or `None` at the end.
 
-    Runs once for every file there is: the ordinary case makes no calls but for the look.
+    The loop runs once for every file, so the usual case makes no calls except the stat.
     """
     _, prefix, entries, rules, counter, _, links, behind, _ = level
     suspects, ignores = (rules.suspects, rules.ignores) if rules else (_never, _never)
@@ -227,7 +226,7 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
             yield Skipped(path, reason, subtree=is_folder, by_design=reason is TARGET_IGNORED)
         elif is_folder:
             if name == OWN_FOLDER and rules:
-                continue  # Also where a pattern such as `!.craftsync/` takes it in.
+                continue  # Even if a pattern such as `!.craftsync/` includes it.
             return name
         else:
             try:
@@ -247,7 +246,7 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
 
 
 def _ignored_behind_link(key: str, behind: FolderRules | None) -> str | None:
-    """Return why a name behind a link takes no part, if the rules of the folder it leads to say so."""
+    """Return why a name behind a link takes no part by the rules of the target folder, or `None`."""
     return TARGET_IGNORED if behind is not None and behind.ignores(key) else None
 
 
@@ -256,12 +255,12 @@ def _never(_key: str) -> bool:
 
 
 def _no_file(path: str, mode: int, links: Links | None) -> LocalFile | Skipped:
-    """Return what to make of anything but a file or a folder."""
+    """Return the entry for anything but a regular file or a folder."""
     if links is not None and S_ISLNK(mode):
         return links.met(path)
     if S_ISDIR(mode):
         return Skipped(path, VANISHED, subtree=True)
-    # What lies behind a link is not known, so nothing below it counts as gone.
+    # Paths behind the link are unknown, so none of them counts as deleted.
     return Skipped(path, kind_of(mode), subtree=True, by_design=True)
 
 
@@ -274,10 +273,9 @@ def _unreadable(path: str, error: OSError) -> Skipped:
 def look(
     folder: Folder, rules: IgnoreRules | None, paths: Iterable[str]
 ) -> Iterator[LocalFile | Skipped]:
-    """Yield what a scan would yield for these paths and, for folders, everything below them.
+    """Yield what a scan would yield at these paths and, for folders, everything below them.
 
-    A missing or ignored path yields nothing. All paths get a stat before the
-    first is yielded.
+    A missing or ignored path yields nothing. All paths get a stat before the first entry is yielded.
     """
     folder.ensure_same()
     met = sorted(filter(None, (_met(folder, rules, path) for path in set(paths))), key=_place_of)
@@ -301,7 +299,7 @@ def _place_of(met: tuple[str, object]) -> str:
 def _met(
     folder: Folder, rules: IgnoreRules | None, path: str
 ) -> tuple[str, LocalFile | Skipped | None] | None:
-    """Return the sort key and the entry at the path (`None` for a folder); `None` if there is none."""
+    """Return the sort key and the entry at a path (`None` for a folder), or `None` if it is missing or ignored."""
     if is_own(path):
         return None
     try:
@@ -323,7 +321,7 @@ def _met(
 def _met_behind(
     tree: FollowingTree, rules: IgnoreRules | None, file: LocalFile
 ) -> LocalFile | Skipped:
-    """Return a file that may be at the end of a link, unless it takes no part there."""
+    """Return a file that may lie behind a link, or `Skipped` if its target takes no part."""
     try:
         Links(tree, rules).real(file.path)
     except OSError as error:
@@ -332,7 +330,7 @@ def _met_behind(
 
 
 def _met_refused(path: str, error: PathRefused) -> tuple[str, Skipped]:
-    """Report a link or special file as a scan does: at its own path, even from below it."""
+    """Return a link or special file as a scan does: at its own path, even if `path` lies below it."""
     cause = error.__cause__
     at = str(cause.filename) if isinstance(cause, LinkInTheWay) else printable(path)
     by_design = isinstance(error, PathLeftOut)
@@ -341,7 +339,7 @@ def _met_refused(path: str, error: PathRefused) -> tuple[str, Skipped]:
 
 _BATCH = 2000
 _LENGTH = 8
-"""Bytes that tell the length of what follows."""
+"""Bytes of the length before each batch."""
 
 
 def scan_aside(
@@ -351,12 +349,11 @@ def scan_aside(
     exclude: Iterable[str],
     counter: IgnoredCounter | None = None,
 ) -> Iterator[LocalFile | Skipped]:
-    """Yield what `scan` with these rules would yield; count in `counter` what they leave out.
+    """Scan in a child process: yield as `scan` does with these rules, and count what they leave out.
 
-    Raises `RootError` for whatever ends the scan early, in this process or the
-    other: then nothing that was yielded proves an absence.
+    Raises `RootError` if anything ends the scan early, in either process: then no absence is proved.
     """
-    import subprocess  # Only large folders are scanned aside.
+    import subprocess  # Imported only for large folders.
 
     descriptor = folder.tree.descriptor
     asked = marshal.dumps((folder.path, descriptor, tuple(include), tuple(exclude), folder.follows))
@@ -365,7 +362,7 @@ def scan_aside(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=(descriptor,),
-        # Ctrl-C is for the parent process, which ends the child.
+        # The parent process handles Ctrl-C, and ends the child.
         start_new_session=True,
     )
     assert child.stdin is not None and child.stdout is not None
@@ -382,18 +379,18 @@ def scan_aside(
 
 
 def _received(pipe: IO[bytes], root: str) -> Generator[LocalFile | Skipped, None, int]:
-    """Yield the entries; return how many were left out."""
+    """Yield the entries; return how many the rules left out."""
     new = tuple.__new__
     while not isinstance(batch := _next_batch(pipe, root), int):
         for entry in batch:
-            # The size of the one, the reason of the other.
+            # The second field is the size of a file, or the reason of a `Skipped`.
             yield new(LocalFile, entry) if entry[1].__class__ is int else Skipped(*entry)
     return batch
 
 
 def _next_batch(pipe: IO[bytes], root: str) -> list[Any] | int:
     try:
-        # From a file, marshal would ask for each value by itself, which costs more than all else here.
+        # Reading from the pipe itself, marshal would read each value singly, which costs more than all the rest.
         length = int.from_bytes(pipe.read(_LENGTH), "little")
         batch: list[Any] | str | int = marshal.loads(pipe.read(length))
     except (EOFError, ValueError, TypeError) as error:
@@ -404,7 +401,7 @@ def _next_batch(pipe: IO[bytes], root: str) -> list[Any] | int:
 
 
 def _serve(asked: IO[bytes], answer: IO[bytes]) -> None:
-    """Run in the child process: scan, and send the entries."""
+    """In the child process: scan, and send the entries."""
     path, descriptor, include, exclude, follows = marshal.load(asked)
     with Folder(path, descriptor) as folder:
         if follows:
@@ -427,15 +424,15 @@ def _send(batch: list[Any] | str | int, answer: IO[bytes]) -> None:
 
 
 def worth_it(files: int) -> bool:
-    """Return whether a child process pays off for this many files: it costs a tenth of a second."""
+    """Return whether a child process pays off for this many files. It costs a tenth of a second."""
     return files >= 50_000 and len(os.sched_getaffinity(0)) > 1
 
 
 if __name__ == "__main__":
     import gc
 
-    # A service manager ends all processes of a service at once. The signal is for the
-    # process that began this scan, to which a scan that ends early means a broken root.
+    # A service manager sends SIGTERM to all processes of a service. The parent handles it; to the
+    # parent, a scan that ends early would look like an unreadable folder.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.disable()
     _serve(sys.stdin.buffer, sys.stdout.buffer)

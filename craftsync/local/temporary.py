@@ -1,8 +1,8 @@
-"""Files being written, in `.craftsync/tmp`, and the free space they claim.
+"""`Temporary`: a file being written, in `.craftsync/tmp`. `SpaceClaim`: the disk space that it claims.
 
-A temporary file has no name where the filesystem supports O_TMPFILE, so it
-needs no lock and no cleanup. A file is begun only if it fits and the reserve
-stays free; space claimed by other files of this process counts as used.
+If the filesystem supports O_TMPFILE, a temporary file has no name, and needs no lock and no cleanup. A
+file is begun only if it fits and the reserve stays free; space claimed by other files of this process
+counts as used.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a full disk or an exhausted quota."""
 
 _CHECK_EVERY = 16 << 20
-"""Bytes written to one file, or claimed by small ones, between two checks of the free space."""
+"""Bytes written to one file, or claimed by small files, between two checks of the free space."""
 _PLENTY = 1 << 30
-"""Bytes free beyond the reserve with which small files need no check each."""
+"""With this many bytes free beyond the reserve, not every small file needs a check."""
 
 _REMEDY = "Free space on that disk, or set a smaller `reserve:` in the configuration."
 
 _claimed: dict[int, int] = {}
 """Bytes claimed by files being written, by device."""
 _plenty: dict[int, _Plenty] = {}
-"""By device: how much may be claimed without another check, while files are being written there."""
+"""How much may be claimed without another check, by device, while files are written there."""
 _lock = threading.Lock()
 
 
 def _reset_claims() -> None:
-    """Reset in a forked child: the open files and the lock belong to the parent."""
+    """After a fork: forget the open files and the lock, which belong to the parent process."""
     global _lock
     _lock = threading.Lock()
     _claimed.clear()
@@ -76,7 +76,7 @@ class _Plenty:
 
 
 class SpaceClaim:
-    """Space claimed for one open file, released as it is written; call `end` when the file is done."""
+    """Space claimed for an open file, released as the file is written. Call `end` when it is finished."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class SpaceClaim:
         reserve: Reserve,
         status: os.stat_result | None = None,
     ) -> None:
-        """Claim space for a file of `size` bytes, less its current blocks (`status`); raises `NoSpace`."""
+        """Claim space for a file of `size` bytes, less its current blocks (`status`). Raises `NoSpace`."""
         status = status or linux.fstat(descriptor)
         self._descriptor = descriptor
         self._device = status.st_dev
@@ -100,7 +100,7 @@ class SpaceClaim:
                 _claimed[self._device] = _claimed.get(self._device, 0) + self._left
 
     def written(self, count: int) -> None:
-        """Record `count` more bytes on disk; raises `NoSpace` when other programs used the free space."""
+        """Release `count` bytes, now written. Raises `NoSpace` if other programs have used the free space."""
         with _lock:
             self._release(count)
             self._unseen += count
@@ -109,7 +109,7 @@ class SpaceClaim:
                 self._check(0, claimed=0)
 
     def end(self) -> None:
-        """Release the rest of the claim; may be called twice."""
+        """Release the rest of the claim. May be called twice."""
         if self._left:
             with _lock:
                 self._release(self._left)
@@ -162,24 +162,23 @@ TEMPORARIES = f"{OWN_FOLDER}/tmp"
 
 _WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _UNNAMED = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
-# open(2): EISDIR from kernels before 3.11 and what imitates them.
+# open(2): EISDIR comes from kernels before 3.11, and from systems that imitate them.
 _NO_UNNAMED = frozenset({errno.EOPNOTSUPP, errno.EISDIR})
 _SHARE_BLOCKS = 0x40049409
 """FICLONE, ioctl_ficlone(2)."""
 _NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
 _GENERATED_NAME = r"[0-9a-f]{24}"
-"""The generated names, for filesystems that need one."""
+"""The form of generated names, for filesystems without O_TMPFILE."""
 
 
 class Temporary:
-    """A file being written under `.craftsync/tmp`, until `Folder.place` gives it its path.
+    """A file being written in `.craftsync/tmp`, until `Folder.place` gives it its path.
 
-    A file created with a name survives `close` and can be reopened by it, to
-    resume a download. Any other is removed by `close`, and where the filesystem
-    supports unnamed files by a crash too. A named file holds an flock while it
-    is open, so that no process sweeps it. All methods but `give_name` raise
-    `PathError`, whose cause is the `OSError`.
+    A file created with a name survives `close` and can be reopened by its name, to resume a download. Any
+    other is removed by `close`, and without a name also by a crash. A named file holds an flock while it
+    is open, so that no process sweeps it. All methods but `give_name` raise `PathError`, whose cause is
+    the `OSError`.
     """
 
     def __init__(self, tree: Tree, name: str | None, reserve: Reserve | None = None) -> None:
@@ -203,7 +202,7 @@ class Temporary:
         return self._descriptor
 
     def claim(self, size: int) -> None:
-        """Claim the space for the file to grow to `size` bytes; raises `NoSpace`."""
+        """Claim the space for a file of `size` bytes. Raises `NoSpace`."""
         if self._claim is not None:
             self._claim.end()
         with path_errors(self._path or TEMPORARIES):
@@ -212,7 +211,7 @@ class Temporary:
             self._claim = SpaceClaim(self._descriptor, size, self._reserve, status)
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        """Write at an offset; raises `NoSpace` when the disk is full."""
+        """Write at an offset. Raises `NoSpace` if the disk is full."""
         size = len(data)
         with path_errors(self._path or TEMPORARIES):
             try:
@@ -228,17 +227,17 @@ class Temporary:
                 self._claim.written(size)
 
     def start_writing(self, offset: int, length: int) -> None:
-        """Have the kernel begin to write a finished range, so that the final flush has little left to do."""
-        with suppress(OSError):  # Only a hint: the flush reports what is wrong.
+        """Make the kernel start to write a finished range to disk, so that the final flush is short."""
+        with suppress(OSError):  # Only a hint: the flush reports errors.
             linux.start_writing(self._descriptor, offset, length)
 
     def note_written(self, count: int) -> None:
-        """Record `count` bytes that the kernel copied into the file; raises `NoSpace`."""
+        """Count `count` bytes that the kernel copied into the file. Raises `NoSpace`."""
         if self._claim is not None:
             self._claim.written(count)
 
     def blocks(self, offset: int, length: int) -> Iterator[memoryview]:
-        """Yield up to `length` bytes from `offset`; each block is valid until the next."""
+        """Yield up to `length` bytes from `offset`. Each block is valid until the next."""
         with path_errors(self._where):
             yield from blocks_of(self._descriptor, offset, offset + length)
 
@@ -247,7 +246,7 @@ class Temporary:
             return linux.fstat(self._descriptor).st_size
 
     def inode(self) -> int:
-        """Return its inode number as in `LocalFile`."""
+        """Return the file's inode number as in `LocalFile`."""
         if self._inode is None:
             with path_errors(self._where):
                 self._inode = inode_of(linux.fstat(self._descriptor))
@@ -260,7 +259,7 @@ class Temporary:
             )
 
     def give_name(self, parent: int, name: str) -> None:
-        """Move it out of `.craftsync/tmp`; raises `OSError`, `FileExistsError` when the name is taken."""
+        """Move the file out of `.craftsync/tmp`. Raises `OSError`: `FileExistsError` if the name is taken."""
         if self._path is None:
             exclusive_rename.link_unnamed(self._descriptor, parent, name)
             return
@@ -269,7 +268,7 @@ class Temporary:
         self._path = None
 
     def discard(self) -> None:
-        """Remove the file, unless it was placed, and close it."""
+        """Close the file, and remove it unless it was placed."""
         self._survives_close = False
         self.close()
 
@@ -292,9 +291,9 @@ class Temporary:
 
 
 def copy_content(source: OpenFile, target: Temporary) -> None:
-    """Copy a file: as a reflink, else by the kernel, else block by block.
+    """Copy a file: as a reflink, else in the kernel, else block by block.
 
-    Raises `NoSpace` when a copy without reflink does not fit.
+    Raises `NoSpace` if a copy without reflink does not fit.
     """
     with suppress(OSError):
         linux.ioctl(target.fileno(), _SHARE_BLOCKS, source.fileno())
@@ -320,10 +319,10 @@ def copy_content(source: OpenFile, target: Temporary) -> None:
 
 
 def _open_unnamed(tree: Tree) -> int:
-    """Open a new file without a name; -1 where the filesystem does not support it."""
+    """Open a new file without a name. Returns -1 if the filesystem does not support that."""
     if not exclusive_rename.can_link_unnamed():
         return -1
-    # The final mode now saves a chmod later; nobody can open a file without a name.
+    # Setting the final mode now saves a chmod later. No other program can open a file without a name.
     try:
         return linux.open_beneath(tree.descriptor, TEMPORARIES, _UNNAMED, 0o666)
     except OSError:
@@ -344,7 +343,7 @@ def _open_named(tree: Tree, path: str) -> int:
         linux.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = linux.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            # A sweep removed it between open and lock, or it is not our file.
+            # A sweep removed it between open and lock, or it is not a file of ours.
             raise BlockingIOError
     except BlockingIOError as error:
         linux.close(descriptor)
@@ -353,7 +352,7 @@ def _open_named(tree: Tree, path: str) -> int:
 
 
 def exists(tree: Tree, name: str) -> bool:
-    """Return whether an unfinished temporary called `name` exists; raises `OSError` when that is unknown."""
+    """Return whether an unfinished temporary file called `name` exists. Raises `OSError` if unknown."""
     try:
         return stat.S_ISREG(tree.status(f"{TEMPORARIES}/{name}").st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -361,12 +360,12 @@ def exists(tree: Tree, name: str) -> bool:
 
 
 def is_generated_name(name: str) -> bool:
-    """Return whether a temporary's name was generated, so that nobody reopens it."""
+    """Return whether a temporary file's name was generated, so that no run will reopen it."""
     return re.fullmatch(_GENERATED_NAME, name) is not None
 
 
 def sweep_temporaries(tree: Tree, wanted: Callable[[str], bool]) -> None:
-    """Remove temporaries that no process has open, except those whose names are `wanted`."""
+    """Remove the temporary files that no process has open, except those whose names are `wanted`."""
     try:
         listing = tree.listing(TEMPORARIES)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Replaced and deleted files of a folder, kept until their retention ends.
+"""The trash of a folder: lists, opens and removes its replaced and deleted files.
 
-They are in `.craftsync/trash/<stamp>/<path>`; stamps sort by age. A second
-version of a path under the same stamp goes to `<stamp>-2`, and so on.
+They are at `.craftsync/trash/<stamp>/<path>`; stamps sort by age. A second version of a path under the
+same stamp goes to `<stamp>-2`, and so on. `commit` puts files into the trash.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from craftsync.local.scan import scan
 
 
 def entries(folder: Folder) -> Iterator[tuple[str, LocalFile]]:
-    """Yield (stamp, file) for everything in the trash; the path is the original one."""
+    """Yield (stamp, file) for each version in the trash, with its original path."""
     for stamp in _stamps(folder):
-        # Opened as a folder of its own: prefixed by the trash, the longest paths would be too long.
+        # Open the stamp as a folder of its own: with the trash's prefix, the longest paths would be too long.
         try:
             kept = Folder(f"{folder.path}/{TRASH}/{stamp}", folder.tree.listing(f"{TRASH}/{stamp}"))
         except (FileNotFoundError, NotADirectoryError):
             continue
-        with kept, suppress(RootError):  # Purged since it was listed.
+        with kept, suppress(RootError):  # It was purged since it was listed.
             for entry in scan(kept, None):
                 if not isinstance(entry, Skipped):
                     yield stamp, entry
@@ -47,7 +47,7 @@ def _stamps(folder: Folder) -> list[str]:
 
 
 def open_trashed(folder: Folder, stamp: str, path: str) -> OpenFile:
-    """Open a file in the trash; errors as in `Folder.open_file`."""
+    """Open a file in the trash. Errors as in `Folder.open_file`."""
     try:
         return OpenFile(folder.tree, f"{TRASH}/{stamp}/{path}")
     except PathBusy as error:
@@ -55,7 +55,7 @@ def open_trashed(folder: Folder, stamp: str, path: str) -> OpenFile:
 
 
 def remove(folder: Folder, stamp: str, path: str) -> None:
-    """Remove one version for good; does nothing if it is absent."""
+    """Remove one version for good, if it exists."""
     place = f"{TRASH}/{stamp}/{path}"
     gone = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
     with path_errors(place), suppress(*gone), folder.tree.parent(place) as (descriptor, name):
@@ -64,7 +64,7 @@ def remove(folder: Folder, stamp: str, path: str) -> None:
 
 
 def purge(folder: Folder, before: str | None = None, but: Container[str] = ()) -> None:
-    """Remove for good everything with a stamp before `before` (default: all), except the stamps in `but`."""
+    """Remove for good all versions with stamps before `before` (default: all), except the stamps in `but`."""
     with path_errors(TRASH):
         for stamp in _stamps(folder):
             if stamp not in but and (before is None or stamp < before):
@@ -73,10 +73,9 @@ def purge(folder: Folder, before: str | None = None, but: Container[str] = ()) -
 
 
 def purge_unkept(folder: Folder, before: str) -> int:
-    """Remove files that a crash left in `UNKEPT` before the stamp `before`; return how many.
+    """Remove the files that a crash left in `UNKEPT` before the stamp `before`; return how many.
 
-    They are kept as long as the others, because one may be an edit that could
-    not be put back.
+    They have the same retention as the others, because one may be an edit that could not be put back.
     """
     gone = 0
     with path_errors(TRASH), suppress(FileNotFoundError, NotADirectoryError):

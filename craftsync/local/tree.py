@@ -1,10 +1,9 @@
-"""An open folder, through which everything below it is reached.
+"""`Tree`: opens and stats paths below an open folder, so that none can lead outside it.
 
-Every path is walked from it, by the kernel in one openat2 or name by name
-through directory descriptors, and no symbolic link is followed, so nothing
-outside the folder can be reached, whatever another program swaps in. No
-descriptor of a subfolder outlives a call, as the subfolder may be moved out.
-Raises `OSError`; paths must be well-formed.
+Every path is resolved from the folder's descriptor, by the kernel in one openat2 or name by name through
+directory descriptors. No symbolic link is followed, whatever another program swaps in. No descriptor of a
+subfolder outlives a call, because the subfolder may be moved out. Raises `OSError`; paths must be
+well-formed.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from craftsync.local import linux
 from craftsync.net.waiting import after_fork
 
 WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""Flags for opening a folder to walk through, which needs no permission to list it."""
+"""Flags to open a folder for walking through it, which needs no permission to list it."""
 
 LISTING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""Flags for opening a folder to list it."""
+"""Flags to open a folder for listing it."""
 
 _STAT = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _ATTEMPTS = 16
-"""Attempts to make a folder while another program keeps removing empty ones."""
+"""Attempts to create a folder while another program keeps removing empty ones."""
 
 
 class LinkInTheWay(NotADirectoryError):
@@ -45,14 +44,14 @@ class Tree:
 
     def _start(self) -> None:
         self.removing = threading.Lock()
-        """Held while empty folders are removed, and while a new folder must not be removed."""
+        """Held while empty folders are removed, and while a new, still empty folder must stay."""
 
     @contextmanager
     def parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """Yield a descriptor of the folder of `path`, and the last name.
+        """Yield a descriptor of the folder of `path`, and the path's last name.
 
-        With `make`, missing folders are made. Raises `FileNotFoundError`, or
-        `NotADirectoryError` (`LinkInTheWay` for a symbolic link).
+        With `make`, missing folders are created. Raises `FileNotFoundError`, or `NotADirectoryError`
+        (`LinkInTheWay` for a symbolic link).
         """
         descriptor, name = self.open_parent(path, make=make)
         try:
@@ -62,7 +61,7 @@ class Tree:
 
     @contextmanager
     def directory(self, path: str, *, make: bool = False) -> Iterator[int]:
-        """Yield a descriptor of the folder at `path`, for `dir_fd` but not for listing; "" is the tree itself."""
+        """Yield a descriptor of the folder at `path` ("" is the tree itself), for `dir_fd`, not for listing."""
         descriptor = self._open(path, make)
         try:
             yield descriptor
@@ -70,7 +69,7 @@ class Tree:
             self.release(descriptor)
 
     def open_parent(self, path: str, *, make: bool = False) -> tuple[int, str]:
-        """Return what `parent` yields; the caller must `release` the descriptor."""
+        """Return what `parent` yields. The caller must `release` the descriptor."""
         folder, _, name = path.rpartition("/")
         return self._open(folder, make), name
 
@@ -79,7 +78,7 @@ class Tree:
             linux.close(descriptor)
 
     def open(self, path: str, flags: int) -> int:
-        """Open the file at `path`; the caller closes the descriptor."""
+        """Open the file at `path`. The caller closes the descriptor."""
         try:
             return linux.open_beneath(self.descriptor, path, flags)
         except OSError:
@@ -87,7 +86,7 @@ class Tree:
                 return linux.open(name, flags, dir_fd=descriptor)
 
     def status(self, path: str) -> os.stat_result:
-        """Stat whatever is at `path`, without following a symbolic link."""
+        """Stat the entry at `path`, of any type, without following a symbolic link."""
         try:
             descriptor = linux.open_beneath(self.descriptor, path, _STAT)
         except FileNotFoundError:
@@ -101,12 +100,12 @@ class Tree:
             linux.close(descriptor)
 
     def listing(self, path: str) -> int:
-        """Open the folder at `path` for listing; the caller closes the descriptor."""
+        """Open the folder at `path` for listing. The caller closes the descriptor."""
         with self.directory(path) as descriptor:
             return linux.open(".", LISTING, dir_fd=descriptor)
 
     def remove_empty_parents(self, path: str) -> None:
-        """Remove the folders of `path` that are empty, from the innermost up."""
+        """Remove the empty folders above `path`, from the innermost outwards."""
         folder = path.rpartition("/")[0]
         with self.removing, suppress(OSError):
             while folder:
@@ -120,7 +119,7 @@ class Tree:
         try:
             return linux.open_beneath(self.descriptor, path, WALK)
         except OSError:
-            # Walking makes missing folders, finds what is in the way, and works without openat2.
+            # Walking creates missing folders, finds the obstacle, and works without openat2.
             return self._walk(path, make)
 
     def _walk(self, path: str, make: bool) -> int:
@@ -139,12 +138,12 @@ class Tree:
 
 
 def give_owner(descriptor: int, like: os.stat_result) -> None:
-    """As root, give a new file the owner of `like`: its folder, or the file it replaces.
+    """As root, give a new file the owner of `like`, its folder or the file it replaces.
 
-    A user who once ran craftsync as root can then continue without.
+    So a user who once ran craftsync as root can continue without.
     """
     if os.geteuid() == 0 and (like.st_uid or like.st_gid):
-        with suppress(PermissionError):  # Root of a user namespace may not give everything away.
+        with suppress(PermissionError):  # Root in a user namespace may not change every owner.
             linux.chown(f"/proc/self/fd/{descriptor}", like.st_uid, like.st_gid)
 
 

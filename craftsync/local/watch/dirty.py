@@ -1,7 +1,6 @@
-"""The queue of file events: paths that may have changed, until they settle.
+"""`DirtyPaths`: the queue of paths that may have changed, each until it settles.
 
-Pure except for the lock: time is an argument. Accepts watchdog's events and
-keeps one entry per path.
+Accepts watchdog's events and keeps one entry per path. Pure except for the lock: time is an argument.
 """
 
 from __future__ import annotations
@@ -18,33 +17,32 @@ MAX_SETTLE_SECONDS = 30.0
 """Seconds after which a path that keeps changing is returned anyway."""
 
 DELETE_SETTLE_SECONDS = 1.0
-"""Seconds that a delete waits longer than an edit, so that an editor that deletes and
-rewrites a file makes one change."""
+"""Seconds that a delete waits longer than an edit, so that a program that deletes and rewrites a file
+causes one change."""
 
 MOST_PATHS = 10_000
-"""More paths than this are replaced by their folders, to bound memory."""
+"""More paths than this are replaced by their folders, to limit memory."""
 
 _CROWD = 100
 """Folders with at least this many dirty paths are collapsed first."""
 _BURST = 1_000
-"""With more dirty paths than this, none is returned until most have settled:
-one large run after a burst costs less than many during it."""
+"""With more dirty paths than this, none is returned until most have settled: one large run after a burst
+costs less than many during it."""
 
 
 class Dirty(NamedTuple):
-    """The paths that have settled; with `everything`, any path may have changed."""
+    """The paths that have settled. `everything`: any path may have changed."""
 
     paths: frozenset[str]
     everything: bool
 
 
 class DirtyPaths:
-    """A bounded set of paths that may have changed; past the bound it means everything.
+    """A bounded set of paths that may have changed. Beyond the bound it means everything.
 
-    The path of a folder includes everything below it. Any thread may add; one
-    thread waits and takes. A path is returned once it has been quiet for
-    `settle` seconds (a delete for longer), and after `MAX_SETTLE_SECONDS` in any
-    case. Both ends of a move are returned together.
+    The path of a folder includes everything below it. Any thread may add; one thread waits and takes. A
+    path is returned once it has been quiet for `settle` seconds (a delete for longer), and after
+    `MAX_SETTLE_SECONDS` in any case. Both ends of a move are returned together.
     """
 
     def __init__(
@@ -87,7 +85,7 @@ class DirtyPaths:
         self._mark(path, gone=True)
 
     def depart(self, path: str) -> None:
-        """Record a move away from `path`, out of the folder or to a path that is reported too."""
+        """Record a move away from `path`, out of the folder or to a path that has an event of its own."""
         self._mark(path, gone=True, departed=True)
 
     def everything(self) -> None:
@@ -102,20 +100,20 @@ class DirtyPaths:
             self._changed.notify()
 
     def __len__(self) -> int:
-        """Return how many paths wait."""
+        """Return the number of waiting paths."""
         with self._changed:
             return len(self._first)
 
     @property
     def counted(self) -> int | None:
-        """How many paths wait; `None` while collapsed folders make the number unknown."""
+        """The number of waiting paths; `None` while collapsed folders make it unknown."""
         with self._changed:
             if self._everything_at is not None or self._folders:
                 return None
             return len(self._first)
 
     def wait(self, timeout: float) -> None:
-        """Return once `take` has something to return, after `timeout` seconds, or after `wake`."""
+        """Return once paths have settled, after `timeout` seconds, or after `wake`."""
         with self._changed:
             end = self._monotonic() + timeout
             while not self._woken:
@@ -127,7 +125,7 @@ class DirtyPaths:
             self._woken = False
 
     def take(self) -> Dirty:
-        """Remove and return what has settled by now."""
+        """Remove and return the paths that have settled."""
         with self._changed:
             now = self._monotonic()
             if self._due(now) > now:
@@ -160,7 +158,7 @@ class DirtyPaths:
             self._bound()
 
     def _due(self, now: float) -> float:
-        """Return the time at which something settles; infinity when nothing is dirty."""
+        """Return the time at which the next path settles; infinity if none is dirty."""
         first = next(iter(self._first.values()), None)
         if first is None:
             return float("inf")
@@ -191,7 +189,7 @@ class DirtyPaths:
             yield from self._departed.intersection(_until(self._gone, quiet))
 
     def _bound(self) -> None:
-        """Past the bound, replace crowded folders' paths by the folders, then everything by "everything"."""
+        """Beyond the bound, replace the paths of crowded folders by the folders, then all by `everything`."""
         if len(self._first) <= self._most:
             return
         crowds: dict[str, list[str]] = {}
@@ -227,7 +225,7 @@ def _oldest(times: dict[str, float]) -> float:
 
 
 def _until(times: dict[str, float], latest: float) -> Iterator[str]:
-    """Yield the paths with a time up to `latest`; the times are in order."""
+    """Yield the paths with a time up to `latest`. The times are sorted."""
     for path, at in times.items():
         if at > latest:
             return

@@ -1,10 +1,9 @@
-"""Reads the kernel's file events of a folder into a queue.
+"""`Inotify`: reads the kernel's file events of a folder into a queue.
 
-An emitter for watchdog's public API, with the system calls declared here.
-watchdog's own inotify emitter is not used: on an overflow it removes and adds
-every watch, which overflows the queue again; it hides refused watches, keeps
-those of folders that were moved out, crashes when a folder is, and its queue
-has no bound.
+It is an emitter for watchdog's public API, with the system calls declared here. watchdog's own inotify
+emitter is not used: on an overflow it removes and adds every watch, which overflows the queue again; it
+hides refused watches; it keeps the watches of folders that were moved out, and crashes at such a move; and
+its queue has no bound.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x100, 0x200, 0x400, 0x800
 _UNMOUNT, _Q_OVERFLOW, _IGNORED = 0x2000, 0x4000, 0x8000
 _ONLYDIR, _EXCL_UNLINK, _ISDIR = 0x0100_0000, 0x0400_0000, 0x4000_0000
 
-# Events that can change content or permissions. Without opens and reads, or our own hashing
-# would wake us forever.
+# Events of changes to content or permissions. Not opens and reads: our own hashing would wake us
+# forever.
 _CHANGES = _CREATE | _MODIFY | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _DELETE | _ATTRIB
 _CHANGES |= _ONLYDIR | _EXCL_UNLINK
 _ROOT_LEAVES = _MOVE_SELF | _DELETE_SELF
@@ -51,11 +50,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Inotify(EventEmitter):
     """The inotify queue of one folder, and the thread that reads it.
 
-    Create it, `start` it, `cover` the folder; then `close` it.
+    Call `start`, then `cover`, and `close` at the end.
     """
 
     def __init__(self, tree: Tree, dirty: DirtyPaths, root: str) -> None:
-        """`root` is the path of the tree. Raises `OSError` when the kernel allows no more queues."""
+        """`root` is the path of the tree. Raises `OSError` if the kernel allows no more queues."""
         # DirtyPaths has EventQueue's put, but holds each path once, so it is bounded.
         super().__init__(cast("EventQueue", dirty), ObservedWatch(root, recursive=True))
         self._tree = tree
@@ -70,11 +69,11 @@ class Inotify(EventEmitter):
         self._poll.register(self._wake, select.POLLIN)
         self._guard = Lock()
         self._paths: dict[int, str] = {}
-        """The folder of each watch."""
+        """The watched folders, by watch."""
         self._lost: set[int] = set()
-        """Watches of folders that were moved away and not found again yet."""
+        """Watches of folders that were moved away and are not found again yet."""
         self._unseen: set[int] = set()
-        """Watches of folders not found yet by the current `cover` of the whole folder."""
+        """Watches of folders that the current `cover` of the whole tree has not found yet."""
         self._own_watch = -1
         self.handled = 0
         self.canaries = 0
@@ -85,7 +84,7 @@ class Inotify(EventEmitter):
         """Why the reading thread has ended."""
 
     def __len__(self) -> int:
-        """Return how many folders are watched."""
+        """Return the number of watched folders."""
         return len(self._paths)
 
     def on_thread_stop(self) -> None:
@@ -93,7 +92,7 @@ class Inotify(EventEmitter):
             os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """Stop the thread and remove all watches; may be called twice."""
+        """Stop the thread and remove all watches. May be called twice."""
         self.stop()
         if self.ident is not None:
             self.join()
@@ -103,15 +102,15 @@ class Inotify(EventEmitter):
         self._kernel = self._wake = -1
 
     def run(self) -> None:
-        """Handle events until stopped; an error ends it and is kept in `failure`."""
+        """Handle events until stopped. An error ends this and is kept in `failure`."""
         try:
             super().run()
-        except Exception as error:  # noqa: BLE001 (a thread that died in silence would be worse)
+        except Exception as error:  # noqa: BLE001 (`Supervisor` reports it)
             self.failure = f"{type(error).__name__}: {error}"
             self._dirty.everything()
 
     def queue_events(self, timeout: float) -> None:
-        """Wait for events without a limit, and queue them."""
+        """Wait for events, without a time limit, and queue them."""
         self._poll.poll()
         try:
             block = os.read(self._kernel, _READ_BYTES)
@@ -121,11 +120,10 @@ class Inotify(EventEmitter):
             self._handle(watch, mask, name)
 
     def cover(self, path: str = "") -> None:
-        """Watch the folder at `path` and all below it; "" is the whole tree.
+        """Watch the folder at `path` ("" is the whole tree) and all folders below it.
 
-        Existing watches stay, and follow folders that were moved. A folder is
-        watched before it is listed, so that nothing is missed in between. May
-        be called while events are read.
+        Existing watches stay, and follow folders that were moved. A folder is watched before it is listed,
+        so that no change in between is missed. May be called while events are read.
         """
         if not path:
             with self._guard:
@@ -146,7 +144,7 @@ class Inotify(EventEmitter):
         return self._own_watch >= 0
 
     def drop_lost(self) -> None:
-        """Remove watches of folders that were moved out; called now and then."""
+        """Remove the watches of folders that were moved out. Called from time to time."""
         with self._guard:
             for watch in self._lost:
                 _libc.inotify_rm_watch(self._kernel, watch)
@@ -181,7 +179,7 @@ class Inotify(EventEmitter):
             os.close(listing)
 
     def _is_at(self, listing: int, path: str) -> bool:
-        """Return whether an open folder is still at `path`; a later rename is reported by an event."""
+        """Return whether an open folder is still at `path`. A later rename causes an event."""
         if not path:
             return True
         with suppress(OSError):
@@ -211,7 +209,7 @@ class Inotify(EventEmitter):
             self._take(path, mask)
 
     def _end(self, watch: int, folder: str, mask: int) -> None:
-        """Handle the end of a watch: its folder was removed or unmounted, or the whole tree was moved."""
+        """Handle the end of a watch: the folder was removed or unmounted, or the tree itself was moved."""
         if mask & _IGNORED:
             with self._guard:
                 self._paths.pop(watch, None)
@@ -220,7 +218,7 @@ class Inotify(EventEmitter):
             self._dirty.everything()
 
     def _take(self, path: str, mask: int) -> None:
-        """Queue an event for a path; that of a folder includes everything below it."""
+        """Queue an event for a path. The path of a folder includes everything below it."""
         if mask & _MOVED_FROM:
             if mask & _ISDIR:
                 self._leave(path)
@@ -229,12 +227,12 @@ class Inotify(EventEmitter):
             self.queue_event(FileDeletedEvent(path))
         else:
             if mask & _ISDIR:
-                # Watched first, so that no later change in it is missed.
+                # Watch it before queueing, so that no later change in it is missed.
                 self.cover(path)
             self.queue_event(FileModifiedEvent(path))
 
     def _leave(self, path: str) -> None:
-        """Mark the watches of a moved folder, and of those in it, as lost, until `cover` finds them elsewhere."""
+        """Mark the watches of a moved folder, and of folders in it, as lost until `cover` finds them again."""
         below = f"{path}/"
         with self._guard:
             places = self._paths.items()
@@ -258,7 +256,7 @@ def _events(block: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _path_in(folder: str, name: bytes) -> str | None:
-    """Return the path of an entry of a folder; `None` for one that is never synced."""
+    """Return the path of an entry of a folder, or `None` if it is never synced."""
     try:
         text = name.decode()
     except UnicodeDecodeError:

@@ -1,9 +1,8 @@
-"""Keeps the watching of a folder alive, and reports whether its events are reliable.
+"""`Supervisor`: restarts the watching of a folder when it stops, and reports whether events are reliable.
 
-Watching can stop silently: the reading thread dies, the kernel's limit is
-reached, the folder is moved, replaced or unmounted. A check every second
-detects most of that, and a canary, a file of our own that is touched now and
-then, the rest. Watching is then restarted, with growing pauses.
+Watching can stop silently: the reading thread dies, the kernel's limit is reached, the folder is moved,
+replaced or unmounted. A check every second detects most of that; a canary, a file of our own that is
+touched from time to time, detects the rest. Watching is then restarted, with growing pauses.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _CANARY_SECONDS = 60.0
 _CANARY_TIMEOUT = 5.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-"""The longest pause between restarts; after working this long, pauses start from the first again."""
+"""The longest pause between restarts. After working for this long, pauses start again from the first."""
 _CANARY_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -53,7 +52,7 @@ class Watch(Protocol):
     def start(self) -> None: ...
 
     def refresh(self) -> None:
-        """Watch new folders whose events were missed; called before each full scan."""
+        """Watch new folders whose events were missed. Called before each full scan."""
         ...
 
     def stop(self) -> None: ...
@@ -74,7 +73,7 @@ class Supervisor:
         make_reader: MakeReader = Inotify,
         every: float = _CHECK_SECONDS,
     ) -> None:
-        """`every` is the seconds between health checks."""
+        """`every` is the number of seconds between health checks."""
         self._root = root
         self._dirty = dirty
         self._clock = clock
@@ -102,7 +101,7 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching; may be called twice."""
+        """Stop watching. May be called twice."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
@@ -115,7 +114,7 @@ class Supervisor:
                 self._reader.cover()
 
     def check(self) -> None:
-        """Check once: stop a reader that failed, start one that is due."""
+        """Check once: stop a reader that failed, start a reader that is due."""
         with self._guard:
             if self._reader is None:
                 self._begin_when_due()
@@ -137,7 +136,7 @@ class Supervisor:
         if self._clock.monotonic() < self._retry_at:
             return
         self._begin()
-        # Events until now were missed.
+        # All events until now were missed.
         self._dirty.everything()
 
     def _begin(self) -> None:
@@ -178,7 +177,7 @@ class Supervisor:
         self._dirty.everything()
 
     def _trouble(self, reader: Inotify) -> str | None:
-        """Return why the reader is no longer reliable, `None` while it is."""
+        """Return why the reader is no longer reliable, or `None` while it is."""
         try:
             self._root.ensure_same()
         except RootError as error:
@@ -201,7 +200,7 @@ class Supervisor:
 
 
 class _Canary:
-    """A file of our own that is touched now and then to see whether its event arrives."""
+    """A file of our own, touched from time to time to check whether its event arrives."""
 
     def __init__(self, tree: Tree, clock: Clock) -> None:
         self._tree = tree
@@ -215,7 +214,7 @@ class _Canary:
         self._touched_at = self._clock.monotonic() - _CANARY_SECONDS
 
     def is_alive(self, reader: Inotify) -> bool:
-        """Touch the canary when due; return False once its event is overdue."""
+        """Touch the canary if due; return False once its event is overdue."""
         now = self._clock.monotonic()
         if self._counts_before is not None:
             canaries, handled = self._counts_before
