@@ -1,8 +1,8 @@
-"""The whole engine in a simulator: real planner, executor, state and settling on disks and stores in memory.
+"""A deterministic simulator: the real engine on disks, databases and stores in memory.
 
-`python -m tests.simulator --histories N --seed S` runs random histories; each
-is told by its seed alone. `disk` takes the place of Linux, `pages` that of the
-disk below SQLite, `store` that of a store, and `bucket` that of the server below
-the real S3 store. `judge` knows nothing of craftsync and says what must never
-happen, `windows` what is documented as not kept.
+`python -m tests.simulator --histories N --seed S` runs random histories. A seed
+determines everything in its history. `disk` replaces Linux, `pages` the disk below
+SQLite, `store` a store, and `bucket` the server below the real S3 store. `judge`
+defines what must never happen, without any knowledge of craftsync; `windows`
+defines the documented exceptions.
 """

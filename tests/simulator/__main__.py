@@ -1,4 +1,4 @@
-"""`python -m tests.simulator --histories N --seed S [--jobs J]`: run histories; print those that fail, shortened."""
+"""`python -m tests.simulator --histories N --seed S [--jobs J]`: run random histories; print failing ones, shortened."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import sys
 import time
 from pathlib import Path
 
-from tests.simulator.campaign import STEPS, failure, made_up, play, shrunk, trace_hash, workplace
+from tests.simulator.campaign import STEPS, failure, history_of, play, shrink, trace_hash, workplace
 
-_TWICE = 100
-"""Every so many histories, one is run twice more: its effects must be the same."""
-_TIDY = 10
-"""Every so many histories, objects that refer to each other are collected; a fifth of the time goes into it else."""
-_YOUNG = 30
-"""Histories after which a process has all that it keeps …"""
-_GROWTH = 64
-"""… but for so many MiB, and not one descriptor."""
+_REPEAT_EVERY = 100
+"""One history in so many is run twice more: its effects must be the same."""
+_COLLECT_EVERY = 10
+"""Garbage is collected after so many histories: the default collector takes a fifth of the time."""
+_WARM_UP = 30
+"""Histories after which a process must not open more descriptors …"""
+_MOST_GROWTH = 64
+"""… or take more memory than so many MiB."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
     parser.add_argument("--histories", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1, help="of the first history")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first history")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--trace", action="store_true", help="print each effect of one history")
-    parser.add_argument("--most", type=int, default=3, help="failing histories before it ends")
+    parser.add_argument("--most", type=int, default=3, help="stop after so many failing histories")
     given = parser.parse_args()
     if given.trace:
         with workplace() as place:
-            history = shrunk(made_up(given.seed, given.steps), place)
+            history = shrink(history_of(given.seed, given.steps), place)
             print(history)  # noqa: T201
             play(history, place, trace=print)
         return
@@ -44,23 +44,23 @@ def main() -> None:
     ]
     started = time.monotonic()
     if given.jobs == 1:
-        results = [share(shares[0])]
+        results = [run_share(shares[0])]
     else:
         with multiprocessing.Pool(given.jobs) as pool:
-            results = pool.map(share, shares)
-    seconds, run = time.monotonic() - started, sum(count for count, _ in results)
+            results = pool.map(run_share, shares)
+    seconds, count = time.monotonic() - started, sum(done for done, _ in results)
     failed = [seed for _, seeds in results for seed in seeds]
-    spent = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = sum(one.ru_utime + one.ru_stime for one in spent)
+    usages = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = sum(usage.ru_utime + usage.ru_stime for usage in usages)
     print(  # noqa: T201
-        f"{run} histories in {seconds:.0f} s, {run / seconds * 60:.0f} a minute"
-        f" ({run / processor * 60:.0f} a minute of processor time); failed: {failed or 'none'}"
+        f"{count} histories in {seconds:.0f} s, {count / seconds * 60:.0f} a minute"
+        f" ({count / processor * 60:.0f} a minute of processor time); failed: {failed or 'none'}"
     )
     sys.exit(bool(failed))
 
 
-def share(given: tuple[int, int, int, int, int]) -> tuple[int, list[int]]:
-    """Run one process's histories; return how many, and the seeds that failed."""
+def run_share(given: tuple[int, int, int, int, int]) -> tuple[int, list[int]]:
+    """Run the histories of one process; return how many it ran, and the seeds that failed."""
     first, histories, stride, steps, most = given
     failed: list[int] = []
     done, young = 0, (0, 0)
@@ -68,37 +68,37 @@ def share(given: tuple[int, int, int, int, int]) -> tuple[int, list[int]]:
     with workplace() as place:
         for number in range(histories):
             seed = first + number * stride
-            history = made_up(seed, steps)
-            wrong = failure(history, place)
+            history = history_of(seed, steps)
+            failed_with = failure(history, place)
             done += 1
-            if done % _TIDY == 0:
+            if done % _COLLECT_EVERY == 0:
                 gc.collect()
-            if done % _TWICE == 0 and wrong is None:
-                twice = {trace_hash(history, place) for _ in range(2)}
-                wrong = "it does not repeat" if len(twice) > 1 else None
+            if done % _REPEAT_EVERY == 0 and failed_with is None:
+                hashes = {trace_hash(history, place) for _ in range(2)}
+                failed_with = "two runs have different traces" if len(hashes) > 1 else None
             if done == 1:
-                gc.freeze()  # What every history uses is not looked through again.
-            if done == _YOUNG:
-                young = _held()
-            if wrong is not None:
+                gc.freeze()  # Keeps the collector away from loaded modules.
+            if done == _WARM_UP:
+                young = _resources()
+            if failed_with is not None:
                 failed.append(seed)
                 gc.enable()
-                shorter = shrunk(history, place)
+                shorter = shrink(history, place)
                 gc.disable()
                 print(f"seed {seed}: {failure(shorter, place)}\n{shorter}", flush=True)  # noqa: T201
                 if len(failed) >= most:
                     break
-    if done > _YOUNG:
-        old = _held()
-        said = f"descriptors {young[0]} and {old[0]}, memory {young[1]} and {old[1]} MiB"
-        print(said, flush=True)  # noqa: T201
-        if old[0] > young[0] or old[1] > young[1] + _GROWTH:
+    if done > _WARM_UP:
+        old = _resources()
+        growth = f"descriptors {young[0]} and {old[0]}, memory {young[1]} and {old[1]} MiB"
+        print(growth, flush=True)  # noqa: T201
+        if old[0] > young[0] or old[1] > young[1] + _MOST_GROWTH:
             failed.append(-1)
     return done, failed
 
 
-def _held() -> tuple[int, int]:
-    """Return how many descriptors this process has, and MiB of memory."""
+def _resources() -> tuple[int, int]:
+    """Return the number of open descriptors of this process, and its memory in MiB."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return len(os.listdir("/proc/self/fd")), pages * os.sysconf("SC_PAGE_SIZE") >> 20

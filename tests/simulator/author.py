@@ -1,4 +1,4 @@
-"""Makes up histories by chance. What a seed below `NEWER` stands for stays as it was."""
+"""Random histories. Seeds below `NEWER` keep their histories: later kinds of steps have random streams of their own."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from tests.simulator.steps import (
 )
 
 NEWER = 19_000_000
-"""The first seed of histories with kinds of steps that came later."""
-_FOR_ALL = (
+"""The first seed of histories with the newer kinds of steps."""
+_WITHOUT_PATH = (
     "dry run",
     "check",
     "plan",
@@ -42,70 +42,74 @@ _FOR_ALL = (
 )
 _WAITS = (0.001, 1.0, 5.0, 90.0, 700.0)
 _LONG_WAITS = (1.0, 700.0, 2_000.0, 4_000.0, 50_000.0, 90_000.0)
-"""In which the trash ends its retention."""
-_BESIDE = ("dry run", "check", "plan", "approve", "reject", "restore", "restore over")
-_SHARE = 0.25
-"""Of the steps, where a history has newer kinds."""
+"""Long enough for the retention of a trash to end."""
+_BESIDE_A_DAEMON = ("dry run", "check", "plan", "approve", "reject", "restore", "restore over")
+_SHARE_OF_NEWER_STEPS = 0.25
+"""Share of newer kinds of steps, in histories that have them."""
 
 
 class Author:
-    """Makes up histories by chance."""
+    """Makes the random steps of one history."""
 
     def __init__(self, seed: int, clients: int, *, newer: bool = False) -> None:
         self._chance = Random(seed)
         self._clients = clients
-        self._token = 0
-        self._filters = Random(~seed)
-        self._commanding = Random(seed ^ 0x5EED)
-        self._commands = self._commanding.random() < 0.5
-        self._tidying = Random(seed ^ 0xF01DE5)
-        self._folders = self._tidying.random() < 0.4
-        self._more = Random(seed ^ 0xADD5)
-        self._kinds: tuple[str, ...] = ()
+        self._last_token = 0
+        self._filter_chance = Random(~seed)
+        self._command_chance = Random(seed ^ 0x5EED)
+        self._uses_commands = self._command_chance.random() < 0.5
+        self._folder_chance = Random(seed ^ 0xF01DE5)
+        self._moves_folders = self._folder_chance.random() < 0.4
+        self._newer_chance = Random(seed ^ 0xADD5)
+        self._newer_kinds: tuple[str, ...] = ()
         if newer:
             kinds = ("objects", "upkeep", "beside", "over", "case", "ignore", "change", "undo")
-            self._kinds = tuple(self._more.sample(kinds, self._more.randint(1, len(kinds))))
-        self._limit = self._commanding.choice((None, 0, 0, 1)) if self._commands else None
-        self._jumps = self._chance.random() < 0.2
-        self._one_way = self._chance.random() < 0.2
-        self._long_waits = self._chance.random() < 0.25
-        self._daemons = self._chance.random() < 0.4
-        self._disasters = self._chance.random() < 0.25
+            self._newer_kinds = tuple(
+                self._newer_chance.sample(kinds, self._newer_chance.randint(1, len(kinds)))
+            )
+        self._delete_limit = (
+            self._command_chance.choice((None, 0, 0, 1)) if self._uses_commands else None
+        )
+        self._sets_clock = self._chance.random() < 0.2
+        self._runs_one_way = self._chance.random() < 0.2
+        self._waits_long = self._chance.random() < 0.25
+        self._runs_daemons = self._chance.random() < 0.4
+        self._has_disasters = self._chance.random() < 0.25
 
     def history(self, steps: int) -> list[Step]:
         return [self._step() for _ in range(steps)]
 
     def _step(self) -> Step:
-        if self._kinds and self._more.random() < _SHARE:
-            return self._newer(self._more.choice(self._kinds))
+        if self._newer_kinds and self._newer_chance.random() < _SHARE_OF_NEWER_STEPS:
+            return self._newer_step(self._newer_chance.choice(self._newer_kinds))
         roll = self._chance.random()
         if roll < 0.62:
             return self._act()
-        if roll < 0.65 and self._disasters and self._chance.random() < 0.6:
+        if roll < 0.65 and self._has_disasters and self._chance.random() < 0.6:
             return Disaster(self._chance.choice(DISASTERS), self._chance.randrange(self._clients))
-        if roll < 0.66 and self._jumps and self._chance.random() < 0.5:
-            return self._jump()
-        if roll < (0.70 if self._long_waits else 0.66):
-            return Wait(self._chance.choice(_LONG_WAITS if self._long_waits else _WAITS))
+        if roll < 0.66 and self._sets_clock and self._chance.random() < 0.5:
+            return self._clock_jump()
+        if roll < (0.70 if self._waits_long else 0.66):
+            return Wait(self._chance.choice(_LONG_WAITS if self._waits_long else _WAITS))
         client = self._chance.randrange(self._clients)
-        daemon = self._daemons and self._chance.random() < 0.9
-        beside = self._daemons and self._chance.random() < 0.05
-        if self._commands and not daemon and self._commanding.random() < 0.6:
+        daemon = self._runs_daemons and self._chance.random() < 0.9
+        beside = self._runs_daemons and self._chance.random() < 0.05
+        if self._uses_commands and not daemon and self._command_chance.random() < 0.6:
             return self._command(client)
         mode, delete = "two-way", False
-        if self._one_way and not daemon:
+        if self._runs_one_way and not daemon:
             mode = self._chance.choice(("two-way", "push", "pull"))
             delete = mode != "two-way" and self._chance.random() < 0.5
         may_filter = mode != "two-way" and not delete
-        filter = self._filters.choice((*FILTERS, "")) if may_filter else ""
+        filter = self._filter_chance.choice((*FILTERS, "")) if may_filter else ""
         if filter == "age" and mode == "pull":
-            filter = ""  # The store here does not say what time it is.
-        mods = tuple(self._mods())
-        limit = None if daemon else self._limit
+            filter = ""  # The simulated store does not report its time.
+        mods = tuple(self._disturbances())
+        limit = None if daemon else self._delete_limit
         return Run(client, mods, daemon, beside, mode, delete, filter, limit=limit)
 
-    def _newer(self, kind: str) -> Step:
-        chance = self._more
+    def _newer_step(self, kind: str) -> Step:
+        chance = self._newer_chance
         client, side = (
             chance.randrange(self._clients),
             chance.choice((STORE, *range(self._clients))),
@@ -113,20 +117,20 @@ class Author:
         path = chance.choice(PATHS)
         match kind:
             case "objects":
-                return self._on_objects(client)
+                return self._object_command(client)
             case "upkeep":
                 what = chance.choice(UPKEEP)
                 hours = chance.choice((0, 0, 1, 20)) if what == "purge" else 0
-                return Run(client, tuple(self._mods()), what=what, number=hours)
+                return Run(client, tuple(self._disturbances()), what=what, number=hours)
             case "beside":
-                what = chance.choice(_BESIDE)
-                mods = () if what in _FOR_ALL else tuple(self._mods())
+                what = chance.choice(_BESIDE_A_DAEMON)
+                mods = () if what in _WITHOUT_PATH else tuple(self._disturbances())
                 return Run(
                     client, mods, beside=True, what=what, path=chance.choice(("", path, "d"))
                 )
             case "undo":
                 what, number = chance.choice(("undo", "undo over")), chance.randint(1, 4)
-                return Run(client, tuple(self._mods()), what=what, number=number)
+                return Run(client, tuple(self._disturbances()), what=what, number=number)
             case "change":
                 return self._change(client)
             case "case":
@@ -137,32 +141,32 @@ class Author:
                 return Act(what, side, path, target=target)
             case "over":
                 path = chance.choice((*FOLDERS, *PATHS, "a/b", "d/x/y"))
-                return self._written("put over", side, path)
+                return self._write("put over", side, path)
         path = chance.choice(IGNORE)
         if chance.random() < 0.4:
             return Act("remove", side, path)
-        return self._written("write", side, path)
+        return self._write("write", side, path)
 
-    def _written(self, what: str, side: int, path: str) -> Act:
-        self._token += 1
-        return Act(what, side, path, self._token, "new file")
+    def _write(self, what: str, side: int, path: str) -> Act:
+        self._last_token += 1
+        return Act(what, side, path, self._last_token, "new file")
 
-    def _on_objects(self, client: int) -> Run:
-        chance = self._more
+    def _object_command(self, client: int) -> Run:
+        chance = self._newer_chance
         what, path = chance.choice(OBJECTS), chance.choice(PATHS)
-        self._token += 1
+        self._last_token += 1
         return Run(
             client,
-            tuple(self._mods()),
+            tuple(self._disturbances()),
             beside=chance.random() < 0.5,
             what=what,
             path=path,
             target=chance.choice(PATHS) if what in ("cp", "mv") else "",
-            token=self._token if what == "put" else 0,
+            token=self._last_token if what == "put" else 0,
         )
 
     def _change(self, client: int) -> Change:
-        chance = self._more
+        chance = self._newer_chance
         mode = chance.choice(("two-way", "two-way", "push", "pull"))
         return Change(
             client,
@@ -174,21 +178,21 @@ class Author:
         )
 
     def _command(self, client: int) -> Run:
-        chance = self._commanding
+        chance = self._command_chance
         what = chance.choice((*COMMANDS, "approve", "reject", "plan", "apply"))
-        mods = self._mods()
+        mods = self._disturbances()
         if what in ("dry run", "check", "plan"):
             mods = []
-        path = chance.choice((*PATHS, "d", "", "", "")) if what not in _FOR_ALL else ""
+        path = chance.choice((*PATHS, "d", "", "", "")) if what not in _WITHOUT_PATH else ""
         return Run(client, tuple(mods), what=what, path=path)
 
-    def _jump(self, at: int = 0) -> Wait:
+    def _clock_jump(self, at: int = 0) -> Wait:
         return Wait(self._chance.choice((-90_000.0, -5.0, 5.0, 90_000.0)), jump=True, at=at)
 
-    def _mods(self) -> list[Act | Crash | Fail | Wait]:
+    def _disturbances(self) -> list[Act | Crash | Fail | Wait]:
         chance, mods = self._chance, list[Act | Crash | Fail | Wait]()
-        if self._jumps and chance.random() < 0.1:
-            mods.append(self._jump(chance.randint(1, 60)))
+        if self._sets_clock and chance.random() < 0.1:
+            mods.append(self._clock_jump(chance.randint(1, 60)))
         roll = chance.random()
         if roll < 0.25:
             mods.append(Crash(chance.randint(1, 60), cut=chance.random() < 0.3))
@@ -214,20 +218,20 @@ class Author:
         side = chance.choice((STORE, *range(self._clients), *range(self._clients)))
         path = chance.choice(PATHS)
         roll = chance.random()
-        if self._folders and self._tidying.random() < 0.2:
+        if self._moves_folders and self._folder_chance.random() < 0.2:
             return self._act_on_a_folder(side)
         if roll < 0.65:
-            self._token += 1
+            self._last_token += 1
             how = chance.choice(("in place", "new file", "old time", "same time"))
-            return Act("write", side, path, self._token, how)
+            return Act("write", side, path, self._last_token, how)
         if roll < 0.85 or side == STORE:
             return Act("remove", side, path)
         return Act("move", side, path, target=chance.choice(PATHS))
 
     def _act_on_a_folder(self, side: int) -> Act:
-        chance = self._tidying
+        chance = self._folder_chance
         path, what = chance.choice(FOLDERS), chance.choice(("write", "remove all", "move all"))
         if what == "write":
-            self._token += 1
-            return Act(what, side, path, self._token, "new file")
+            self._last_token += 1
+            return Act(what, side, path, self._last_token, "new file")
         return Act(what, side, path, target=chance.choice((*FOLDERS, "g", "e/d", "d/f")))

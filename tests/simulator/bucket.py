@@ -1,7 +1,7 @@
-"""The real S3 store over a bucket in memory: its requests go to `tests.support.s3` without a socket between.
+"""The real S3 store on a bucket in memory: its requests go to `tests.support.s3` without a socket.
 
-What a server does wrong once is `Fail.kind`, what it always does its personality;
-both meet the store's own code, from the probe to the last retry.
+`Fail.kind` is what a server does wrong once; its personality is what it always does.
+The store's own code handles both, from the probe to the last retry.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.support.s3.fake import Call
 from tests.support.world import Bytes
 
 S3 = "s3 "
-"""Begins the name of such a personality."""
+"""The start of the name of each S3 personality."""
 SERVERS = {
     S3 + name: replace(personality, smallest_part=1)
     for name, personality in PERSONALITIES.items()
@@ -40,7 +40,7 @@ _BUCKET, _FOLDER = "bucket", "folder/"
 _LAG_SECONDS = 3.0
 _PAGE = 3
 _LIMITS = Limits(single_put=64, smallest_part=32, quick_copy=64)
-"""Every seventh content is too large for one request."""
+"""Low limits: each seventh content is too large for a single request."""
 _PROBES = ".craftsync/probe/"
 _PORTAL = Answer(200, b"<html>Please log in.</html>", (("Content-Type", "text/html"),))
 _SLOW = Answer(503, b"<Error><Code>SlowDown</Code><Message></Message></Error>")
@@ -48,11 +48,11 @@ _BROKEN = Answer(500, b"<Error><Code>InternalError</Code><Message></Message></Er
 
 Objects = dict[str, list[Stored]]
 OnRequest = Callable[[str, str, bool], Fail | None]
-"""Hears the name and the path of a request, and whether it is done; says before that what goes wrong with it."""
+"""Called with operation, path and `False` before a request, `True` after it; returns the failure to simulate."""
 
 
 class SimulatedBucket:
-    """What `SimulatedStore` is for objects in memory, for a server that speaks S3."""
+    """A store whose objects are in a bucket of a simulated S3 server; used like `SimulatedStore`."""
 
     def __init__(self, name: str, clock: Clock, on_request: OnRequest) -> None:
         self._folder = _FOLDER
@@ -64,26 +64,26 @@ class SimulatedBucket:
         self._last_stamp = 0
         self._past: list[tuple[float, Objects]] = []
         self._shown: dict[str, dict[str, bytes]] = {}
-        """What each folder showed, until something changes."""
+        """By prefix: its contents, unless something has changed since."""
         self._last: dict[str, dict[str, bytes]] = {}
-        """What each folder showed last."""
+        """By prefix: the contents that were returned last."""
         self._of_key: dict[tuple[str, str], tuple[list[Stored], dict[str, bytes]]] = {}
-        self.lied: list[tuple[str, bytes, bytes | None]] = []
-        """Writes that were acknowledged and are gone: path, what was written, and what is there."""
+        self.lost_writes: list[tuple[str, bytes, bytes | None]] = []
+        """Writes that were acknowledged and lost: path, content, and the content that is there instead."""
 
     @property
     def location(self) -> str:
         return f"s3://{_BUCKET}/{self._folder}".rstrip("/")
 
-    def beside(self, folder: str) -> SimulatedBucket:
-        """Return another store of the same server."""
+    def sibling(self, folder: str) -> SimulatedBucket:
+        """Return a store on another prefix of the same bucket."""
         other = copy(self)
         other._folder = folder
         return other
 
     @property
     def checks_conditions(self) -> bool:
-        """Whether somebody who writes between a look and the write after it is noticed, as documented."""
+        """Whether the server refuses a write if another program has changed the object since the stat."""
         mine = self._server.personality
         checked = {"put", "delete", "complete"} <= mine.conditions
         return checked and mine.knows_conditions and mine.etags != "none"
@@ -94,12 +94,12 @@ class SimulatedBucket:
 
     @property
     def throttles(self) -> bool:
-        """Whether requests are turned away now and then, which nobody foresees."""
+        """Whether the server rejects requests at random."""
         return self._server.personality.slow_down > 0
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Have every S3 store made from now on reach this server."""
+        """Connect every new S3 store to this server."""
         session = Session(f"http://s3.invalid/{_BUCKET}", "x", lambda: Keys("a", "b"), False)
         with replaced(
             (wire, "Host", lambda *_: _Host(self._answered)),
@@ -108,7 +108,7 @@ class SimulatedBucket:
             yield
 
     def calm(self) -> None:
-        """Turn no request away any more, and list what there is."""
+        """Stop rejecting requests, and list the current objects."""
         self.lags = False
         self._past.clear()
         self._server.personality = replace(self._server.personality, slow_down=0.0)
@@ -117,7 +117,7 @@ class SimulatedBucket:
         return S3Store(_BUCKET, self._folder, clock=self._clock, limits=_LIMITS)
 
     def contents(self) -> dict[str, bytes]:
-        """Return everything there is: the trash, and versions of before under names of our own, too."""
+        """Return every object, the trash too, and older versions as `.craftsync/versions/PATH/VERSION`."""
         if self._folder in self._shown:
             return self._shown[self._folder]
         found: dict[str, bytes] = {}
@@ -143,7 +143,7 @@ class SimulatedBucket:
         return found
 
     def put(self, path: str, source: Bytes) -> None:
-        """Let another program write an object, as rclone does."""
+        """Write an object as another program, such as rclone, does."""
         mtime = f"{(source.mtime_ns or 0) // 10**9}.{(source.mtime_ns or 0) % 10**9:09d}"
         about = Stored(b"", "", 0, "", metadata={"mtime": mtime})
         if not self._server.personality.metadata:
@@ -153,17 +153,17 @@ class SimulatedBucket:
         stored = self._bucket.described(self._server.personality, content, about)
         self._bucket.put(self._server.personality, self._folder + path, stored)
 
-    def take(self, path: str) -> None:
+    def remove(self, path: str) -> None:
         self._changes()
         self._bucket.delete(self._server.personality, self._folder + path, None)
 
-    def rot(self, path: str, content: bytes) -> None:
-        """Let the content of an object be another, and nothing else."""
+    def corrupt(self, path: str, content: bytes) -> None:
+        """Change the content of an object without any trace."""
         *older, last = self._bucket.versions[self._folder + path]
         self._shown.clear()
         self._bucket.versions[self._folder + path] = [*older, replace(last, content=content)]
 
-    def saved(self) -> Objects:
+    def backup(self) -> Objects:
         return {key: list(versions) for key, versions in self._bucket.versions.items()}
 
     def restore(self, saved: Objects) -> None:
@@ -171,21 +171,21 @@ class SimulatedBucket:
         self._bucket.versions = {key: list(versions) for key, versions in saved.items()}
 
     def _stamp(self) -> int:
-        """Return when an object is stored; without ETags no two within a second, which nobody could tell apart."""
+        """Return the time of a new object. Without ETags, no two have the same second, as only it tells them apart."""
         apart = 10**9 if self._server.personality.etags == "none" else 0
         self._last_stamp = max(self._clock.now_ns(), self._last_stamp + apart)
         return self._last_stamp
 
     def _changes(self) -> None:
-        """Keep what a listing that lags will still show."""
+        """Keep the objects that a lagging listing still shows."""
         self._shown.clear()
         if self.lags:
             now = self._clock.monotonic()
             self._past = [(at, old) for at, old in self._past if now - at <= _LAG_SECONDS]
-            self._past.append((now, self.saved()))
+            self._past.append((now, self.backup()))
 
     def _answered(self, request: Request) -> Answer:
-        """Answer a request, or raise what its way to the server and back makes of it."""
+        """Return the answer to a request, or raise the simulated network error."""
         call = Call.of(request)
         if _PROBES in call.key or "delete" in call.query:
             return self._handled(request, call)
@@ -222,7 +222,7 @@ class SimulatedBucket:
         if now is None or now == before or is_all_there_is:
             return
         was = before[-1] if before and not before[-1].deleted else None
-        self.lied.append((path, now[-1].content, was.content if was else None))
+        self.lost_writes.append((path, now[-1].content, was.content if was else None))
         self._shown.clear()
         self._bucket.versions[key] = before or []
 
@@ -231,7 +231,7 @@ _NAMED = {"uploads", "uploadId", "versions", "versioning", "tagging", "list-type
 
 
 def _instead(fail: Fail, call: Call) -> Answer | None:
-    """Return what answers in the server's place, or raise what keeps a request from it; `None` for neither."""
+    """Return the answer that replaces the server's, `None` for none, or raise for a request that never arrives."""
     if fail.kind == "throttled":
         return _SLOW
     if fail.kind == "portal":
@@ -244,7 +244,7 @@ def _instead(fail: Fail, call: Call) -> Answer | None:
 
 
 def _changed(answer: Answer, fail: Fail | None, call: Call) -> Answer:
-    """Return what of an answer arrives, or raise where none does."""
+    """Return what arrives of an answer, or raise if nothing does."""
     if fail is None:
         return answer
     if fail.kind == "" and fail.after:
@@ -269,7 +269,7 @@ def _changed(answer: Answer, fail: Fail | None, call: Call) -> Answer:
 
 
 class _Host:
-    """Keeps what a store uses of `hosts.Host`."""
+    """The part of `hosts.Host` that a store uses."""
 
     def __init__(self, answered: Callable[[Request], Answer]) -> None:
         self._answered = answered
@@ -281,13 +281,13 @@ class _Host:
         return _Reply(self._answered(Request(method, target, dict(headers), content)), method)
 
     def take_back(self, response: object) -> None:
-        """There is no connection to keep."""
+        """Do nothing: there is no connection to keep."""
 
     cancel = renew = close = lambda self: None
 
 
 class _Reply:
-    """Keeps what a store uses of `connection.Response`."""
+    """The part of `connection.Response` that a store uses."""
 
     def __init__(self, answer: Answer, method: str) -> None:
         self.status = answer.status

@@ -1,4 +1,4 @@
-"""Runs histories, finds the shortest one that still fails, and prints it."""
+"""Makes, runs and shortens histories."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tests.simulator.store import PERSONALITIES
 from tests.simulator.world import FOLDER, World, make_template
 
 STEPS = 50
-_MIGRATIONS = 0.15
-"""Share of histories in which one store is migrated into another."""
-_MEMORY = Path("/dev/shm")
+_SHARE_OF_MIGRATIONS = 0.15
+"""Share of histories that migrate one store into another."""
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
 class History:
-    """All that decides what happens."""
+    """Everything that a run of the simulator depends on; prints as the code that makes it."""
 
     seed: int
     clients: int
     personality: str
     steps: tuple[Step, ...]
     keep: tuple[float | None, ...] = (None,)
-    """Seconds each client keeps what it displaced, `None` for ever; the last one is that of all others."""
+    """Retention of each client's trash in seconds, `None` for ever; the last one holds for all further clients."""
 
     def __str__(self) -> str:
         lines = "\n".join(f"        {step}," for step in self.steps)
@@ -44,14 +44,14 @@ class History:
         )
 
 
-def made_up(seed: int, steps: int = STEPS) -> History:
-    """Return the history of a seed."""
+def history_of(seed: int, steps: int = STEPS) -> History:
+    """Return the random history of a seed."""
     chance = Random(seed)
     clients, personality = (
         chance.choice((1, 2, 2, 3)),
         chance.choice((*sorted(PERSONALITIES), *sorted(SERVERS), FOLDER)),
     )
-    if chance.random() < _MIGRATIONS:
+    if chance.random() < _SHARE_OF_MIGRATIONS:
         personality += INTO + chance.choice((*sorted(PERSONALITIES), *sorted(SERVERS), FOLDER))
         clients = 1
     keep = tuple(chance.choice((None, 3_600.0, 40_000.0, 100_000.0)) for _ in range(clients))
@@ -63,15 +63,15 @@ def made_up(seed: int, steps: int = STEPS) -> History:
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """Yield a folder in memory, with the template of a state database."""
-    place = _MEMORY if _MEMORY.is_dir() else None
+    """Yield a folder, in memory if possible, with an empty state database as a template."""
+    place = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="simulator-", dir=place) as name:
         make_template(Path(name) / "template.db")
         yield Path(name)
 
 
 def play(history: History, place: Path, trace: Callable[[str], None] | None = None) -> World:
-    """Let a history happen and come to rest; raises what was wrong."""
+    """Carry out a history until it is at rest. Raises `Violation`, or whatever craftsync raised."""
     kind = Migrating if INTO in history.personality else World
     with tempfile.TemporaryDirectory(dir=place) as folder:
         world = kind(
@@ -91,30 +91,30 @@ def play(history: History, place: Path, trace: Callable[[str], None] | None = No
 
 
 def trace_hash(history: History, place: Path) -> str:
-    """Return what stands for all effects of a history, in their order."""
+    """Return a hash of all effects of a history, in their order."""
     traced = sha256()
     play(history, place, lambda line: traced.update(line.encode() + b"\n"))
     return traced.hexdigest()
 
 
 def failure(history: History, place: Path) -> str | None:
-    """Return what is wrong with a history, in one line."""
+    """Return the error of a history in one line; `None` if it has none."""
     try:
         play(history, place)
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is what is looked for)
-        place_of = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error} ({Path(place_of.filename).name}:{place_of.lineno})"
+    except Exception as error:  # noqa: BLE001 (any error is a finding)
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
     return None
 
 
-def shrunk(history: History, place: Path) -> History:
-    """Return the shortest history found that fails in the same way."""
-    kind = _kind(failure(history, place))
+def shrink(history: History, place: Path) -> History:
+    """Return the shortest history found that fails in the same way, by leaving out steps and disturbances."""
+    kind = _kind_of_failure(failure(history, place))
 
     def fails(steps: Sequence[Step]) -> bool:
-        return _kind(failure(replace(history, steps=tuple(steps)), place)) == kind
+        return _kind_of_failure(failure(replace(history, steps=tuple(steps)), place)) == kind
 
-    steps = _without(list(history.steps), fails)
+    steps = _leave_out(list(history.steps), fails)
     for number, step in enumerate(steps):
         if isinstance(step, Run):
 
@@ -122,13 +122,13 @@ def shrunk(history: History, place: Path) -> History:
                 run = replace(step, mods=tuple(mods))  # type: ignore[arg-type]
                 return fails([*steps[:number], run, *steps[number + 1 :]])
 
-            mods = _without(list(step.mods), fails_with)
+            mods = _leave_out(list(step.mods), fails_with)
             steps[number] = replace(step, mods=tuple(mods))
-    return replace(history, steps=tuple(_without(steps, fails)))
+    return replace(history, steps=tuple(_leave_out(steps, fails)))
 
 
-def _without(items: list, fails: Callable[[list], bool]) -> list:  # type: ignore[type-arg]
-    """Leave out as many items as can be, first many at once."""
+def _leave_out(items: list, fails: Callable[[list], bool]) -> list:  # type: ignore[type-arg]
+    """Leave out as many items as possible: first half of them at once, in the end one by one."""
     size = max(1, len(items) // 2)
     while items:
         for start in range(len(items) - size, -1, -size):
@@ -141,6 +141,6 @@ def _without(items: list, fails: Callable[[list], bool]) -> list:  # type: ignor
     return items
 
 
-def _kind(wrong: str | None) -> str | None:
-    """Return what failures of one kind have in common: the words, without names and contents."""
-    return None if wrong is None else re.sub(r"b'.*?'|\S*/\S*|\d+", "", wrong)
+def _kind_of_failure(message: str | None) -> str | None:
+    """Return what failures of one kind have in common: the message without paths, numbers and contents."""
+    return None if message is None else re.sub(r"b'.*?'|\S*/\S*|\d+", "", message)

@@ -8,7 +8,7 @@ from typing import Any
 
 from craftsync.core.model import OWN_FOLDER, Mode, OnConflict, Policy
 from craftsync.engine.report import Options
-from tests.simulator.daemon import Life
+from tests.simulator.daemon import Daemon
 from tests.simulator.disk import Disk
 from tests.simulator.steps import Change, Run
 from tests.simulator.store import is_own
@@ -17,7 +17,7 @@ _TRASH = f"{OWN_FOLDER}/trash/"
 
 
 def is_shown(path: str) -> bool:
-    """Tell whether what a folder holds at a path can be had: a file, or a version in the trash."""
+    """Return whether a path holds content that a user can reach: a file, or a version in the trash."""
     return path.startswith(_TRASH) or not is_own(path)
 
 
@@ -34,27 +34,28 @@ class Client:
         self.template = template
         self.config = Change(number, keep)
         self.has_run = False
-        self.knows_store = False
-        """It came to the end of a run by which the store had its identity file."""
-        self.has_tried_store = False
-        """It came to the end of a run that writes, so it has found out what the store can do."""
+        """Whether a run was completed."""
+        self.knows_store_identity = False
+        """Whether a run was completed while the store had its identity file."""
+        self.has_probed_store = False
+        """Whether a run that writes was completed, and thus has probed the store's features."""
         self.has_pushed = False
-        """It has recorded uploads without waiting for the disk, as runs do that delete nothing."""
-        self.life: Life | None = None
+        """Whether uploads were recorded without a flush, as runs that delete nothing do."""
+        self.daemon: Daemon | None = None
         self.plan = ""
-        """The last one it wrote."""
-        self.is_settled = False
-        """Its last run came to its end, and nothing was in its way."""
-        self.forgotten: set[str] = set()
-        """Paths whose last synced state is lost: no run has brought them in sync since."""
+        """The text of the last plan."""
+        self.last_run_was_clean = False
+        """Whether the last run was completed without any failure."""
+        self.without_baseline: set[str] = set()
+        """Paths whose last synced state is lost, and that no run has brought in sync since."""
 
     @property
     def keep(self) -> float | None:
-        """Seconds for which it keeps what it displaced."""
+        """Retention of the trash in seconds; `None` is for ever."""
         return self.config.keep
 
     def configured(self, run: Run) -> Run:
-        """Return a run as it is with this client's configuration."""
+        """Return a run with this client's configured mode."""
         if run.what or run.mode != "two-way":
             return run
         return replace(run, mode=self.config.mode, delete=self.config.delete)
@@ -64,16 +65,16 @@ class Client:
         policy = Policy(Mode(mode), delete, conflict=OnConflict(self.config.conflict))
         return Options(policy, transfers=4, exclude=self.config.exclude, **more)
 
-    def forget(self) -> None:
-        """Hear that its state is as it was before, or gone."""
-        self.has_run = self.knows_store = self.has_tried_store = False
+    def lose_state(self) -> None:
+        """Record that the state database was lost or rolled back."""
+        self.has_run = self.knows_store_identity = self.has_probed_store = False
 
-    def end_life(self) -> None:
-        """Stop its daemon, if it has one."""
-        if self.life is not None:
-            self.life.close()
-            self.life = None
+    def stop_daemon(self) -> None:
+        """Stop the daemon if it runs."""
+        if self.daemon is not None:
+            self.daemon.close()
+            self.daemon = None
 
     def files(self) -> dict[str, bytes]:
-        """Return all that can be had from the folder, files and the trash: the same dictionary while nothing changes."""
+        """Return files and trash of the folder by path; the same dictionary while nothing changes."""
         return self.disk.contents()

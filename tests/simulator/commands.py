@@ -1,4 +1,4 @@
-"""What people do with commands besides runs: dry runs, plans, verdicts, restores and the end of conflicts."""
+"""Commands besides runs: dry runs, plans, held deletes, restores, and conflicts that a user resolves."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import Outside
 from tests.simulator import objects, upkeep
-from tests.simulator.daemon import Life
-from tests.simulator.judge import Wrong, original
+from tests.simulator.daemon import Daemon
+from tests.simulator.judge import Violation, original
 from tests.simulator.steps import OBJECTS, Run, are_at_odds
 
 if TYPE_CHECKING:
     from tests.simulator.client import Client
     from tests.simulator.world import World
 
-_LAST = 60
-"""Steps of the history among which a run is that is taken back."""
+_HISTORY_ROWS = 60
+"""How many rows of the history are searched for the run to undo."""
 
 
-def carried_out(world: World, client: Client, run: Run) -> Report:
-    """Carry out the command that a `Run` names; returns what it came to."""
+def carry_out(world: World, client: Client, run: Run) -> Report:
+    """Carry out the command that a `Run` names, and return its report."""
     if run.what in OBJECTS:
-        return objects.carried_out(world, client, run)
-    beside = run.beside and client.life is not None
+        return objects.carry_out(world, client, run)
+    beside = run.beside and client.daemon is not None
     if not beside:
-        client.end_life()
+        client.stop_daemon()
     if run.what == "dry run":
-        return _tried_first(world, client, beside=beside)
+        return _dry_run_then_run(world, client, beside=beside)
     if run.what.startswith("keep "):
-        return _resolved(world, client, Keep(run.what.removeprefix("keep ")))
+        return _resolve_conflicts(world, client, Keep(run.what.removeprefix("keep ")))
     if run.what in ("check", "plan"):
-        return _only_looked(world, client, run.what)
-    if beside and client.life is not None and run.what in ("approve", "reject"):
-        return _judged_by_daemon(world, client, client.life, run)
+        return _compare_or_plan(world, client, run.what)
+    if beside and client.daemon is not None and run.what in ("approve", "reject"):
+        return _review_by_daemon(world, client, client.daemon, run)
     before = set(client.files())
-    session, ends = world.opened(client, reading=beside)
+    session, ends = world.open_session(client, reading=beside)
     with ends:
         report = _in_session(world, client, session, run)
-    if client.life is not None:
+    if client.daemon is not None:
         for path in before ^ set(client.files()):
-            client.life.hear(path, gone=path in before)
+            client.daemon.notify(path, gone=path in before)
     return report
 
 
@@ -65,124 +65,128 @@ def _in_session(world: World, client: Client, session: Session, run: Run) -> Rep
             plan = planfile.read(io.StringIO(client.plan)) if client.plan else None
             options = replace(client.options(), policy=plan.policy) if plan else client.options()
             world.conflict = options.policy.conflict
-            return session.apply_plan(plan.actions if plan else (), options, world.listen)
+            return session.apply_plan(plan.actions if plan else (), options, world.on_event)
         case "approve" | "reject":
-            return _judged(world, client, session, run)
+            return _review(world, client, session, run)
         case "purge":
-            return upkeep.purged(world, session, run)
+            return upkeep.purge(world, session, run)
         case "scrub" | "repair":
-            return upkeep.scrubbed(world, client, session, run)
-    return _restored(session, run)
+            return upkeep.scrub(world, client, session, run)
+    return _restore(session, run)
 
 
-def _only_looked(world: World, client: Client, what: str) -> Report:
-    """Compare both sides, or plan; neither may change anything."""
-    before = world.all_there_is(client)
-    session, ends = world.opened(client, read_only=True)
+def _compare_or_plan(world: World, client: Client, what: str) -> Report:
+    """Compare both sides, or write a plan; neither may change anything."""
+    before = world.snapshot(client)
+    session, ends = world.open_session(client, read_only=True)
     with ends:
         if what == "check":
-            report = session.check(client.options(), lambda *_: None, world.listen)
+            report = session.check(client.options(), lambda *_: None, world.on_event)
         else:
             out = io.StringIO()
-            report = session.write_plan(client.options(), out, world.listen)
+            report = session.write_plan(client.options(), out, world.on_event)
             client.plan = out.getvalue()
-    if world.all_there_is(client) != before:
-        raise Wrong(f"a {what} changed something")
+    if world.snapshot(client) != before:
+        raise Violation(f"a {what} changed something")
     return Report(report.command)
 
 
-def _tried_first(world: World, client: Client, *, beside: bool) -> Report:
-    """Run dry, and then really: what is done is what was said, and the dry run changes nothing."""
-    said, done = _Heard(), _Heard()
+def _dry_run_then_run(world: World, client: Client, *, beside: bool) -> Report:
+    """Make a dry run, then a run: the dry run must change nothing, and must list what the run does."""
+    foreseen, done = _RunLog(), _RunLog()
 
-    def note(into: _Heard, event: Event) -> None:
-        into.hear(event)
-        world.listen(event)
+    def note(into: _RunLog, event: Event) -> None:
+        into.record(event)
+        world.on_event(event)
 
-    before, options = world.all_there_is(client), client.options()
-    # Of a file and a folder that are both new, chance decides which comes first.
+    before, options = world.snapshot(client), client.options()
+    # If a new file and a new folder have one name, chance decides which comes first.
     new = world.judge.shown["store"].keys() - world.judge.shown[client.name].keys()
     is_certain = not any(are_at_odds(one, other) for one in new for other in new)
-    knows = client.has_tried_store or not world.hides_below
-    unforeseen = set() if knows else _beside_folders(world, client)
-    session, ends = world.opened(client, read_only=True)
+    is_known = client.has_probed_store or not world.hides_below
+    unforeseen = set() if is_known else _at_odds_with_folders(world, client)
+    session, ends = world.open_session(client, read_only=True)
     with ends:
-        dry = session.run("sync", replace(options, dry_run=True), lambda one: note(said, one))
-        with world.judging():
-            said.unsure |= _same_by_contents_alone(world, client, session) | unforeseen
-            said.unsure |= _above_conflict_copies(world, client)
-    if world.all_there_is(client) != before:
-        raise Wrong("a dry run changed something")
+        dry = session.run("sync", replace(options, dry_run=True), lambda one: note(foreseen, one))
+        with world.undisturbed():
+            foreseen.uncertain |= _equal_only_by_content(world, client, session) | unforeseen
+            foreseen.uncertain |= _folders_of_conflict_copies(world, client)
+    if world.snapshot(client) != before:
+        raise Violation("a dry run changed something")
     if beside:
         return Report("sync", dry_run=True)
-    session, ends = world.opened(client)
+    session, ends = world.open_session(client)
     with ends:
         report = session.run("sync", options, lambda one: note(done, one))
-    # Of a listing that lags, only the real run finds out, by looking at each path.
+    # Only the real run, which stats each path, notices that a listing lags.
     if (
-        client.is_settled
+        client.last_run_was_clean
         and is_certain
         and not world.lags
         and not (world.throttles and report.problems > dry.problems)
-        and (said.sure_of(done), dry.held) != (done.sure_of(said), report.held)
+        and (foreseen.certain_actions(done), dry.held)
+        != (done.certain_actions(foreseen), report.held)
     ):
-        raise Wrong(f"a dry run said {said}, {dry.held} held: {done}, {report.held}")
+        raise Violation(
+            f"a dry run listed {foreseen}, {dry.held} held; the run did {done}, {report.held} held"
+        )
     return report
 
 
-def _same_by_contents_alone(world: World, client: Client, session: Session) -> set[str]:
-    """Return the paths of which both sides hold the same, but the store does not say so: a dry run reads none."""
-    store, here = session.store, world.judge.shown[client.name]
-    there = world.judge.shown["store"]
-    same = {path for path in here if here[path] == there.get(path)}
+def _equal_only_by_content(world: World, client: Client, session: Session) -> set[str]:
+    """Return the paths at which only the content shows that both sides are equal: a dry run reads none."""
+    store, local = session.store, world.judge.shown[client.name]
+    remote = world.judge.shown["store"]
+    same = {path for path in local if local[path] == remote.get(path)}
     if store.features.folders or store.features.md5_versions:
         return set()
     return {path for path in same if (found := store.stat(path)) and found.digest is None}
 
 
-def _above_conflict_copies(world: World, client: Client) -> set[str]:
-    """Return the folders with conflict copies: a run removes one once it finds that its conflict has ended."""
+def _folders_of_conflict_copies(world: World, client: Client) -> set[str]:
+    """Return the folders of conflict copies: a run removes a copy once its conflict has ended."""
     copies = filter(original, world.judge.shown[client.name])
     return {str(folder) for copy in copies for folder in PurePosixPath(copy).parents}
 
 
-def _beside_folders(world: World, client: Client) -> set[str]:
-    """Return the paths that share a name with a folder: some servers list nothing below such an object.
+def _at_odds_with_folders(world: World, client: Client) -> set[str]:
+    """Return the paths where one side has a file and another a folder.
 
-    Only a run that writes finds out whether a server does.
+    Some servers list nothing below such an object. Only a run that writes finds that out.
     """
     paths = world.judge.shown["store"].keys() | world.judge.shown[client.name].keys()
     return {one for one in paths for other in paths if are_at_odds(one, other)}
 
 
-class _Heard:
-    """What a run said that it does."""
+class _RunLog:
+    """The actions that a run, or a dry run, reported."""
 
     def __init__(self) -> None:
         self.actions: list[tuple[str, str]] = []
-        self.unsure: set[str] = set()
-        """Paths in conflict, and those of which only the contents tell that they are in sync."""
+        self.uncertain: set[str] = set()
+        """Paths in conflict, and paths where only the content shows what to do."""
 
     def __repr__(self) -> str:
-        return f"{sorted(self.actions)}, unsure of {sorted(self.unsure)}"
+        return f"{sorted(self.actions)}, uncertain at {sorted(self.uncertain)}"
 
-    def hear(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         if isinstance(event, ActionEvent):
             self.actions.append((str(event.action), event.path))
         elif isinstance(event, IssueEvent) and event.issue is Issue.CONFLICT:
-            self.unsure.add(event.path)
+            self.uncertain.add(event.path)
 
-    def sure_of(self, other: _Heard) -> list[tuple[str, str]]:
-        """Return the actions but for what only reading contents tells: whether a conflict, or a move, is one."""
-        unsure = self.unsure | other.unsure
+    def certain_actions(self, other: _RunLog) -> list[tuple[str, str]]:
+        """Return the actions except those that depend on content: conflicts, and moves that may be none."""
+        uncertain = self.uncertain | other.uncertain
         moved = set(self.actions) ^ set(other.actions)
         for action, path in moved:
             if action == "move-local" and ("download", path) in moved:
-                unsure |= {path, *(gone for what, gone in moved if what == "delete-local")}
-        return sorted(one for one in self.actions if (original(one[1]) or one[1]) not in unsure)
+                uncertain |= {path, *(gone for what, gone in moved if what == "delete-local")}
+        return sorted(one for one in self.actions if (original(one[1]) or one[1]) not in uncertain)
 
 
-def _judged(world: World, client: Client, session: Session, run: Run) -> Report:
+def _review(world: World, client: Client, session: Session, run: Run) -> Report:
+    """Approve or reject held deletes in a session of their own."""
     paths = (run.path,) if run.path else None
     held = list(session.state.held.rows(paths))
     if not held:
@@ -190,28 +194,28 @@ def _judged(world: World, client: Client, session: Session, run: Run) -> Report:
     if run.what == "reject" or any(one.mode is not Mode.TWO_WAY for one in held):
         world.ordered = True
     approval = Approval(run.what == "approve", paths)
-    return session.resolve_held(approval, client.options(), world.listen)
+    return session.resolve_held(approval, client.options(), world.on_event)
 
 
-def _judged_by_daemon(world: World, client: Client, life: Life, run: Run) -> Report:
-    """Have the daemon carry a verdict out, in its next turn."""
+def _review_by_daemon(world: World, client: Client, daemon: Daemon, run: Run) -> Report:
+    """Let the daemon approve or reject held deletes in its next turn."""
     paths = (run.path,) if run.path else None
-    session, ends = world.opened(client, reading=True)
+    session, ends = world.open_session(client, reading=True)
     with ends:
         held = list(session.state.held.rows(paths))
     if not held:
         return Report(run.what)
     world.ordered = run.what == "reject" or any(one.mode is not Mode.TWO_WAY for one in held)
-    life.resolve_held(Approval(run.what == "approve", paths))
-    return world.turn(client, client.configured(Run(run.client, daemon=True)))
+    daemon.resolve_held(Approval(run.what == "approve", paths))
+    return world.turn_daemon(client, client.configured(Run(run.client, daemon=True)))
 
 
-def _restored(session: Session, run: Run) -> Report:
+def _restore(session: Session, run: Run) -> Report:
     report, wanted = Report(run.what), Wanted((run.path,) if run.path else ())
     over = run.what.endswith("over")
     try:
         if run.what.startswith("undo"):
-            rows = session.state.history.rows(None, _LAST)
+            rows = session.state.history.rows(None, _HISTORY_ROWS)
             numbers = list(dict.fromkeys(row.run for row in rows if row.run is not None))
             number = numbers[min(run.number, len(numbers) - 1)] if numbers else 0
             restored = list(session.trash.restore_run(number, wanted, overwrite=over))
@@ -219,26 +223,27 @@ def _restored(session: Session, run: Run) -> Report:
             restored = list(session.trash.restore(wanted, overwrite=over))
     except UsageError:  # Nothing is kept.
         return report
-    _must_be_well(restored, run)
+    _must_have_restored(restored, run)
     return report
 
 
-def _must_be_well(restored: list[Restored], run: Run) -> None:
+def _must_have_restored(restored: list[Restored], run: Run) -> None:
+    """Raise `Violation` if a version was not restored although nothing was in its way."""
     bad = [
         one
         for one in restored
         if one.status == "problem"
         and "a folder" not in one.reason
-        and "was removed since" not in one.reason  # By a purge, of which the history does not know.
-        # A bucket that keeps versions keeps the bad one that a repair replaced.
+        and "was removed since" not in one.reason  # By a purge, which the history does not record.
+        # A bucket with versioning keeps the damaged version that a repair replaced.
         and not ("does not match its MD5" in one.reason and one.entry.version_id)
     ]
     if not run.mods and bad:
-        raise Wrong(f"what nothing was in the way of was not restored: {bad}")
+        raise Violation(f"not restored although nothing was in the way: {bad}")
 
 
-def _resolved(world: World, client: Client, keep: Keep) -> Report:
-    """End the conflicts of a folder as `craftsync conflicts resolve --all` does: without its state or its lock."""
+def _resolve_conflicts(world: World, client: Client, keep: Keep) -> Report:
+    """Resolve conflicts as `craftsync conflicts resolve --all` does: without the state database or its lock."""
     kept = Outside(client.state_dir, client.path)
 
     def note(version: Any) -> None:
@@ -253,23 +258,23 @@ def _resolved(world: World, client: Client, keep: Keep) -> Report:
         try:
             ended = list(resolving.run(by_file(found).values()))
         finally:
-            _tell_judge(world, client.name, before)
+            _record_choice(world, client.name, before)
     shown = world.judge.shown[client.name]
     bad = [
         one
         for one in ended
         if one.status == "problem"
-        # Whose place a folder has taken since can be settled by a person alone.
+        # If a folder has taken a file's place, only the user can resolve its conflict.
         and not any(path.startswith(f"{one.path}/") for path in shown)
     ]
-    if not world.now.mods and bad:
-        raise Wrong(f"a conflict was not resolved: {bad}")
+    if not world.current_run.mods and bad:
+        raise Violation(f"a conflict was not resolved: {bad}")
     return Report("resolve")
 
 
-def _tell_judge(world: World, side: str, before: dict[str, bytes]) -> None:
-    """Whoever ended a conflict has seen all its versions."""
+def _record_choice(world: World, side: str, before: dict[str, bytes]) -> None:
+    """Record that the user who resolved a conflict had seen each conflict copy that is gone."""
     for name in before.keys() - world.judge.shown[side].keys():
         path = original(name)
         if path is not None:
-            world.judge.settled(side, path, before[name], name)
+            world.judge.user_had_seen(side, path, before[name], name)

@@ -1,4 +1,4 @@
-"""A daemon's loop over one folder, turned by hand; the watch hears what a history lets it hear."""
+"""The daemon's loop over one folder, turned step by step; a history decides which events arrive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESCAN_SECONDS = 600.0
 
 
 class SimulatedWatch:
-    """Believes itself healthy, whatever it hears."""
+    """A file watch that always reports itself healthy."""
 
     health = Health(True)
 
@@ -29,13 +29,13 @@ class SimulatedWatch:
         self.dirty = dirty
 
     def start(self) -> None:
-        """Nothing has to begin: `Life.hear` says what is heard."""
+        """Do nothing: events arrive through `Daemon.notify`."""
 
     refresh = stop = start
 
 
-class Life:
-    """A session and its loop, until it is closed."""
+class Daemon:
+    """One process of the daemon: a session and its loop, until `close`."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Life:
         on_event: OnEvent,
         chance: Random,
     ) -> None:
-        self.looked_at_everything = False
-        """In the last turn."""
+        self.made_full_scan = False
+        """Whether the last turn scanned and listed everything."""
         self._ends = ends
         self._chance = chance
         self._watches: list[SimulatedWatch] = []
@@ -66,8 +66,8 @@ class Life:
         self._watches.append(SimulatedWatch(root, dirty, clock))
         return self._watches[-1]
 
-    def hear(self, path: str, *, gone: bool) -> None:
-        """Tell the watch of a change: not at all, once or twice, with one that never was beside it."""
+    def notify(self, path: str, *, gone: bool) -> None:
+        """Report a change to the watch none, one or two times, and sometimes a change that never happened."""
         dirty = self._watches[-1].dirty
         for _ in range(self._chance.choice((0, 1, 1, 2))):
             (dirty.delete if gone else dirty.change)(path)
@@ -77,15 +77,15 @@ class Life:
             dirty.everything()
 
     def resolve_held(self, approval: Approval) -> None:
-        """Do what `craftsync deletes approve` and `reject` have a daemon do, in its next turn."""
+        """Approve or reject held deletes in the next turn, as `craftsync deletes` does."""
         self._loop.resolve_held(approval)
 
     def turn(self) -> list[Report]:
-        """Do what is due; return the reports of the runs made."""
+        """Do what is due; return the reports of the runs."""
         self._reports.clear()
         full_at = self._loop.state.next_full_scan
         self._loop.turn()
-        self.looked_at_everything = self._loop.state.next_full_scan != full_at
+        self.made_full_scan = self._loop.state.next_full_scan != full_at
         return list(self._reports)
 
     def close(self) -> None:

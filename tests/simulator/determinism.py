@@ -1,4 +1,4 @@
-"""Takes away what would differ from one time to the next: worker threads, ids and chance."""
+"""Removes every source of nondeterminism: worker threads, random ids and the global random generator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from craftsync.stores.s3.parallel_listing import PagesOf, Share
 
 
 class SerialExecutor:
-    """Keeps what is used of `ThreadPoolExecutor`; a call is made when it is submitted."""
+    """The part of `ThreadPoolExecutor` that craftsync uses; `submit` makes the call at once."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -36,7 +36,7 @@ class SerialExecutor:
         return iter([call(*one) for one in zip(*given, strict=False)])
 
     def shutdown(self, *_: object, **__: object) -> None:
-        """There is nothing left to do."""
+        """Do nothing: every call has ended."""
 
     def __enter__(self) -> SerialExecutor:
         return self
@@ -45,14 +45,14 @@ class SerialExecutor:
         pass
 
 
-class NotWaitedFor(Future[Any]):
-    """What another thread will say: where there is none, nothing is known yet."""
+class UnfinishedFuture(Future[Any]):
+    """The result of another thread that has not ended: nothing is known yet."""
 
     def result(self, timeout: float | None = None) -> Any:
         return super().result(timeout) if self.done() else None
 
 
-def fetched_in_turn(shares: Iterable[Share], pages_of: PagesOf[Any]) -> Iterator[Any]:
+def pages_in_order(shares: Iterable[Share], pages_of: PagesOf[Any]) -> Iterator[Any]:
     """Yield the pages of all shares of a listing, one after the other."""
     order = deque(shares)
     while order:
@@ -63,7 +63,7 @@ def fetched_in_turn(shares: Iterable[Share], pages_of: PagesOf[Any]) -> Iterator
 
 @contextmanager
 def replaced(*places: tuple[Any, str, Any]) -> Iterator[None]:
-    """Set attributes of modules, and set them back."""
+    """Set attributes of modules, and restore them at the end."""
     before = [(place, name, getattr(place, name)) for place, name, _ in places]
     for place, name, value in places:
         setattr(place, name, value)
@@ -75,12 +75,12 @@ def replaced(*places: tuple[Any, str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def seeded(chance: Random) -> Iterator[None]:
-    """Have all that craftsync makes up, and does at once, decided by `chance` alone."""
+def deterministic(chance: Random) -> Iterator[None]:
+    """Make every random value and every order of concurrent work depend on `chance` alone."""
     with replaced(
         (sources, "ThreadPoolExecutor", SerialExecutor),
-        (listing, "fetched_ahead", fetched_in_turn),
-        (sys.modules["craftsync.stores.s3.probe"], "Future", NotWaitedFor),
+        (listing, "fetched_ahead", pages_in_order),
+        (sys.modules["craftsync.stores.s3.probe"], "Future", UnfinishedFuture),
         (retrying, "random", SimpleNamespace(Random=lambda: Random(chance.random()))),
         (uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
         (secrets, "token_hex", lambda size: chance.randbytes(size).hex()),

@@ -1,9 +1,9 @@
 """Disks in memory, behind the system calls of `craftsync.local.linux`.
 
-A disk remembers what was written since the last flush, so that a power cut can
-lose it: the newest directory changes from some point on, and any file's content
-for itself. Descriptors belong to the one process that runs; `end_process`
-closes them all and lets go of their locks.
+A disk records what was written since the last flush, so that a power cut can lose
+it: all directory changes from some point on, and the content of each file
+independently. Each descriptor belongs to a process; `end_process` closes those of
+the running one and releases their locks.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from craftsync.local import linux
 from tests.simulator.determinism import replaced
 
 _FIRST_DESCRIPTOR = 1 << 20
-"""Far from the real ones, which other libraries of this process use."""
+"""Far above the real descriptors of this process."""
 _EXT4 = 0xEF53
 _BLOCKS = 1 << 30
 
 
 class Inode:
-    """A file or a folder. `entries` is `None` for a file; `data` is what it holds."""
+    """A file with `data`, or a folder with `entries`, which are `None` for a file."""
 
     __slots__ = (
-        "at",
         "ctime",
         "data",
         "disk",
         "entries",
+        "linked_at",
         "links",
         "lock",
         "mode",
         "mtime",
-        "named",
         "number",
+        "paths",
         "prefix",
     )
 
@@ -55,12 +55,12 @@ class Inode:
         self.entries: dict[str, Inode] | None = {} if modes.S_ISDIR(mode) else None
         self.links = 0
         self.lock: Descriptor | None = None
-        self.named = 0
-        """When craftsync gave it a name last."""
-        self.at: set[str] = set()
-        """The paths of a file, as far as the disk knows what it shows."""
+        self.linked_at = 0
+        """When craftsync last linked or renamed it, in nanoseconds."""
+        self.paths: set[str] = set()
+        """The indexed paths of a file."""
         self.prefix: str | None = None
-        """The path of a folder, with a slash behind."""
+        """The indexed path of a folder, with a slash at the end."""
         self.mtime = self.ctime = disk.now()
 
 
@@ -75,7 +75,7 @@ class Descriptor:
 
 
 class Status:
-    """What `stat` returns, as far as anybody asks."""
+    """The part of `os.stat_result` that craftsync reads."""
 
     __slots__ = (
         *("st_blocks", "st_ctime_ns", "st_dev", "st_gid", "st_ino", "st_mode", "st_mtime_ns"),
@@ -95,7 +95,7 @@ class Status:
 
 
 class Entry:
-    """What `scandir` yields."""
+    """The part of `os.DirEntry` that craftsync uses."""
 
     __slots__ = ("_inode", "name")
 
@@ -111,9 +111,9 @@ class Entry:
 
 
 class Disk:
-    """One filesystem. `clock` returns nanoseconds; its stamps have the kernel's tick of 4 ms.
+    """One filesystem. `clock` returns nanoseconds; times of files are rounded to the kernel's tick of 4 ms.
 
-    `is_shown` tells the paths of which `contents` speaks.
+    `contents` returns the files at paths for which `is_shown` is true.
     """
 
     def __init__(
@@ -122,153 +122,162 @@ class Disk:
         self.device = device
         self.inodes = 0
         self.changes = 0
-        """Counts what may have changed a name or a content."""
+        """How many operations may have changed a name or a content."""
         self._is_shown = is_shown
         self._shown: dict[str, bytes] | None = None
-        """What `contents` returns, kept as it changes; `None` if it has to be found out."""
-        self._handed_out: dict[str, bytes] | None = None
-        self._known: list[Inode] = []
-        """What has paths."""
+        """The index behind `contents`, updated with each change; `None` if it must be rebuilt."""
+        self._returned: dict[str, bytes] | None = None
+        """What `contents` returned last, unless the index has changed since."""
+        self._indexed: list[Inode] = []
+        """The inodes that have `paths` or a `prefix`."""
         self._clock = clock
-        self._names: list[list[tuple[Inode, str, Inode | None, Inode | None]]] = []
-        """What was done since the last flush, in order: of each name its folder, and what it led to before and after."""
-        self._old: dict[Inode, bytes] = {}
+        self._unflushed_names: list[list[tuple[Inode, str, Inode | None, Inode | None]]] = []
+        """Changes of names since the last flush, in order, grouped into atomic steps.
+
+        Each is a folder, a name, and its inode before and after.
+        """
+        self._flushed_contents: dict[Inode, bytes] = {}
+        """The durable content of each file that was written since its last flush."""
         self.moved: set[int] = set()
-        """The numbers of files that people have moved since the last flush: their paths may be lost."""
+        """Inode numbers of files that users moved since the last flush: a power cut may undo the move."""
         self.root = Inode(self, modes.S_IFDIR | 0o755)
         self.root.links = 1
 
     def now(self) -> int:
         return self._clock() // 4_000_000 * 4_000_000
 
-    def put(self, folder: Inode, name: str, inode: Inode | None) -> None:
-        """Let a name lead to an inode, or to nothing."""
+    def set_entry(self, folder: Inode, name: str, inode: Inode | None) -> None:
+        """Let a name refer to an inode, or remove it (`None`)."""
         assert folder.entries is not None
         before = folder.entries.get(name)
         self.changes += 1
-        _set(folder, name, inode)
-        self._note(folder, name, before, inode)
+        _replace_entry(folder, name, inode)
+        self._update_index(folder, name, before, inode)
         folder.mtime = folder.ctime = self.now()
-        self._names.append([(folder, name, before, inode)])
+        self._unflushed_names.append([(folder, name, before, inode)])
 
-    def as_one(self, count: int) -> None:
-        """Let the last changes of names be lost together, or not at all."""
-        self._names[-count:] = [[name for names in self._names[-count:] for name in names]]
+    def make_atomic(self, count: int) -> None:
+        """Make the last `count` changes of names one step: a power cut takes all of them or none."""
+        self._unflushed_names[-count:] = [
+            [name for names in self._unflushed_names[-count:] for name in names]
+        ]
 
     def write(self, inode: Inode, data: bytes) -> None:
         self.changes += 1
-        self._old.setdefault(inode, inode.data)
-        self.rot(inode, data)
+        self._flushed_contents.setdefault(inode, inode.data)
+        self.corrupt(inode, data)
         inode.mtime = inode.ctime = self.now()
 
-    def rot(self, inode: Inode, data: bytes) -> None:
-        """Let a content be another, and nothing else."""
+    def corrupt(self, inode: Inode, data: bytes) -> None:
+        """Change a content without any trace: times and the last flush stay as they are."""
         self.changes += 1
         inode.data = data
-        for path in inode.at:
+        for path in inode.paths:
             if self._shown is not None and self._is_shown(path):
                 self._shown[path] = data
-                self._handed_out = None
+                self._returned = None
 
     def contents(self) -> dict[str, bytes]:
-        """Return what files hold: the same dictionary while nothing changes."""
+        """Return the shown files and their contents; the same dictionary while nothing changes."""
         if self._shown is None:
-            self._handed_out = None
+            self._returned = None
             self._shown = {}
-            self._find_out(self.root, "")
-        if self._handed_out is None:
-            self._handed_out = dict(self._shown)
-        return self._handed_out
+            self._index(self.root, "")
+        if self._returned is None:
+            self._returned = dict(self._shown)
+        return self._returned
 
-    def _find_out(self, folder: Inode, prefix: str) -> None:
+    def _index(self, folder: Inode, prefix: str) -> None:
         assert self._shown is not None
         folder.prefix = prefix
-        self._known.append(folder)
+        self._indexed.append(folder)
         for name, inode in folder.entries.items():  # type: ignore[union-attr]
             path = prefix + name
             if inode.entries is not None:
-                self._find_out(inode, f"{path}/")
+                self._index(inode, f"{path}/")
                 continue
-            inode.at.add(path)
-            self._known.append(inode)
+            inode.paths.add(path)
+            self._indexed.append(inode)
             if self._is_shown(path):
                 self._shown[path] = inode.data
 
-    def _note(self, folder: Inode, name: str, before: Inode | None, now: Inode | None) -> None:
-        """Take in that a name leads elsewhere."""
+    def _update_index(
+        self, folder: Inode, name: str, before: Inode | None, now: Inode | None
+    ) -> None:
+        """Update the index after a name's inode changed."""
         if before is not None and before.entries is not None:
             if before.entries or before.links:
-                self._forget()
+                self._drop_index()
             before.prefix = None
         if now is not None and now.entries:
-            self._forget()
+            self._drop_index()
         if self._shown is None or folder.prefix is None:
             return
         path = folder.prefix + name
         if before is not None:
-            before.at.discard(path)
+            before.paths.discard(path)
         is_file = now is not None and now.entries is None
         if now is not None:
-            self._known.append(now)
-            now.at.add(path)
+            self._indexed.append(now)
+            now.paths.add(path)
             now.prefix = None if is_file else f"{path}/"
         if self._is_shown(path):
-            self._handed_out = None
+            self._returned = None
             self._shown.pop(path, None)
             if now is not None and is_file:
                 self._shown[path] = now.data
 
-    def _forget(self) -> None:
-        """Find out anew what is shown; nothing that is out of reach has a path."""
+    def _drop_index(self) -> None:
+        """Forget the index, so that the next `contents` rebuilds it."""
         if self._shown is not None:
-            for inode in self._known:
+            for inode in self._indexed:
                 inode.prefix = None
-                inode.at.clear()
-            self._known.clear()
+                inode.paths.clear()
+            self._indexed.clear()
             self._shown = None
 
     def flush(self, inode: Inode | None = None) -> None:
-        """Make everything durable, or with an inode what is asked for: its content, or all names so far."""
+        """Make everything durable; with a file, its content; with a folder, every change of a name so far."""
         if inode is not None and inode.entries is None:
-            self._old.pop(inode, None)
+            self._flushed_contents.pop(inode, None)
             return
-        self._names.clear()
+        self._unflushed_names.clear()
         self.moved.clear()
         if inode is None:
-            self._old.clear()
+            self._flushed_contents.clear()
 
-    def lose(self, chance: Random) -> set[bytes]:
-        """Lose what a power cut may: the last changes of names, and contents not flushed, each for itself.
+    def lose_unflushed(self, chance: Random) -> set[bytes]:
+        """Lose what a power cut may: the last changes of names, and each unflushed content independently.
 
-        Returns what must be there nevertheless: contents that were flushed and that nobody had taken away.
+        Returns the contents that must have survived: flushed, and still reachable before the cut.
         """
         self.changes += 1
-        self._forget()
+        self._drop_index()
         visible = {inode.data for _, inode in self.files()}
-        names = self._names
+        names = self._unflushed_names
         for step in reversed(names):
             for folder, name, before, _ in reversed(step):
-                _set(folder, name, before)
-        flushed = {inode.data for _, inode in self.files() if inode not in self._old}
+                _replace_entry(folder, name, before)
+        flushed = {inode.data for _, inode in self.files() if inode not in self._flushed_contents}
         for step in names[: len(names) - chance.randint(0, len(names))]:
             for folder, name, _, after in step:
-                _set(folder, name, after)
-        for inode, old in self._old.items():
+                _replace_entry(folder, name, after)
+        for inode, old in self._flushed_contents.items():
             whole = inode.data
             inode.data = chance.choice((old, whole, whole[: len(whole) // 2], bytes(len(whole))))
         self.flush()
         return flushed & visible
 
     def remove(self, folder: Inode, name: str) -> None:
-        """Remove a folder with all that is in it, one name after another; nothing can be made in it then."""
+        """Remove a folder and everything in it; nothing can be created through a descriptor of it then."""
         assert folder.entries is not None
         inode = folder.entries[name]
         for inner in list(inode.entries or ()):
             self.remove(inode, inner)
-        self.put(folder, name, None)
+        self.set_entry(folder, name, None)
 
     def find(self, path: str) -> Inode | None:
-        """Return what is at a path, for those who look from outside."""
+        """Return the inode at a path of this disk."""
         found: Inode | None = self.root
         for name in filter(None, path.split("/")):
             found = found.entries.get(name) if found and found.entries is not None else None
@@ -283,7 +292,7 @@ class Disk:
                 yield from self.files(inode, f"{prefix}{name}/")
 
 
-def _set(folder: Inode, name: str, inode: Inode | None) -> None:
+def _replace_entry(folder: Inode, name: str, inode: Inode | None) -> None:
     assert folder.entries is not None
     before = folder.entries.pop(name, None)
     if before is not None:
@@ -294,22 +303,22 @@ def _set(folder: Inode, name: str, inode: Inode | None) -> None:
 
 
 class Kernel:
-    """The system calls. `effect` is called with a name before each that changes anything, and after it."""
+    """The system calls. `effect` is called before and after each one that changes a disk, with its name."""
 
     def __init__(self, effect: Callable[[str, bool], None]) -> None:
         self.disks: dict[str, Disk] = {}
-        """By the folder each is mounted on."""
+        """By mount point."""
         self.boots: Counter[str] = Counter()
-        """Counts the power cuts of each machine."""
+        """How often each machine lost power."""
         self.owner = ""
-        """The process that runs."""
+        """The process that runs now."""
         self._effect = effect
         self._open: dict[int, Descriptor] = {}
         self._next = _FIRST_DESCRIPTOR
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Take the place of Linux."""
+        """Replace the functions of `craftsync.local.linux`."""
         calls = [(linux, name, getattr(self, name)) for name in linux.__all__]
         ours = [module for name, module in sys.modules.items() if name.startswith("craftsync")]
         users = [module for module in ours if hasattr(module, "boot_id")]
@@ -324,16 +333,16 @@ class Kernel:
 
     @property
     def open_descriptors(self) -> int:
-        """Count those of the process that runs."""
+        """How many descriptors the running process has open."""
         return sum(descriptor.owner == self.owner for descriptor in self._open.values())
 
     @contextmanager
-    def _changing(self, name: str) -> Iterator[None]:
+    def _effect_around(self, name: str) -> Iterator[None]:
         self._effect(name, False)
         yield
         self._effect(name, True)
 
-    def _new(self, inode: Inode) -> int:
+    def _new_descriptor(self, inode: Inode) -> int:
         self._next += 1
         self._open[self._next] = Descriptor(inode, self.owner)
         return self._next
@@ -343,7 +352,7 @@ class Kernel:
             raise _error(errno.EBADF)
         return self._open[descriptor].inode
 
-    def _start(self, path: str, dir_fd: int | None) -> tuple[Inode, str]:
+    def _starting_point(self, path: str, dir_fd: int | None) -> tuple[Inode, str]:
         if dir_fd is not None:
             return self._inode(dir_fd), path
         for mounted, disk in self.disks.items():
@@ -352,32 +361,34 @@ class Kernel:
         raise _error(errno.ENOENT)
 
     def _parent(self, path: str, dir_fd: int | None) -> tuple[Inode, str]:
-        """Return the folder that a path lies in, and its last name."""
-        at, path = self._start(path, dir_fd)
+        """Return the folder of a path, and the last name of the path."""
+        at, path = self._starting_point(path, dir_fd)
         *above, last = path.strip("/").split("/")
         for name in above:
-            at = _inside(at, name)
+            at = _entry(at, name)
         if at.entries is None:
             raise _error(errno.ENOTDIR)
         return at, last
 
     def _find(self, path: str, dir_fd: int | None) -> Inode:
         parent, name = self._parent(path, dir_fd)
-        return parent if name in ("", ".") else _inside(parent, name)
+        return parent if name in ("", ".") else _entry(parent, name)
 
     def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             folder = self._find(path, dir_fd)
             if folder.entries is None:
                 raise _error(errno.ENOTDIR)
-            return self._new(Inode(folder.disk, modes.S_IFREG | mode & 0o755))
+            return self._new_descriptor(Inode(folder.disk, modes.S_IFREG | mode & 0o755))
         parent, name = self._parent(path, dir_fd)
         if flags & os.O_CREAT and name not in parent.entries:  # type: ignore[operator]
-            with self._changing("create"):
+            with self._effect_around("create"):
                 if not parent.links:
                     raise _error(errno.ENOENT)
                 if name not in parent.entries:  # type: ignore[operator]
-                    parent.disk.put(parent, name, Inode(parent.disk, modes.S_IFREG | mode & 0o755))
+                    parent.disk.set_entry(
+                        parent, name, Inode(parent.disk, modes.S_IFREG | mode & 0o755)
+                    )
         found = parent if name in ("", ".") else parent.entries.get(name)  # type: ignore[union-attr]
         if found is None:
             raise _error(errno.ENOENT)
@@ -385,7 +396,7 @@ class Kernel:
             raise _error(errno.ENOTDIR)
         if found.entries is not None and flags & os.O_ACCMODE:
             raise _error(errno.EISDIR)
-        return self._new(found)
+        return self._new_descriptor(found)
 
     def open_beneath(self, descriptor: int, path: str, flags: int, mode: int = 0) -> int:
         return self.open(path, flags, mode, dir_fd=descriptor)
@@ -399,7 +410,7 @@ class Kernel:
         return Status(self._find(path, dir_fd))
 
     def readlink(self, path: str, *, dir_fd: int | None = None) -> str:
-        """Find no link: this disk has none."""
+        """Raise `OSError`: this disk has no symlinks."""
         self._find(path, dir_fd)
         raise _error(errno.EINVAL)
 
@@ -417,7 +428,7 @@ class Kernel:
 
     def pwrite(self, descriptor: int, data: Any, offset: int) -> int:
         inode, data = self._inode(descriptor), bytes(data)
-        with self._changing("pwrite"):
+        with self._effect_around("pwrite"):
             before = inode.data.ljust(offset, b"\0")
             inode.disk.write(inode, before[:offset] + data + before[offset + len(data) :])
         return len(data)
@@ -429,19 +440,19 @@ class Kernel:
 
     def ftruncate(self, descriptor: int, size: int) -> None:
         inode = self._inode(descriptor)
-        with self._changing("truncate"):
+        with self._effect_around("truncate"):
             inode.disk.write(inode, inode.data[:size].ljust(size, b"\0"))
 
     def fsync(self, descriptor: int) -> None:
         inode = self._inode(descriptor)
-        with self._changing("fsync"):
+        with self._effect_around("fsync"):
             inode.disk.flush(inode)
 
     def start_writing(self, descriptor: int, offset: int, length: int) -> None:
-        """Do nothing: what is not flushed may be lost all the same."""
+        """Do nothing: what is not flushed may still be lost."""
 
     def syncfs(self, descriptor: int) -> None:
-        with self._changing("syncfs"):
+        with self._effect_around("syncfs"):
             self._inode(descriptor).disk.flush()
 
     def fchmod(self, descriptor: int, mode: int) -> None:
@@ -459,38 +470,38 @@ class Kernel:
     def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         parent, name = self._parent(path, dir_fd)
         self._must_be_free(parent, name)
-        with self._changing("mkdir"):
+        with self._effect_around("mkdir"):
             self._must_be_free(parent, name)
-            parent.disk.put(parent, name, Inode(parent.disk, modes.S_IFDIR | 0o755))
+            parent.disk.set_entry(parent, name, Inode(parent.disk, modes.S_IFDIR | 0o755))
 
     def makedirs(self, path: str, *, exist_ok: bool = False) -> None:
         self._find(path, None)
 
     def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
         parent, name = self._parent(path, dir_fd)
-        if _inside(parent, name).entries:
+        if _entry(parent, name).entries:
             raise _error(errno.ENOTEMPTY)
-        with self._changing("rmdir"):
-            inode = _inside(parent, name)
+        with self._effect_around("rmdir"):
+            inode = _entry(parent, name)
             if inode.entries is None:
                 raise _error(errno.ENOTDIR)
             if inode.entries:
                 raise _error(errno.ENOTEMPTY)
-            parent.disk.put(parent, name, None)
+            parent.disk.set_entry(parent, name, None)
 
     def rmtree(self, path: str, *, dir_fd: int | None = None) -> None:
         parent, name = self._parent(path, dir_fd)
-        _inside(parent, name)
-        with self._changing("rmtree"):
-            parent.disk.put(parent, name, None)
+        _entry(parent, name)
+        with self._effect_around("rmtree"):
+            parent.disk.set_entry(parent, name, None)
 
     def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
         parent, name = self._parent(path, dir_fd)
-        if _inside(parent, name).entries is not None:
+        if _entry(parent, name).entries is not None:
             raise _error(errno.EISDIR)
-        with self._changing("unlink"):
-            _inside(parent, name)
-            parent.disk.put(parent, name, None)
+        with self._effect_around("unlink"):
+            _entry(parent, name)
+            parent.disk.set_entry(parent, name, None)
 
     def link(
         self,
@@ -506,10 +517,10 @@ class Kernel:
         else:
             inode = self._find(source, src_dir_fd)
         parent, name = self._parent(target, dst_dir_fd)
-        with self._changing("link"):
+        with self._effect_around("link"):
             self._must_be_free(parent, name)
-            inode.ctime = inode.named = inode.disk.now()
-            parent.disk.put(parent, name, inode)
+            inode.ctime = inode.linked_at = inode.disk.now()
+            parent.disk.set_entry(parent, name, inode)
 
     def rename(
         self,
@@ -527,21 +538,21 @@ class Kernel:
         self._rename(self._parent(source, source_fd), self._parent(target, target_fd), flags)
 
     def _rename(self, origin: tuple[Inode, str], goal: tuple[Inode, str], flags: int) -> None:
-        with self._changing("exchange" if flags & linux.EXCHANGE else "rename"):
-            moved = _inside(*origin)
+        with self._effect_around("exchange" if flags & linux.EXCHANGE else "rename"):
+            moved = _entry(*origin)
             if flags & linux.NOREPLACE or not goal[0].links:
                 self._must_be_free(*goal)
-            displaced = _inside(*goal) if flags & linux.EXCHANGE else None
-            moved.ctime = moved.named = moved.disk.now()
-            if displaced is not None:
-                displaced.ctime = moved.ctime
-            moved.disk.put(*origin, displaced)
-            moved.disk.put(*goal, moved)
-            moved.disk.as_one(2)
+            exchanged = _entry(*goal) if flags & linux.EXCHANGE else None
+            moved.ctime = moved.linked_at = moved.disk.now()
+            if exchanged is not None:
+                exchanged.ctime = moved.ctime
+            moved.disk.set_entry(*origin, exchanged)
+            moved.disk.set_entry(*goal, moved)
+            moved.disk.make_atomic(2)
 
     def _must_be_free(self, parent: Inode, name: str) -> None:
         if not parent.links:
-            raise _error(errno.ENOENT)  # It was removed while it was open.
+            raise _error(errno.ENOENT)  # The folder was removed while it was open.
         if name in parent.entries:  # type: ignore[operator]
             raise _error(errno.EEXIST)
 
@@ -562,15 +573,15 @@ class Kernel:
     def flock(self, descriptor: int, operation: int) -> None:
         opened = self._open[descriptor]
         if opened.inode.lock not in (None, opened):
-            assert operation & fcntl.LOCK_NB, "one thread would wait for itself"
+            assert operation & fcntl.LOCK_NB, "the only thread would wait for itself"
             raise _error(errno.EWOULDBLOCK)
         opened.inode.lock = opened
 
     def fadvise_dontneed(self, *_: object) -> None:
-        """Do nothing: there is no page cache to leave."""
+        """Do nothing: there is no page cache."""
 
     def is_open_for_writing(self, descriptor: int) -> bool | None:
-        return False  # People write at once.
+        return False  # A user's write is a single step.
 
     def ioctl(self, descriptor: int, request: int, argument: int = 0) -> int:
         raise _error(errno.EOPNOTSUPP)
@@ -581,7 +592,7 @@ def _unlock(descriptor: Descriptor) -> None:
         descriptor.inode.lock = None
 
 
-def _inside(folder: Inode, name: str) -> Inode:
+def _entry(folder: Inode, name: str) -> Inode:
     if folder.entries is None:
         raise _error(errno.ENOTDIR)
     if name == ".":

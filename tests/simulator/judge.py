@@ -1,10 +1,10 @@
-"""What must never happen, by what people wrote alone. Knows nothing of craftsync, its tables or its faults.
+"""What must never happen, judged only by what users wrote. Knows nothing of craftsync, its tables or its faults.
 
-Whoever writes or deletes makes a version, and has seen the version that stood
-there. So each version knows those before it. A version may give way to one
-made by somebody who had seen it, or to such a delete; a second one beside it
-needs two of which neither's author had seen the other. `windows` says what of
-that is documented as not kept.
+Each write and each delete by a user makes a version of a path. Its parents are the
+versions that the user saw there. Two versions are concurrent if neither is an
+ancestor of the other. Two rules follow: a version may only be replaced by one of
+its descendants, or by a delete that descends from it; and only a version with a
+concurrent one may become a conflict copy. `windows` lists the documented exceptions.
 """
 
 from __future__ import annotations
@@ -14,81 +14,86 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 
-class Wrong(AssertionError):
+class Violation(AssertionError):
     """A rule was broken."""
 
 
 class Finding(NamedTuple):
-    """What broke a rule, unless a window was open for the path."""
+    """A broken rule, unless a window is open for its path."""
 
     path: str
-    words: str
+    message: str
 
 
 class Judge:
-    """Hears of every change; `shown` is what each side shows, without craftsync's own folder."""
+    """Records every change of each side. `shown` is what a side holds outside `.craftsync/`."""
 
     def __init__(self) -> None:
         self.shown: dict[str, dict[str, bytes]] = defaultdict(dict)
         self.written: set[bytes] = set()
         self._versions: list[tuple[str, bytes | None]] = []
-        """Path and content of each; `None` is a delete."""
-        self._seen: list[set[int]] = []
-        """The versions that stood where each was made."""
-        self._at: dict[tuple[str, str], int] = {}
-        self._gave_way: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
-        self._overruled: dict[tuple[str, str], set[bytes]] = defaultdict(set)
-        """What orders of the run under way replaced."""
-        self._known: set[str] = set()
-        self._came: dict[tuple[str, str], int] = {}
-        """How many versions there were when a conflict copy came to a side."""
+        """Path and content of each version; `None` is a delete."""
+        self._parents: list[set[int]] = []
+        """The versions that the author of each version saw."""
+        self._current: dict[tuple[str, str], int] = {}
+        """The version that a side has of a path."""
+        self._replaced: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
+        """By side and path: each content that craftsync replaced since `findings`, and the new one."""
+        self._replaced_by_order: dict[tuple[str, str], set[bytes]] = defaultdict(set)
+        """By side and path: contents that the current run replaced on a user's order."""
+        self._known_names: set[str] = set()
+        self._versions_at_arrival: dict[tuple[str, str], int] = {}
+        """How many versions existed when a conflict copy reached a side."""
         self._lost: set[int] = set()
-        self._founded: set[tuple[str, bytes]] = set()
-        """Conflict copies that had a reason when they were made, even if an order settled it since."""
+        """Versions that a power cut took."""
+        self._justified_copies: set[tuple[str, bytes]] = set()
+        """Conflict copies that were justified when they were made, even if an order ended the conflict since."""
 
-    def person(self, side: str, path: str, content: bytes | None) -> None:
-        """Hear that somebody wrote a content at a path of a side, or deleted what was there."""
+    def user_changed(self, side: str, path: str, content: bytes | None) -> None:
+        """Record that a user wrote a content to a path of a side, or deleted the path (`None`)."""
         if content is not None:
             self.written.add(content)
         if (name := original(path)) and content is not None:
-            self._founded.add((path, content))
-        elif name:
-            self.settled(side, name, self.shown[side].get(path), path)
-        self._stands(side, path, self._new(path, content, self._at.get((side, path))), content)
+            self._justified_copies.add((path, content))
+        elif name:  # A user who deletes a conflict copy has seen it.
+            self.user_had_seen(side, name, self.shown[side].get(path), path)
+        version = self._add_version(path, content, self._current.get((side, path)))
+        self._set_shown(side, path, version, content)
 
-    def settled(self, side: str, path: str, other: bytes | None, copy: str = "") -> None:
-        """Hear that somebody who chose what stands at a path of a side had seen another version of it, too.
+    def user_had_seen(self, side: str, path: str, other: bytes | None, copy: str = "") -> None:
+        """Record that the user who chose the current version of a path had seen the content `other` too.
 
-        Where that was a conflict `copy`, whoever chose it elsewhere since made a version that is not seen here.
+        If `other` was a conflict `copy`, versions made after it reached this side do not count: another
+        client may have chosen the same content since.
         """
-        content, until = (
-            self.shown[side].get(path),
-            self._came.get((side, copy), len(self._versions)),
-        )
-        others = self._all(path, other) if other else []
-        seen = self._at.get((side, path)), *(one for one in others if one < until)
-        self._at[side, path] = self._new(path, content, *seen)
+        content = self.shown[side].get(path)
+        until = self._versions_at_arrival.get((side, copy), len(self._versions))
+        others = self._versions_of(path, other) if other else []
+        seen = self._current.get((side, path)), *(one for one in others if one < until)
+        self._current[side, path] = self._add_version(path, content, *seen)
 
-    def machine(self, side: str, now: dict[str, bytes]) -> None:
-        """Hear what a power cut left: older versions, which nobody made anew, or what nobody ever wrote.
+    def power_was_cut(self, side: str, now: dict[str, bytes]) -> None:
+        """Record what a side shows after a power cut.
 
-        Versions that nobody had flushed, and that no other side shows, are nobody's last ones.
+        An earlier version that is back is not a new one; content that no user wrote is. Versions
+        that no side shows any more are lost, and nothing is expected of them.
         """
-        changed, self.shown[side] = self.changed(side, now), dict(now)
+        changed, self.shown[side] = self.changed_paths(side, now), dict(now)
         for path in changed:
-            content, last = now.get(path), self._at.pop((side, path), None)
+            content, last = now.get(path), self._current.pop((side, path), None)
             if content is not None:
-                known = self._all(path, content)
-                self._at[side, path] = known[-1] if known else self._new(path, content, last)
+                known = self._versions_of(path, content)
+                version = known[-1] if known else self._add_version(path, content, last)
+                self._current[side, path] = version
                 self.written.add(content)
-            if last is not None and self._versions[last][1] and last not in self._at.values():
+            if last is not None and self._versions[last][1] and last not in self._current.values():
                 self._lost.add(last)  # Another side may show the same content as an older version.
             left = {shown.get(path) for shown in self.shown.values()} | {None}
             self._lost |= {
                 n for n, (at, what) in enumerate(self._versions) if at == path and what not in left
             }
 
-    def craftsync(
+    def craftsync_changed(
         self,
         side: str,
         now: dict[str, bytes],
@@ -96,78 +101,76 @@ class Judge:
         by: str = "",
         ordered: bool = False,
         chooses: bool = False,
-        forgotten: Collection[str] = (),
+        without_baseline: Collection[str] = (),
         settles: bool = False,
     ) -> None:
-        """Hear what a side shows after an effect of craftsync; somebody may have `ordered` it, whatever was there.
+        """Record what a side shows after an effect of craftsync, in a run of the client `by`.
 
-        Or that it `chooses` one of two versions of which neither's author had seen the other, or whose
-        last synced state is `forgotten`: then any two are in conflict.
-        Who `settles` a conflict makes a version of what he chose. `by` is the client whose run it is.
+        A user may have `ordered` the change, whatever the side held. Or the run `chooses` one of two
+        concurrent versions; at paths `without_baseline` any two count as concurrent. An order that
+        `settles` a conflict makes a new version. Raises `Violation` for content that no user wrote.
         """
-        changed = self.changed(side, now)
+        changed = self.changed_paths(side, now)
         for path in changed:
             content, before = now.get(path), self.shown[side].get(path)
             if content is not None and content not in self.written:
-                raise Wrong(f"torn: {side} shows {content!r} at {path}")
+                raise Violation(f"torn: {side} shows {content!r} at {path}")
             if content is not None and original(path):
-                self._note_copy(side, path, content)
-            gave_way = self._gave_way[side, path]
-            if ordered or (chooses and self._is_a_conflict(side, path, content, path in forgotten)):
-                self._order((side, by, "store"), path, content, anew=settles)
+                self._record_copy(side, path, content)
+            replaced = self._replaced[side, path]
+            no_baseline = path in without_baseline
+            if ordered or (chooses and self._is_conflict(side, path, content, no_baseline)):
+                self._apply_order((side, by, "store"), path, content, anew=settles)
                 continue
-            if None not in (content, before) and gave_way.get(content) == before:
-                # Somebody wrote it just before it was replaced: it is put back at once.
-                del gave_way[content]
-                self._at[side, path] = self._latest(path, content)
+            if None not in (content, before) and replaced.get(content) == before:
+                # A user wrote it just before it was replaced, so craftsync puts it back at once.
+                del replaced[content]
+                self._current[side, path] = self._latest_version(path, content)
                 continue
             if before is not None:
-                gave_way[before] = content
-                self._see_again(side, path, before, content)
+                replaced[before] = content
+                self._link_recurrences(side, path, before, content)
             if content is not None:
-                self._at[side, path] = self._arriving(side, path, content)
+                self._current[side, path] = self._arriving_version(side, path, content)
         if changed:
             self.shown[side] = dict(now)
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what craftsync must not have done since the last call."""
+        """Yield each rule that craftsync broke since the last call."""
         merged: list[tuple[int, int]] = []
-        for (side, path), contents in self._gave_way.items():
+        for (side, path), contents in self._replaced.items():
             shown = self.shown[side]
-            beside = {shown[name] for name in shown if path in (original(name), _copied(name))}
-            for content, instead in contents.items():
-                if content in beside and instead is not None:
-                    merged.append((self._latest(path, content), self._latest(path, instead)))
-                elif content != shown.get(path) and not self._may_go(
-                    path, content, shown.get(path)
-                ):
-                    new = shown.get(path)
-                    what = "deleted" if new is None else f"replaced by {new!r}"
-                    yield Finding(
-                        path, f"without a rule: {content!r} at {path} of {side} was {what}"
-                    )
-        yield from self._copies()
-        for gone, after in merged:
-            # Whoever sees the new version can see the other one beside it.
-            if self._are_apart(gone, after):
-                self._seen[after].add(gone)
-        self.forget()
+            now = shown.get(path)
+            beside = {shown[name] for name in shown if path in (original(name), _copied_path(name))}
+            for content, new in contents.items():
+                if content in beside and new is not None:
+                    versions = self._latest_version(path, content), self._latest_version(path, new)
+                    merged.append(versions)
+                elif content != now and not self._is_superseded(path, content, now):
+                    what = "deleted" if now is None else f"replaced by {now!r}"
+                    yield Finding(path, f"not allowed: {content!r} at {path} of {side} was {what}")
+        yield from self._unjustified_copies()
+        for old, new_version in merged:
+            # A user who sees the new version sees the old one beside it, as a conflict copy.
+            if self._are_concurrent(old, new_version):
+                self._parents[new_version].add(old)
+        self.accept_all()
 
-    def forget(self) -> None:
-        """Take all that was done so far for granted."""
-        self._gave_way.clear()
-        self._overruled.clear()
-        self._known = {name for shown in self.shown.values() for name in shown}
+    def accept_all(self) -> None:
+        """Accept everything that craftsync did so far."""
+        self._replaced.clear()
+        self._replaced_by_order.clear()
+        self._known_names = {name for shown in self.shown.values() for name in shown}
 
-    def in_sync(self, side: str) -> set[str]:
+    def paths_in_sync(self, side: str) -> set[str]:
         """Return the paths at which a side and the store show the same."""
-        here, there = self.shown[side], self.shown["store"]
-        return {path for path in here.keys() | there.keys() if here.get(path) == there.get(path)}
+        mine, stored = self.shown[side], self.shown["store"]
+        return {path for path in mine.keys() | stored.keys() if mine.get(path) == stored.get(path)}
 
     def heads(self) -> dict[str, list[bytes | None]]:
-        """Return for each path what nobody has replaced knowingly; `None` is a delete."""
+        """Return for each path its versions without descendants; `None` is a delete."""
         left = set(range(len(self._versions))) - self._lost
-        seen = set().union(*map(self._before, left))
+        seen = set().union(*map(self._ancestors, left))
         found: dict[str, list[bytes | None]] = defaultdict(list)
         for path, content in (self._versions[n] for n in sorted(left - seen)):
             if original(path) is None:
@@ -175,140 +178,144 @@ class Judge:
         return found
 
     def was_deleted(self, side: str, path: str, content: bytes) -> bool:
-        """Tell whether a path is gone from a side by somebody who had seen that content there."""
-        last = self._at.get((side, path))
+        """Return whether a side lacks a path because a user who had seen that content deleted it."""
+        last = self._current.get((side, path))
         if last is None or self._versions[last][1] is not None:
             return False
-        return any(version in self._before(last) for version in self._all(path, content))
+        return any(version in self._ancestors(last) for version in self._versions_of(path, content))
 
-    def was_put_back(self, path: str, content: bytes) -> bool:
-        """Tell whether a content stood at a path twice, so that whoever went on from one went on from both."""
-        return len(self._all(path, content)) > 1
+    def has_recurred(self, path: str, content: bytes) -> bool:
+        """Return whether several versions of a path have this content: to see one is to see all."""
+        return len(self._versions_of(path, content)) > 1
 
-    def _arriving(self, side: str, path: str, content: bytes) -> int:
-        """Return the version that a side gets: the store's, if that shows it, else the latest."""
-        from_store = side != "store" and self.shown["store"].get(path) == content
-        source = self._at.get(("store", path)) if from_store else None
-        return self._latest(path, content) if source is None else source
-
-    def _order(
-        self, sides: tuple[str, ...], path: str, content: bytes | None, *, anew: bool
-    ) -> None:
-        """Let a version follow the one that it replaces on the first side, as if its author had seen that.
-
-        One that somebody else has replaced or deleted is made anew where it is brought back, and on the other
-        side of the run that shows it: no other client knows of it yet. One that this run itself replaced is
-        put back because somebody wrote meanwhile: that replaces nothing knowingly.
-        """
-        side = sides[0]
-        replaced, overruled = self._at.get((side, path)), self._overruled[side, path]
-        is_put_back = content in overruled
-        if (before := self.shown[side].get(path)) is not None:
-            overruled.add(before)
-        version = None if content is None else self._latest(path, content)
-        if (
-            version is None
-            or (replaced is not None and version in self._before(replaced))
-            or any(version in seen for seen in self._seen)
-            or (anew and replaced is not None)
-        ):
-            seen = {version} if is_put_back else {replaced, version}
-            if before is not None and content is None and (name := original(path)):
-                seen |= set(self._all(name, before))
-            version = self._new(path, content, *(seen - {None}))
-            for other in self.shown.keys() & set(sides):
-                if content is not None and self.shown[other].get(path) == content:
-                    self._at[other, path] = version
-        elif replaced is not None:
-            self._seen[version] |= {replaced} - {version}
-        self._at[side, path] = version
-
-    def _is_a_conflict(
-        self, side: str, path: str, content: bytes | None, is_forgotten: bool
-    ) -> bool:
-        replaced = self._at.get((side, path))
-        if replaced is None or content is None or self.shown[side].get(path) is None:
-            return False
-        is_put_back = content in self._overruled[side, path]
-        return is_put_back or is_forgotten or self._are_apart(replaced, self._latest(path, content))
-
-    def _see_again(self, side: str, path: str, replaced: bytes, by: bytes | None) -> None:
-        """Whoever went on from a content went on from it wherever it was put back, and from what that replaced."""
-        version, copies = self._at.get((side, path)), set(self._all(path, replaced))
-        for later, made in enumerate(self._versions):
-            if made == (path, by) and version not in (None, later) and copies & self._before(later):
-                self._seen[later].add(version)
-
-    def _copies(self) -> Iterator[Finding]:
-        for side, shown in self.shown.items():
-            for name in shown.keys() - self._known:
-                path = original(name) or ""
-                mine = self._all(path, shown[name])
-                if mine and not self._is_founded(name, shown[name]):
-                    yield Finding(
-                        path, f"a conflict nobody made: {shown[name]!r} as {name} in {side}"
-                    )
-
-    def _is_founded(self, name: str, content: bytes) -> bool:
-        """Tell whether a conflict copy has, or had as it was made, a second version beside it."""
-        return (name, content) in self._founded or any(
-            self._are_apart(mine, other)
-            for path in {original(name), _copied(name)} - {None}
-            for mine in self._all(path, content)
-            for other, (at, what) in enumerate(self._versions)
-            if at == path and what is not None
-        )
-
-    def _note_copy(self, side: str, name: str, content: bytes) -> None:
-        self._came[side, name] = len(self._versions)
-        if self._is_founded(name, content):
-            self._founded.add((name, content))
-
-    def _may_go(self, path: str, gone: bytes, new: bytes | None) -> bool:
-        after = [
-            n
-            for n, (at, content) in enumerate(self._versions)
-            if at == path and content in (new, None)
-        ]
-        return any(old in self._before(later) for later in after for old in self._all(path, gone))
-
-    def changed(self, side: str, now: dict[str, bytes]) -> list[str]:
-        """Return the paths that a side shows otherwise than before."""
+    def changed_paths(self, side: str, now: dict[str, bytes]) -> list[str]:
+        """Return the paths at which `now` differs from what a side showed."""
         before = self.shown[side]
         if before == now:
             return []
         return [path for path in before.keys() | now.keys() if before.get(path) != now.get(path)]
 
-    def _new(self, path: str, content: bytes | None, *seen: int | None) -> int:
+    def _arriving_version(self, side: str, path: str, content: bytes) -> int:
+        """Return the version that reaches a side: the store's if it has this content, else the latest."""
+        from_store = side != "store" and self.shown["store"].get(path) == content
+        source = self._current.get(("store", path)) if from_store else None
+        return self._latest_version(path, content) if source is None else source
+
+    def _apply_order(
+        self, sides: tuple[str, ...], path: str, content: bytes | None, *, anew: bool
+    ) -> None:
+        """Make the version that an order puts on the first side a child of the one that it replaces.
+
+        If that version already has descendants, the order makes a new one with the same content, on
+        each of the sides that shows it: no other client knows of it yet. Content that this run itself
+        replaced comes back because a user wrote in between: it descends from its earlier version alone.
+        """
+        side = sides[0]
+        replaced, by_order = self._current.get((side, path)), self._replaced_by_order[side, path]
+        is_put_back = content in by_order
+        if (before := self.shown[side].get(path)) is not None:
+            by_order.add(before)
+        version = None if content is None else self._latest_version(path, content)
+        if (
+            version is None
+            or (replaced is not None and version in self._ancestors(replaced))
+            or any(version in parents for parents in self._parents)
+            or (anew and replaced is not None)
+        ):
+            seen = {version} if is_put_back else {replaced, version}
+            if before is not None and content is None and (name := original(path)):
+                seen |= set(self._versions_of(name, before))
+            version = self._add_version(path, content, *(seen - {None}))
+            for other in self.shown.keys() & set(sides):
+                if content is not None and self.shown[other].get(path) == content:
+                    self._current[other, path] = version
+        elif replaced is not None:
+            self._parents[version] |= {replaced} - {version}
+        self._current[side, path] = version
+
+    def _is_conflict(self, side: str, path: str, content: bytes | None, no_baseline: bool) -> bool:
+        """Return whether a side's current version and the content that replaces it are in conflict."""
+        replaced = self._current.get((side, path))
+        if replaced is None or content is None or self.shown[side].get(path) is None:
+            return False
+        if no_baseline or content in self._replaced_by_order[side, path]:
+            return True
+        return self._are_concurrent(replaced, self._latest_version(path, content))
+
+    def _link_recurrences(self, side: str, path: str, replaced: bytes, by: bytes | None) -> None:
+        """Make the replaced version a parent of each version `by` that descends from the same content."""
+        version, equal = self._current.get((side, path)), set(self._versions_of(path, replaced))
+        for later, made in enumerate(self._versions):
+            is_new = made == (path, by) and version not in (None, later)
+            if is_new and equal & self._ancestors(later):
+                self._parents[later].add(version)
+
+    def _unjustified_copies(self) -> Iterator[Finding]:
+        for side, shown in self.shown.items():
+            for name in shown.keys() - self._known_names:
+                path = original(name) or ""
+                content = shown[name]
+                if self._versions_of(path, content) and not self._is_justified(name, content):
+                    message = f"conflict copy without a conflict: {content!r} as {name} in {side}"
+                    yield Finding(path, message)
+
+    def _is_justified(self, name: str, content: bytes) -> bool:
+        """Return whether a conflict copy has a concurrent version, or had one when it was made."""
+        return (name, content) in self._justified_copies or any(
+            self._are_concurrent(mine, other)
+            for path in {original(name), _copied_path(name)} - {None}
+            for mine in self._versions_of(path, content)
+            for other, (at, what) in enumerate(self._versions)
+            if at == path and what is not None
+        )
+
+    def _record_copy(self, side: str, name: str, content: bytes) -> None:
+        self._versions_at_arrival[side, name] = len(self._versions)
+        if self._is_justified(name, content):
+            self._justified_copies.add((name, content))
+
+    def _is_superseded(self, path: str, gone: bytes, new: bytes | None) -> bool:
+        """Return whether the new version, or a delete, descends from a version with the content that is gone."""
+        after = [
+            n
+            for n, (at, content) in enumerate(self._versions)
+            if at == path and content in (new, None)
+        ]
+        old = self._versions_of(path, gone)
+        return any(version in self._ancestors(later) for later in after for version in old)
+
+    def _add_version(self, path: str, content: bytes | None, *parents: int | None) -> int:
         self._versions.append((path, content))
-        self._seen.append({one for one in seen if one is not None})
+        self._parents.append({one for one in parents if one is not None})
         return len(self._versions) - 1
 
-    def _stands(self, side: str, path: str, version: int, content: bytes | None) -> None:
-        self._at[side, path] = version
+    def _set_shown(self, side: str, path: str, version: int, content: bytes | None) -> None:
+        self._current[side, path] = version
         self.shown[side].pop(path, None)
         if content is not None:
             self.shown[side][path] = content
 
-    def _all(self, path: str, content: bytes) -> list[int]:
+    def _versions_of(self, path: str, content: bytes) -> list[int]:
         return [n for n, version in enumerate(self._versions) if version == (path, content)]
 
-    def _latest(self, path: str, content: bytes) -> int:
-        known = self._all(path, content)
-        return known[-1] if known else self._new(path, content)
+    def _latest_version(self, path: str, content: bytes) -> int:
+        known = self._versions_of(path, content)
+        return known[-1] if known else self._add_version(path, content)
 
-    def _are_apart(self, one: int, other: int) -> bool:
-        return one != other and one not in self._before(other) and other not in self._before(one)
+    def _are_concurrent(self, one: int, other: int) -> bool:
+        if one == other:
+            return False
+        return one not in self._ancestors(other) and other not in self._ancestors(one)
 
-    def _before(self, version: int) -> set[int]:
-        """Return all that whoever made a version can have known of."""
+    def _ancestors(self, version: int) -> set[int]:
+        """Return every version that the author of a version can have known of."""
         known: set[int] = set()
-        to_see = list(self._seen[version])
-        while to_see:
-            one = to_see.pop()
+        to_visit = list(self._parents[version])
+        while to_visit:
+            one = to_visit.pop()
             if one not in known:
                 known.add(one)
-                to_see.extend(self._seen[one])
+                to_visit.extend(self._parents[one])
         return known
 
 
@@ -320,7 +327,7 @@ def original(name: str) -> str | None:
     return stem + rest.rpartition(")")[2]
 
 
-def _copied(name: str) -> str:
-    """Return the path beside which a conflict copy was put, which may be that of a conflict copy itself."""
+def _copied_path(name: str) -> str:
+    """Return the path beside which a conflict copy was put: it may be a conflict copy itself."""
     stem, _, rest = name.rpartition(" (conflict ")
     return stem + rest.rpartition(")")[2]

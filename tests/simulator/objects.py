@@ -1,7 +1,7 @@
-"""`craftsync put`, `cp`, `mv` and `rm`: what people do with single objects while others are kept in sync.
+"""`craftsync put`, `cp`, `mv` and `rm`: commands on single objects beside the runs.
 
-To the judge it is as if they had written and removed the objects with any other
-program, but that nothing may be lost, and that no path but those named changes.
+For the judge, the user changes these objects himself. But nothing may be lost, and
+no other path may change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from craftsync.errors import CraftsyncError, StoreUnavailable
 from craftsync.objects import copying
 from craftsync.stores.base import Store
 from tests.simulator.determinism import replaced
-from tests.simulator.judge import Wrong
+from tests.simulator.judge import Violation
 from tests.simulator.steps import Act, Run, are_at_odds
 from tests.support.world import Bytes
 
@@ -39,61 +39,63 @@ class _OpenedStore(DataStore):
         self._opened = store
 
 
-def carried_out(world: World, client: Client, run: Run) -> Report:
-    """Carry out one of `steps.OBJECTS`; without trouble it does what it was told to, and nothing else."""
+def carry_out(world: World, client: Client, run: Run) -> Report:
+    """Carry out one of `steps.OBJECTS`; raise `Violation` if it fails or does anything else undisturbed."""
     report, before = Report(run.what), dict(world.store.contents())
-    if _cannot_be(run, before):
+    if _cannot_work(run, before):
         return report
     content = Act("write", 0, run.path, run.token).content
     if run.what == "put":
         world.judge.written.add(content)
-    expected = _expected(run, before, content)
-    store = world.connected(Random(world.chance.random()))
+    expected = _expected_result(run, before, content)
+    store = world.connect(Random(world.chance.random()))
     with _deterministic(world, content):
         data = _OpenedStore(store, client.state_dir / "store", client.state_dir)
         try:
-            _act(data, run)
+            _call(data, run)
         except StoreUnavailable:
             raise
         except CraftsyncError as error:
             if not run.mods:
-                raise Wrong(f"{run.what} failed though nothing was in its way: {error}") from error
-            world.say(f"  failed: {error}")
+                raise Violation(f"{run.what} failed undisturbed: {error}") from error
+            world.trace(f"  failed: {error}")
             return report
         finally:
             store.close()
     now = world.store.contents()
     if not run.mods and any(now.get(path) != what for path, what in expected.items()):
-        raise Wrong(f"{run} left { ({path: now.get(path) for path in expected}) }, not {expected}")
+        raise Violation(
+            f"{run} left { ({path: now.get(path) for path in expected}) }, not {expected}"
+        )
     return report
 
 
-def named(run: Run) -> tuple[str, ...]:
-    """Return the paths that such a command may change."""
+def may_change(run: Run) -> tuple[str, ...]:
+    """Return the paths that a command on single objects may change."""
     return {"cp": (run.target,), "mv": (run.path, run.target)}.get(run.what, (run.path,))
 
 
-def _cannot_be(run: Run, there: dict[str, bytes]) -> bool:
-    if run.what != "put" and run.path not in there:
+def _cannot_work(run: Run, stored: dict[str, bytes]) -> bool:
+    if run.what != "put" and run.path not in stored:
         return True
     target = run.target or run.path
     if run.what in ("cp", "mv") and run.path == target:
         return True
-    return run.what != "rm" and any(are_at_odds(target, path) for path in there)
+    return run.what != "rm" and any(are_at_odds(target, path) for path in stored)
 
 
-def _expected(run: Run, there: dict[str, bytes], content: bytes) -> dict[str, bytes | None]:
+def _expected_result(run: Run, stored: dict[str, bytes], content: bytes) -> dict[str, bytes | None]:
     match run.what:
         case "put":
             return {run.path: content}
         case "cp":
-            return {run.path: there[run.path], run.target: there[run.path]}
+            return {run.path: stored[run.path], run.target: stored[run.path]}
         case "mv":
-            return {run.path: None, run.target: there[run.path]}
+            return {run.path: None, run.target: stored[run.path]}
     return {run.path: None}
 
 
-def _act(data: DataStore, run: Run) -> None:
+def _call(data: DataStore, run: Run) -> None:
     match run.what:
         case "put":
             data.upload_data_store_object("", run.path)

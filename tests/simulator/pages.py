@@ -1,7 +1,7 @@
-"""What SQLite has written and not flushed, so that a power cut can lose it, page by page.
+"""SQLite's unflushed writes, so that a power cut can lose them page by page.
 
-SQLite's own functions for files stay in use; those that write, flush or close
-are called through here. Its structures are those of `sqlite3.h`.
+SQLite keeps its own file functions. This module wraps those that write, flush or
+close a file. The structures are those of `sqlite3.h`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 _OPEN = 5
-"""Pointers into `sqlite3_vfs` before xOpen: two integers each in one, then four."""
+"""The index of xOpen in `sqlite3_vfs`, in pointers."""
 _CLOSE, _WRITE, _TRUNCATE, _SYNC, _METHODS = 1, 3, 4, 5, 19
-"""Pointers into `sqlite3_io_methods`, and how many it is large."""
+"""Indices into `sqlite3_io_methods`, in pointers; the last one is its size."""
 _KEPT_APART = 0x00000100 | 0x00080000
-"""SQLITE_OPEN_MAIN_DB, SQLITE_OPEN_WAL: the files a crash leaves to the next process."""
+"""SQLITE_OPEN_MAIN_DB, SQLITE_OPEN_WAL: the files that the next process reads after a crash."""
 
 _File = ctypes.c_void_p
 _OpenCall = ctypes.CFUNCTYPE(
@@ -36,18 +36,18 @@ _SyncCall = ctypes.CFUNCTYPE(ctypes.c_int, _File, ctypes.c_int)
 
 
 class Pages:
-    """Remembers what the writes since the last flush of each file replaced: offset and bytes, and the size before."""
+    """Records what the writes to each file since its last flush replaced: offset, old bytes, old size."""
 
     def __init__(self) -> None:
         self._replaced: dict[str, list[tuple[int, bytes, int]]] = defaultdict(list)
         self._names: dict[int, str] = {}
         self._readers: dict[int, int] = {}
-        """Descriptors by which the bytes of before are read."""
+        """Descriptors that read the old bytes."""
         self._methods: dict[int, Any] = {}
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Stand between SQLite and its files, where its library can be reached."""
+        """Wrap SQLite's file functions, if Python's SQLite library exports them."""
         library = ctypes.CDLL(_sqlite3.__file__)
         if not hasattr(library, "sqlite3_vfs_find"):
             yield
@@ -64,8 +64,8 @@ class Pages:
         finally:
             place.value = before
 
-    def lose(self, folder: Path, saved: Path, chance: Random) -> None:
-        """Take from the copy of a folder what its files had not flushed: nothing, all, or of each page the newest writes."""
+    def lose_unflushed(self, folder: Path, saved: Path, chance: Random) -> None:
+        """Remove unflushed writes from a copy of a folder: none, all, or the newest of each page."""
         fate = chance.choice(("kept", "some", "lost"))
         for name, replaced in self._replaced.items():
             file = saved / Path(name).name
@@ -86,12 +86,12 @@ class Pages:
         self.forget(folder)
 
     def forget(self, folder: Path) -> None:
-        """Drop what is known of the files in a folder: they are others now."""
+        """Forget the writes to a folder's files, which have been replaced."""
         for name in [name for name in self._replaced if Path(name).parent == folder]:
             del self._replaced[name]
 
     def _opened(self, vfs: int, name: int | None, file: int, flags: int, out: Any) -> int:
-        # SQLite goes on using the memory that the name lies in: it is handed on as it is.
+        # SQLite keeps the pointer to the name, so the same pointer is passed on.
         result = int(self._open(vfs, name, file, flags, out))
         if result == 0 and name is not None and flags & _KEPT_APART:
             place = ctypes.c_void_p.from_address(file)
@@ -102,7 +102,7 @@ class Pages:
         return result
 
     def _table(self, methods: int) -> int:
-        """Return the table of functions with ours in it, in place of one of SQLite's."""
+        """Return a copy of SQLite's table of functions that calls the wrappers of this class."""
         if methods not in self._methods:
             table = (ctypes.c_void_p * _METHODS).from_buffer_copy(
                 ctypes.string_at(methods, _METHODS * _POINTER)
@@ -158,6 +158,6 @@ class Pages:
 
 
 PAGES = Pages()
-"""The one of this process."""
-# SQLite calls what is made there until its last file is closed, which nobody waits for.
+"""The only instance of a process."""
+# SQLite calls its functions until the last file is closed, which may be after Python's own cleanup.
 ctypes.pythonapi.Py_IncRef(ctypes.py_object(PAGES))

@@ -1,41 +1,41 @@
-"""The steps of a history: values that print as code, so that a failing history can be pasted into a test."""
+"""The steps of a history: values that print as code, so that a failing history can become a test."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 from craftsync.core.filters import Filter, Listed
 
 PATHS = ("a", "b", "c.txt", "d/x", "d/y", "e/f/z")
 FOLDERS = ("d", "e", "e/f")
-"""Which are now and then a file."""
+"""Folders that now and then are files."""
 OTHER_CASE = {"a": "A", "c.txt": "C.txt", "d/x": "D/x", "d/y": "d/Y", "d": "D"}
-"""What paths and a folder are renamed to where only the case of letters changes."""
+"""Renames that change only the case of a letter."""
 IGNORE = (".craftsyncignore", "d/.craftsyncignore")
 STORE = -1
 
 
-class _Brief:
-    """Prints as the code that makes it, without what is as by default."""
+class _PrintsAsCode:
+    """Prints as the code that makes it, without default values."""
 
     def __repr__(self) -> str:
-        said = []
-        for one in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, one.name)
-            if value != one.default:
-                said.append(f"{one.name}={value!r}")
-        return f"{type(self).__name__}({', '.join(said)})"
+        arguments = []
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if value != field.default:
+                arguments.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
 
 @dataclass(frozen=True, repr=False)
-class Act(_Brief):
-    """What a person does on one side (`STORE` or the number of a client).
+class Act(_PrintsAsCode):
+    """A user's change on one side: `STORE`, or the number of a client.
 
-    `what` is write, remove or move (to `target`), or with a folder "remove all" or "move all"; `how` a write is done: in
-    place, as a new file, with an old time, or with the time that was there. What is "put over"
-    takes the place of a folder, or of the file that a folder is needed for.
-    Within a run, `at` says at which effect.
+    `what` is "write", "put over", "remove", "move" (to `target`), or for a folder "remove all" or
+    "move all". "put over" writes a file even where a folder is, or where a file is at one of its parents. `how`
+    a write is done: "in place", as a "new file", with an "old time", or with the "same time" as before.
+    Within a run, `at` is the number of the effect at which it happens.
     """
 
     what: str
@@ -48,7 +48,7 @@ class Act(_Brief):
 
     @property
     def content(self) -> bytes:
-        """All of one size, but for every seventh, which is large; in a file of rules, patterns."""
+        """The content that a token stands for: eight bytes, 80 for each seventh token; rules in an ignore file."""
         if self.path in IGNORE:
             pattern = sorted(EXCLUDED)[self.token % len(EXCLUDED)]
             return b"# %08d\n%s\n" % (self.token, pattern.encode())
@@ -56,18 +56,18 @@ class Act(_Brief):
 
 
 @dataclass(frozen=True, repr=False)
-class Crash(_Brief):
-    """The process dies at an effect; with `cut` the machine does, too."""
+class Crash(_PrintsAsCode):
+    """The process is killed at the effect number `at`; with `cut` its machine loses power."""
 
     at: int
     cut: bool = False
 
 
 @dataclass(frozen=True, repr=False)
-class Fail(_Brief):
-    """The requests from the `first` on fail, `count` of them: before they are carried out, or after.
+class Fail(_PrintsAsCode):
+    """From request number `first` on, `count` requests fail: before they are carried out, or `after`.
 
-    `doubt`: the client is not told which. `kind` is one of `KINDS`, and for S3 alone.
+    With `doubt` the error leaves open which. `kind` is one of `KINDS`; it applies to S3 only.
     """
 
     first: int
@@ -79,19 +79,22 @@ class Fail(_Brief):
 
 KINDS = (
     *("", "", "", ""),
-    "error",  # 500, whether it was carried out or not
+    "error",  # The answer is 500, before or after the request is carried out.
     "throttled",
-    "portal",  # 200, from somebody who is not the store
-    "cut",  # The body ends in its middle.
-    "truncated",  # A page of a listing says that it is the last.
-    "repeated",  # A page of a listing comes again.
-    "lie",  # A write is acknowledged, and nothing is stored.
+    "portal",  # A captive portal answers 200 instead of the store.
+    "cut",  # The body ends in the middle.
+    "truncated",  # A page of a listing claims to be the last one.
+    "repeated",  # A page of a listing is sent again.
+    "lie",  # A write is acknowledged, but nothing is stored.
 )
 
 
 @dataclass(frozen=True, repr=False)
-class Wait(_Brief):
-    """Time passes; with `jump` the wall clock alone is set, forward or back. Within a run, `at` says at which effect."""
+class Wait(_PrintsAsCode):
+    """Time passes; with `jump` only the wall clock is set, forward or back.
+
+    Within a run, `at` is the number of the effect at which it happens.
+    """
 
     seconds: float
     jump: bool = False
@@ -99,15 +102,15 @@ class Wait(_Brief):
 
 
 @dataclass(frozen=True, repr=False)
-class Run(_Brief):
-    """A client runs once; `mods` happen meanwhile. A `daemon` goes on living, and does what is due by now.
+class Run(_PrintsAsCode):
+    """A client runs once, or carries out a command; `mods` happen during it.
 
-    `beside` a daemon that lives, a run is refused. `mode` is that of `core.model.Mode`,
-    and with `delete` a push or a pull deletes as well.
+    A `daemon` does what is due and keeps running. `beside` a running daemon, a run must be refused.
+    `mode` is a `core.model.Mode`; with `delete`, a push or a pull also deletes.
     """
 
     client: int
-    mods: tuple[Act | Crash | Fail | Wait, ...] = field(default=())
+    mods: tuple[Act | Crash | Fail | Wait, ...] = ()
     daemon: bool = False
     beside: bool = False
     mode: str = "two-way"
@@ -115,16 +118,16 @@ class Run(_Brief):
     filter: str = ""
     """One of `FILTERS`."""
     what: str = ""
-    """In place of a run one of `COMMANDS`, for all or for a path."""
+    """Instead of a run one of `COMMANDS`, `OBJECTS` or `UPKEEP`, for all paths or for `path`."""
     path: str = ""
     target: str = ""
-    """Where an object is copied or moved to."""
+    """Target of a copy or a move of an object."""
     token: int = 0
-    """Of the content that is put."""
+    """Token of the content to put."""
     number: int = 0
-    """Which run before the last one is taken back; of a purge, the hours that are left."""
+    """For an undo, how many runs before the last one; for a purge, the hours that are kept."""
     limit: int | None = None
-    """Deletes that it carries out unasked; by default as many as craftsync does."""
+    """Deletes that need no approval; by default craftsync's own limit."""
 
 
 COMMANDS = (
@@ -132,11 +135,11 @@ COMMANDS = (
     *("restore", "restore over", "undo", "undo over"),
     *("keep local", "keep remote", "keep newer", "keep both"),
 )
-"""What people do with commands besides runs; see `commands`."""
+"""Commands besides runs; see `commands`."""
 OBJECTS = ("put", "cp", "mv", "rm")
-"""What they do with single objects of the store, beside everything else; see `objects`."""
+"""Commands on single objects of the store; see `objects`."""
 UPKEEP = ("purge", "scrub", "repair folder", "repair store", "repair")
-"""`repair` finds something that went bad on a side, or on neither."""
+"""See `upkeep`. A repair names the side on which a file or an object is damaged before; `repair` alone, neither."""
 
 
 LISTED = Listed(frozenset(PATHS[::2]))
@@ -151,20 +154,20 @@ FILTERS = {
 
 
 @dataclass(frozen=True, repr=False)
-class Disaster(_Brief):
-    """What befalls a client or the store: one of `DISASTERS`."""
+class Disaster(_PrintsAsCode):
+    """One of `DISASTERS` happens to a client or the store."""
 
     what: str
     client: int = 0
 
 
 @dataclass(frozen=True, repr=False)
-class Change(_Brief):
-    """A client's configuration is edited; its daemon begins anew with it."""
+class Change(_PrintsAsCode):
+    """A user edits a client's configuration; a daemon starts again with it."""
 
     client: int
     keep: float | None = None
-    """Seconds for which what is displaced is kept."""
+    """Retention of the trash in seconds; `None` is for ever."""
     mode: str = "two-way"
     delete: bool = False
     conflict: str = "both"
@@ -177,7 +180,7 @@ EXCLUDED: dict[str, Callable[[str], bool]] = {
     "*.txt": lambda path: any(name.endswith(".txt") for name in path.split("/")),
     "/b": lambda path: path.split("/")[0] == "b",
 }
-"""Patterns, and what each means."""
+"""Patterns, and the paths that each excludes."""
 DISASTERS = (
     "state saved",
     "state rolled back",
@@ -192,5 +195,5 @@ Step = Act | Run | Wait | Disaster | Change
 
 
 def are_at_odds(one: str, other: str) -> bool:
-    """Tell whether of two paths one needs a folder where the other has a file."""
+    """Return whether one path needs a folder where the other has a file."""
     return one.startswith(f"{other}/") or other.startswith(f"{one}/")

@@ -1,4 +1,4 @@
-"""Stores that colleagues use as well: objects in memory with a personality, and a folder on a disk in memory."""
+"""Simulated stores, which users change too: objects in memory, and a shared folder on a simulated disk."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Objects = dict[str, tuple[RemoteObject, bytes]]
 
 @dataclass(frozen=True)
 class Personality:
-    """What a store promises (`conditions`, `copies`, `ordered`) and what it says of an object."""
+    """What a store supports (`conditions`, `copies`, `ordered`), and what it reports of an object."""
 
     conditions: bool = True
     copies: bool = True
     ordered: bool = True
     metadata: bool = True
-    """It keeps operation id, digest and time of a write."""
+    """Whether it keeps operation id, digest and mtime of a write."""
     times: bool = True
-    """It tells the time of the uploaded file, as a folder does."""
+    """Whether it reports the mtime of the uploaded file, as a folder does."""
     md5: bool = False
-    """Versions are the MD5 of the content."""
+    """Whether versions are the MD5 of the content."""
 
 
 PERSONALITIES = {
@@ -52,13 +52,13 @@ PERSONALITIES = {
 
 
 class SimulatedStore(MemoryStore):
-    """The objects; what they say of themselves depends on the personality."""
+    """Objects in memory; the personality decides what the store supports and reports."""
 
     def __init__(self, personality: Personality, name: str = "store") -> None:
         super().__init__(name)
-        self._mine = personality
+        self._personality = personality
         self._shown: dict[str, bytes] = {}
-        self._people = 0
+        self._user_writes = 0
         conditions = personality.conditions
         self.features = replace(
             self.features,
@@ -72,67 +72,67 @@ class SimulatedStore(MemoryStore):
         )
 
     def connect(self) -> Store:
-        """Return it as a client uses it."""
+        """Return the store as a client uses it."""
         return self
 
     def put(self, path: str, source: Bytes) -> None:
-        """Let another program write an object."""
-        self._people += 1
-        self.write(path, source, expect=None, operation=f"person-{self._people}")
+        """Write an object as another program does."""
+        self._user_writes += 1
+        self.write(path, source, expect=None, operation=f"person-{self._user_writes}")
 
-    def take(self, path: str) -> None:
+    def remove(self, path: str) -> None:
         self.delete(path, expect=None)
 
     def contents(self) -> dict[str, bytes]:
-        """Return everything there is, the trash too: the same dictionary while nothing changes."""
+        """Return every object, the trash too; the same dictionary while nothing changes."""
         now = {path: content for path, (_, content) in self._objects.items()}
         if now != self._shown:
             self._shown = now
         return self._shown
 
-    def rot(self, path: str, content: bytes) -> None:
-        """Let the content of an object be another, and nothing else."""
+    def corrupt(self, path: str, content: bytes) -> None:
+        """Change the content of an object without any trace."""
         self._objects[path] = self._objects[path][0], content
 
-    def saved(self) -> Objects:
-        """Return all there is as a backup keeps it."""
+    def backup(self) -> Objects:
+        """Return a backup of all objects."""
         return dict(self._objects)
 
     def restore(self, saved: Objects) -> None:
-        """Be as a backup has it, versions and times included."""
+        """Restore a backup, with versions and times."""
         self._objects = dict(saved)
 
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
         listed = list(super().list(prefix, boundaries=boundaries, nested_own=nested_own))
-        return iter(listed if self._mine.ordered else listed[::-1])
+        return iter(listed if self._personality.ordered else listed[::-1])
 
     def stat(self, path: str) -> RemoteObject | None:
         found = super().stat(path)
-        return None if found is None else self._told(found)
+        return None if found is None else self._as_reported(found)
 
-    def _told(self, found: RemoteObject) -> RemoteObject:
-        if self._mine.metadata:
+    def _as_reported(self, found: RemoteObject) -> RemoteObject:
+        if self._personality.metadata:
             return found
-        mtime_ns = found.mtime_ns if self._mine.times else None
+        mtime_ns = found.mtime_ns if self._personality.times else None
         return found._replace(digest=None, operation=None, mtime_ns=mtime_ns)
 
     def _held(self, path: str, expect: RemoteObject | None) -> tuple[RemoteObject, bytes]:
         described, content = super()._held(path, expect)
-        return self._told(described), content
+        return self._as_reported(described), content
 
     def _put(self, path: str, content: bytes, mtime_ns: int | None, operation: str) -> RemoteObject:
         described = super()._put(path, content, mtime_ns, operation)
-        if self._mine.md5:
+        if self._personality.md5:
             version = hashlib.md5(content, usedforsecurity=False).hexdigest()
             described = described._replace(version=version)
             self._objects[path] = (described, content)
-        return self._told(described)
+        return self._as_reported(described)
 
 
 class SharedFolder:
-    """What `SimulatedStore` is for objects in memory, for the files of a directory store."""
+    """A directory store on a simulated disk; used like `SimulatedStore`."""
 
     def __init__(self, clock: Clock, name: str = "store") -> None:
         disk = Disk(99 + len(name), clock.now_ns, lambda path: not path.startswith(_INTERNAL))
@@ -147,42 +147,42 @@ class SharedFolder:
         return self.disk.contents()
 
     def put(self, path: str, source: Bytes) -> None:
-        """Let a colleague save a file: by turns in place, and as a new one."""
+        """Write a file as another program does: in place and as a new file by turns."""
         folder, name = self._parent(path)
         there = folder.entries.get(name)  # type: ignore[union-attr]
         self._writes += 1
         if there is not None and there.entries is not None:
-            there = None  # Nothing is in it any more.
+            there = None  # Only an empty folder can be in the way.
         if there is None or self._writes % 2:
             there = Inode(self.disk, 0o100644)
-            self.disk.put(folder, name, there)
+            self.disk.set_entry(folder, name, there)
         self.disk.write(there, source.read_at(0, source.size))
         there.mtime = source.mtime_ns or there.mtime
 
-    def take(self, path: str) -> None:
+    def remove(self, path: str) -> None:
         folder, name = self._parent(path)
-        self.disk.put(folder, name, None)
+        self.disk.set_entry(folder, name, None)
 
-    def rot(self, path: str, content: bytes) -> None:
-        """Let the content of a file be another, and nothing else."""
+    def corrupt(self, path: str, content: bytes) -> None:
+        """Change the content of a file without any trace."""
         inode = self.disk.find(path)
         assert inode is not None
-        self.disk.rot(inode, content)
+        self.disk.corrupt(inode, content)
 
-    def saved(self) -> dict[str, tuple[bytes, int]]:
+    def backup(self) -> dict[str, tuple[bytes, int]]:
         return {path: (inode.data, inode.mtime) for path, inode in self.disk.files()}
 
     def restore(self, saved: dict[str, tuple[bytes, int]]) -> None:
-        """Be as a backup has it, times included; what is restored is new files."""
-        now = self.saved()
+        """Restore a backup with its times; each restored file is a new inode."""
+        now = self.backup()
         for path in now.keys() - saved.keys():
-            self.take(path)
+            self.remove(path)
         for path, (content, mtime) in saved.items():
             if now.get(path) != (content, mtime):
                 folder, name = self._parent(path)
                 inode = Inode(self.disk, 0o100644)
                 inode.data, inode.mtime = content, mtime  # A backup is flushed.
-                self.disk.put(folder, name, inode)
+                self.disk.set_entry(folder, name, inode)
 
     def _parent(self, path: str) -> tuple[Inode, str]:
         *above, last = path.split("/")
@@ -190,13 +190,13 @@ class SharedFolder:
         for name in above:
             assert at.entries is not None
             if name not in at.entries:
-                self.disk.put(at, name, Inode(self.disk, 0o040755))
+                self.disk.set_entry(at, name, Inode(self.disk, 0o040755))
             at = at.entries[name]
         return at, last
 
 
 class Connection:
-    """One client's way to a store. `request` is called before and after each operation; see `bucket.OnRequest`."""
+    """One client's connection to a store. `request` is called before and after each operation; see `bucket.OnRequest`."""
 
     def __init__(self, store: Store, request: Callable[[str, str, bool], Fail | None]) -> None:
         self._store = store
@@ -208,7 +208,7 @@ class Connection:
         return getattr(self._store, name)
 
     @contextmanager
-    def _asked(self, operation: str, path: str) -> Iterator[None]:
+    def _request_around(self, operation: str, path: str) -> Iterator[None]:
         fail = self._request(operation, path, False)
         if fail is not None and not fail.after:
             raise StoreUnavailable("simulated", ambiguous=fail.doubt)
@@ -218,20 +218,20 @@ class Connection:
             raise StoreUnavailable("simulated", ambiguous=True)
 
     def list(self, prefix: str = "", **options: Any) -> Iterator[RemoteObject | Skipped]:
-        with self._asked("list", prefix):
+        with self._request_around("list", prefix):
             listed = list(self._store.list(prefix, **options))
         yield from listed
         if not prefix:
-            with self._asked("end of list", prefix):
+            with self._request_around("end of list", prefix):
                 pass
 
     def stat(self, path: str) -> RemoteObject | None:
-        with self._asked("stat", path):
+        with self._request_around("stat", path):
             return self._store.stat(path)
 
     @contextmanager
     def read(self, path: str, **options: Any) -> Iterator[Any]:
-        with self._asked("read", path):
+        with self._request_around("read", path):
             opened = self._store.read(path, **options)
         with opened as reader:
             yield reader
@@ -246,7 +246,7 @@ class Connection:
         trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
     ) -> RemoteObject:
-        with self._asked("write", path):
+        with self._request_around("write", path):
             return self._store.write(
                 path,
                 source,
@@ -257,7 +257,7 @@ class Connection:
             )
 
     def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
-        with self._asked("delete", path):
+        with self._request_around("delete", path):
             self._store.delete(path, expect=expect, trash_stamp=trash_stamp)
 
     def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
@@ -278,17 +278,17 @@ class Connection:
         operation: str,
         trash_stamp: str | None = None,
     ) -> RemoteObject:
-        with self._asked("copy", target):
+        with self._request_around("copy", target):
             return self._store.copy(
                 source, target, expect=expect, operation=operation, trash_stamp=trash_stamp
             )
 
     def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
-        with self._asked("copy", target):
+        with self._request_around("copy", target):
             return self._store.move(source, target, operation=operation)
 
     def barrier(self) -> Mapping[str, RemoteObject]:
-        with self._asked("barrier", ""):
+        with self._request_around("barrier", ""):
             return self._store.barrier()
 
 

@@ -18,13 +18,13 @@ from tests.simulator.author import NEWER
 from tests.simulator.campaign import (
     History,
     failure,
-    made_up,
+    history_of,
     play,
-    shrunk,
+    shrink,
     trace_hash,
     workplace,
 )
-from tests.simulator.judge import Wrong
+from tests.simulator.judge import Violation
 from tests.simulator.migrating import INTO
 from tests.simulator.pages import PAGES
 from tests.simulator.steps import (
@@ -56,9 +56,9 @@ def place() -> Iterator[Path]:
 
 def tried(place: Path, first: int, count: int) -> None:
     for seed in range(first, first + count):
-        history = made_up(seed)
+        history = history_of(seed)
         wrong = failure(history, place)
-        assert wrong is None, f"seed {seed}: {wrong}\n{shrunk(history, place)}"
+        assert wrong is None, f"seed {seed}: {wrong}\n{shrink(history, place)}"
 
 
 @pytest.mark.parametrize("share", range(SHARES))
@@ -69,28 +69,28 @@ def test_random_histories_lose_nothing_and_end_in_sync(place: Path, share: int) 
 
 @pytest.mark.parametrize("personality", ["md5", "folder", "s3 slow-down", f"s3 plain{INTO}folder"])
 def test_a_history_repeats_exactly(place: Path, personality: str) -> None:
-    history = replace(made_up(7), personality=personality)
+    history = replace(history_of(7), personality=personality)
     assert len({trace_hash(history, place) for _ in range(2)}) == 1
 
 
-def test_a_failing_history_shrinks_to_what_it_needs_and_prints_as_code(
+def test_a_failing_history_is_shortened_and_prints_as_code(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def settle(world: World) -> None:
         if "b" in world.judge.shown["store"]:
-            raise Wrong("planted: b is there")
+            raise Violation("planted: b is there")
 
     monkeypatch.setattr(World, "settle", settle)
     seed = next(
-        seed for seed in range(99) if failure(replace(made_up(seed), personality="whole"), place)
+        seed for seed in range(99) if failure(replace(history_of(seed), personality="whole"), place)
     )
-    short = shrunk(replace(made_up(seed), personality="whole"), place)
+    short = shrink(replace(history_of(seed), personality="whole"), place)
     assert len(short.steps) <= 2
     assert eval(str(short), {**vars(steps_module), "History": History}) == short
 
 
 @pytest.mark.parametrize("personality", sorted(PERSONALITIES))
-def test_a_process_killed_at_any_effect_heals(place: Path, personality: str) -> None:
+def test_run_recovers_from_a_kill_at_any_effect(place: Path, personality: str) -> None:
     """One of everything, and a kill at each effect in turn."""
     for at in range(1, 80, 7):
         steps = (
@@ -222,7 +222,7 @@ def test_edit_after_the_stat_with_equal_size_and_time_is_uploaded(place: Path) -
         play(History(at, 1, "whole", steps), place)
 
 
-def test_upload_is_durable_though_the_clock_was_set(place: Path) -> None:
+def test_upload_is_durable_although_the_clock_was_set(place: Path) -> None:
     """Its file seems to be a day old, and was written just now."""
     edit, cut = Act("write", 0, "d/new", 1), Run(0, (Crash(1, cut=True),))
     for seed in range(3):
@@ -260,12 +260,12 @@ def test_a_login_page_never_becomes_the_identity_of_a_store(place: Path) -> None
         play(History(1, 2, "s3 plain", steps), place)
 
 
-def test_a_new_store_has_its_identity_in_a_second_try(place: Path) -> None:
+def test_new_store_identity_is_found_on_the_second_attempt(place: Path) -> None:
     steps = (Act("write", 0, "b", 1), Act("write", STORE, "b", 2), Run(0))
     play(History(1, 1, "s3 lagging", steps), place)
 
 
-def test_a_run_that_the_store_broke_off_knows_no_identity(place: Path) -> None:
+def test_aborted_first_run_does_not_record_the_store_identity(place: Path) -> None:
     """A daemon's first run ends before it has recorded the store's identity: a store without one is new to it."""
     steps = (
         Run(0, (Fail(first=3, count=7, after=True),), daemon=True),
@@ -274,7 +274,7 @@ def test_a_run_that_the_store_broke_off_knows_no_identity(place: Path) -> None:
     play(History(1, 1, "folder", steps), place)
 
 
-def test_rules_end_wherever_their_file_has_moved(place: Path) -> None:
+def test_moved_ignore_file_can_be_removed(place: Path) -> None:
     steps = (
         Act("write", STORE, "d/.craftsyncignore", 5),
         Act("write", STORE, "e/d/z", 6),
@@ -283,7 +283,7 @@ def test_rules_end_wherever_their_file_has_moved(place: Path) -> None:
     play(History(1, 1, "s3 no-part-copy", steps), place)
 
 
-def test_a_push_of_a_deleted_object_may_end_in_a_conflict(place: Path) -> None:
+def test_push_of_a_deleted_object_may_end_in_a_conflict(place: Path) -> None:
     steps = (
         Act("write", STORE, "a", 1),
         Run(0),
@@ -296,7 +296,7 @@ def test_a_push_of_a_deleted_object_may_end_in_a_conflict(place: Path) -> None:
     play(History(1, 2, "whole", steps), place)
 
 
-def test_a_push_after_a_kill_may_settle_half_of_a_conflict(place: Path) -> None:
+def test_push_after_a_kill_may_settle_half_of_a_conflict(place: Path) -> None:
     for at in range(10, 26):
         steps = (
             Run(0, mode="pull"),
@@ -309,7 +309,7 @@ def test_a_push_after_a_kill_may_settle_half_of_a_conflict(place: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["s3 no-part-copy", "s3 no-copy"])
-def test_a_server_that_copies_no_parts_takes_in_large_objects_from_itself(
+def test_large_object_is_migrated_within_a_server_without_part_copies(
     place: Path, target: str
 ) -> None:
     steps = (Act("write", STORE, "large", 7), Act("write", 0, "large", 14), Run(0))
@@ -341,7 +341,7 @@ def test_commands_between_runs_lose_nothing(place: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("personality", ["whole", "folder", "s3 plain"])
-def test_a_file_that_becomes_a_folder_and_back_needs_nobody(place: Path, personality: str) -> None:
+def test_file_becomes_a_folder_and_back_without_the_users_help(place: Path, personality: str) -> None:
     for side in (0, STORE):
         steps = (
             Act("write", 0, "d", 1),
@@ -358,7 +358,7 @@ def test_a_file_that_becomes_a_folder_and_back_needs_nobody(place: Path, persona
         assert world.judge.shown["store"] == {"d": Act("write", 0, "d", 3).content}
 
 
-def test_the_rules_of_a_configuration_are_kept(place: Path) -> None:
+def test_run_follows_the_configured_rules(place: Path) -> None:
     """What is excluded is not touched by either kind of run, and a conflict ends as it says."""
     for daemon in (False, True):
         steps = (
@@ -398,7 +398,7 @@ def test_daemon_continues_after_a_listing_failed(place: Path) -> None:
         gc.enable()
 
 
-def test_scrub_leaves_what_changed_since_the_last_run_alone(place: Path) -> None:
+def test_scrub_ignores_changes_since_the_last_run(place: Path) -> None:
     """Without ETags a new version shows by its time alone; a file may have become a folder."""
     steps = (
         Act("write", 0, "a", 1),
@@ -412,7 +412,7 @@ def test_scrub_leaves_what_changed_since_the_last_run_alone(place: Path) -> None
             play(History(1, 1, personality, (*steps, Run(0, what=what))), place)
 
 
-def test_scrub_leaves_what_another_client_repaired_alone(place: Path) -> None:
+def test_scrub_ignores_another_clients_repair(place: Path) -> None:
     steps = (
         Act("write", STORE, "b", 3),
         Run(0),
@@ -497,7 +497,7 @@ def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path, personalit
             assert b"00000004" in world.judge.shown["store"].values()
 
 
-def test_download_may_end_in_a_folder_that_moves(place: Path) -> None:
+def test_download_may_end_in_a_moved_folder(place: Path) -> None:
     """Also of an object that is replaced meanwhile."""
     for at in range(12, 30, 3):
         mods = (
@@ -508,7 +508,7 @@ def test_download_may_end_in_a_folder_that_moves(place: Path) -> None:
         play(History(at, 1, "s3 no-etags", steps), place)
 
 
-def test_write_beside_a_copy_onto_it_is_a_window(place: Path) -> None:
+def test_write_during_a_copy_onto_its_path_is_a_window(place: Path) -> None:
     for at in range(1, 9):
         steps = (
             Run(0),
@@ -533,7 +533,7 @@ def test_dry_run_foresees_a_file_where_a_folder_is_needed(place: Path, personali
             play(History(1, 1, personality, (*steps, *ends)), place)
 
 
-def test_dry_run_after_a_pull_does_not_know_the_server(place: Path) -> None:
+def test_dry_run_after_a_pull_has_not_probed_the_server(place: Path) -> None:
     """A pull writes nothing, so it does not find out that a server lists nothing below an object."""
     steps = (
         Run(0, mode="pull", delete=True),
@@ -544,7 +544,7 @@ def test_dry_run_after_a_pull_does_not_know_the_server(place: Path) -> None:
     play(History(1, 1, "s3 hides-below", steps), place)
 
 
-def test_what_contents_alone_tell_is_not_foreseen(place: Path) -> None:
+def test_dry_run_does_not_foresee_what_only_contents_show(place: Path) -> None:
     """A new object as old and as large as one that is gone, and a version that was put back."""
     moved = (
         Act("write", STORE, "a", 1, "old time"),
@@ -569,7 +569,7 @@ def test_what_contents_alone_tell_is_not_foreseen(place: Path) -> None:
             play(History(1, 1, personality, (*steps, Run(0, what="dry run"))), place)
 
 
-def test_delete_under_way_ends_although_its_folder_is_moved(place: Path) -> None:
+def test_delete_completes_although_its_folder_is_moved(place: Path) -> None:
     """As if it had ended right before: what was deleted is in the trash."""
     for at in range(5, 12):
         steps = (
@@ -581,7 +581,7 @@ def test_delete_under_way_ends_although_its_folder_is_moved(place: Path) -> None
         play(History(1, 1, "s3 slow-down", steps), place)
 
 
-def test_conflict_at_a_folder_waits_for_a_person(place: Path) -> None:
+def test_conflict_between_a_file_and_a_folder_waits_for_the_user(place: Path) -> None:
     steps = (
         Act("write", STORE, "d", 1),
         Act("write", 0, "d", 2),
@@ -592,7 +592,7 @@ def test_conflict_at_a_folder_waits_for_a_person(place: Path) -> None:
     play(History(1, 1, "whole", steps), place)
 
 
-def test_two_people_may_settle_a_conflict_each_in_another_way(place: Path) -> None:
+def test_two_users_may_resolve_a_conflict_differently(place: Path) -> None:
     steps = (
         Act("write", STORE, "a", 1),
         Act("write", 1, "a", 2),
@@ -607,7 +607,7 @@ def test_two_people_may_settle_a_conflict_each_in_another_way(place: Path) -> No
         play(History(1, 2, personality, steps), place)
 
 
-def test_a_plan_is_applied_with_the_rules_it_was_made_with(place: Path) -> None:
+def test_plan_is_applied_with_the_rules_it_was_made_with(place: Path) -> None:
     steps = (
         Act("write", STORE, "a", 1),
         Change(0, conflict="local"),
@@ -620,7 +620,7 @@ def test_a_plan_is_applied_with_the_rules_it_was_made_with(place: Path) -> None:
     assert list(world.judge.shown["store"].values()) == [b"00000002"]
 
 
-def test_undo_of_what_was_purged_names_the_reason(place: Path) -> None:
+def test_undo_of_a_purged_version_gives_the_reason(place: Path) -> None:
     """Also where the file is as large as the purged version, which would be compared with it."""
     steps = (
         Act("write", 0, "a", 1),
@@ -634,7 +634,7 @@ def test_undo_of_what_was_purged_names_the_reason(place: Path) -> None:
         play(History(1, 1, personality, steps), place)
 
 
-def test_download_into_a_removed_folder_is_put_nowhere(place: Path) -> None:
+def test_download_into_a_removed_folder_is_dropped(place: Path) -> None:
     for at in range(12, 24, 3):
         steps = (
             Act("write", 0, "e/f/z", 1),
@@ -646,7 +646,7 @@ def test_download_into_a_removed_folder_is_put_nowhere(place: Path) -> None:
         play(History(at, 1, "whole", steps), place)
 
 
-def test_a_purge_meets_a_listing_that_is_cut_short(place: Path) -> None:
+def test_purge_survives_a_truncated_listing(place: Path) -> None:
     for first in range(1, 6):
         steps = (
             Act("write", 0, "a", 1),
@@ -672,7 +672,7 @@ def test_simulated_power_cut_loses_only_unflushed_database_pages(
             db.execute("INSERT INTO kept VALUES ('young')")
             copy = tmp_path / str(seed)
             shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*-shm"))
-            PAGES.lose(folder, copy, Random(seed))
+            PAGES.lose_unflushed(folder, copy, Random(seed))
             with closing(sqlite3.connect(copy / "db")) as after:
                 rows = after.execute("SELECT name FROM kept").fetchall()
                 assert ("flushed",) in rows
@@ -681,7 +681,7 @@ def test_simulated_power_cut_loses_only_unflushed_database_pages(
     assert found == {True, False}
 
 
-def test_versions_may_go_early_after_a_clock_set_ahead_before_a_restart(place: Path) -> None:
+def test_retention_may_end_early_after_a_clock_jump_before_a_restart(place: Path) -> None:
     """A window: the machine may as well have been off for that long."""
     steps = (
         Act("write", 0, "e/f/z", 3),

@@ -1,179 +1,193 @@
 """What is documented as not kept: the windows of docs/reliability.md, and the retention of the trash.
 
 The judge knows none of this. A window opens for a path when a run ends with an
-effect that it could not record, and somebody else changes that path before its
-client has run again, with that path: then a second version beside it, or a delete undone, is no
-fault. No window excuses a lost or a torn content.
+effect that it could not record, and the user or another client changes that path
+before the run's client has run again. A second version beside that path, or a
+deletion undone, is then allowed. No window excuses lost or torn content.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from craftsync.clock import Clock
 from tests.simulator.judge import original
 
 _TRASH = ".craftsync/trash/"
-_LEAVING = f"{_TRASH}replaced/"
-"""Where what is removed lies in between."""
-_OF_A_RUN = 1_200.0
-"""Seconds by which what a run keeps may seem older: its name is that of the beginning of the run."""
-_UNNOTICED = 3_600.0
-"""Seconds by which the wall clock may jump without anybody noticing."""
+_REPLACED = f"{_TRASH}replaced/"
+"""Where a version waits for its removal from the trash."""
+_RUN_SECONDS = 1_200.0
+"""A version in the trash has the time of its run's start in its name, so it may seem older by this much."""
+_UNDETECTED_JUMP = 3_600.0
+"""Seconds that the wall clock may jump without craftsync noticing."""
 
 
 class Windows:
-    """The paths for which a window is, or was, open."""
+    """The paths for which a window is open, or was."""
 
     def __init__(self) -> None:
         self.open: set[str] = set()
-        self._met: set[str] = set()
-        """Paths that people changed in the run under way."""
-        self._changed: set[str] = set()
-        """Paths that craftsync changed in it."""
+        self._changed_by_users: set[str] = set()
+        """Paths that users changed during the current run."""
+        self._changed_by_run: set[str] = set()
+        """Paths that the current run changed."""
         self._unrecorded: set[tuple[str, str]] = set()
-        """Paths that a client changed and could not record, and the client."""
-        self._new: set[tuple[str, str]] = set()
-        """Those that its next run takes for new, however they are edited before: of these it noted nothing."""
+        """A path and the client that changed it and could not record that."""
+        self._unknown: set[tuple[str, str]] = set()
+        """Those of `_unrecorded` of which the client recorded no intent: its next run takes them for new."""
 
-    def run_begins(self) -> None:
-        self._met.clear()
-        self._changed.clear()
+    def begin_run(self) -> None:
+        self._changed_by_users.clear()
+        self._changed_by_run.clear()
 
-    def person(self, side: str, path: str, *, in_place: bool) -> None:
-        """Hear that somebody changed a path; an edit `in_place` leaves the file that a client knows."""
-        self._met.add(path)
+    def user_changed(self, side: str, path: str, *, in_place: bool) -> None:
+        """Record a user's change; an edit `in_place` keeps the inode that the client knows."""
+        self._changed_by_users.add(path)
         for one, by in self._unrecorded:
-            is_known = in_place and by == side and (one, by) not in self._new
+            is_known = in_place and by == side and (one, by) not in self._unknown
             if one == path and not is_known:
                 self.open.add(path)
 
-    def craftsync(self, by: str, path: str) -> None:
-        """Hear that a client changed a path."""
+    def craftsync_changed(self, by: str, path: str) -> None:
+        """Record a change by a run of the client `by`."""
         if any(one == path and other != by for one, other in self._unrecorded):
             self.open.add(path)
-        self._changed.add(original(path) or path)
+        self._changed_by_run.add(original(path) or path)
 
-    def run_ended(
+    def end_run(
         self,
         by: str,
         *,
         recorded: bool,
         cut: bool = False,
         as_new: bool = False,
-        left_out: Callable[[str], bool] = lambda path: False,
+        excluded: Callable[[str], bool] = lambda path: False,
     ) -> None:
-        """Hear whether all that a client did is recorded, but for what the run `left_out`.
+        """Record whether the run of the client `by` recorded all its effects, except at `excluded` paths.
 
-        A power `cut` loses what this run and those before it had begun, too. What a command
-        changed `as_new` is noted nowhere.
+        A power `cut` also loses what this run and earlier ones had begun. A command that changes
+        paths `as_new` records no intent.
         """
         if recorded:
             self._unrecorded = {
-                (path, one) for path, one in self._unrecorded if one != by or left_out(path)
+                (path, one) for path, one in self._unrecorded if one != by or excluded(path)
             }
-            self._new &= self._unrecorded
+            self._unknown &= self._unrecorded
         else:
-            self._unrecorded |= {(path, by) for path in self._changed}
+            self._unrecorded |= {(path, by) for path in self._changed_by_run}
             if as_new:
-                self._new |= {(path, by) for path in self._changed}
+                self._unknown |= {(path, by) for path in self._changed_by_run}
             begun = {path for path, one in self._unrecorded if one == by}
-            self.open |= self._met | (begun if cut else set())
+            self.open |= self._changed_by_users | (begun if cut else set())
 
 
-class TrashWatch:
-    """Says whether a version may be gone: its client has kept it for as long as it was told to."""
+class _Kept(NamedTuple):
+    """A version in a trash: when it came (boot time in seconds), by which client, and its content."""
+
+    since: float
+    by: str
+    content: bytes
+
+
+class TrashRetention:
+    """Decides whether a version may be gone from the trash: its client must have kept it as long as configured."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._since: dict[tuple[str, str], tuple[float, str, bytes]] = {}
-        """By side and path: when it came, by whom, and what it is."""
-        self._there: dict[str, set[str]] = {}
-        """By side: what its trash held when it was seen last."""
-        self._looked_at: dict[str, dict[str, bytes]] = {}
+        self._kept: dict[tuple[str, str], _Kept] = {}
+        """By side and path."""
+        self._paths: dict[str, set[str]] = {}
+        """By side: the paths that it held at the last `update`."""
+        self._last_shown: dict[str, dict[str, bytes]] = {}
         self._client = ""
         self._keep: float | None = None
-        self._purged: float | None = None
-        """For how many seconds what may be purged has been kept."""
-        self._leaving: set[bytes] = set()
-        self._ahead: dict[str, float] = defaultdict(float)
-        """Seconds by which the wall clock was set since a run of each client saw it."""
-        self._unseen: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        """By client: when its machine restarted, and by how many seconds its clock had been set ahead just before."""
+        self._purge_age: float | None = None
+        """Age in seconds from which the current purge may remove a version."""
+        self._being_removed: set[bytes] = set()
+        self._clock_offset: dict[str, float] = defaultdict(float)
+        """By client: seconds that the wall clock was set since one of its runs saw it."""
+        self._restarts: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        """By client: when its machine restarted, and the seconds that its clock had been set ahead until then."""
 
-    def clock_set(self, seconds: float, clients: Iterable[str]) -> None:
-        """Hear that the wall clock was set, forward or back."""
+    def clock_was_set(self, seconds: float, clients: Iterable[str]) -> None:
+        """Record that the wall clock was set, forward or back."""
         for client in clients:
-            self._ahead[client] += seconds
+            self._clock_offset[client] += seconds
 
-    def clock_seen(self, client: str) -> None:
-        """Hear that a client saw what time it is: from then on it knows of all that was set."""
-        self._ahead.pop(client, None)
+    def clock_was_seen(self, client: str) -> None:
+        """Record that a client saw the wall clock: it knows of every earlier jump."""
+        self._clock_offset.pop(client, None)
 
-    def restarted(self, client: str) -> None:
-        """Hear that a client's machine restarted: it may have been off for as long as its clock was set ahead."""
-        self._unseen[client].append(
-            (self._clock.boottime(), max(self._ahead.pop(client, 0.0), 0.0))
-        )
+    def machine_restarted(self, client: str) -> None:
+        """Record a restart: to the client, a clock set ahead before looks like time switched off."""
+        ahead = max(self._clock_offset.pop(client, 0.0), 0.0)
+        self._restarts[client].append((self._clock.boottime(), ahead))
 
-    def begin(
+    def begin_run(
         self,
         client: str,
         keep: float | None,
         files: dict[str, bytes],
-        there: dict[str, bytes],
+        objects: dict[str, bytes],
         purge_hours: float | None,
     ) -> None:
-        """Hear that a client begins a run, or to purge what was kept for so many hours."""
+        """Record that a client begins a run, or a purge of versions older than `purge_hours`."""
         self._client, self._keep = client, keep
-        self._leaving = {
+        self._being_removed = {
             content
-            for shown in (files, there)
+            for shown in (files, objects)
             for path, content in shown.items()
-            if purge_hours is not None and path.startswith(_LEAVING)
+            if purge_hours is not None and path.startswith(_REPLACED)
         }
-        self._purged = None if purge_hours is None else purge_hours * 3_600.0 - _OF_A_RUN
-        self.look(files, there)
+        self._purge_age = None if purge_hours is None else purge_hours * 3_600.0 - _RUN_SECONDS
+        self.update(files, objects)
 
-    def look(self, files: dict[str, bytes], there: dict[str, bytes]) -> None:
-        """Take in what the trashes of the folder of that client, and of the store, hold now."""
-        for side, shown in ((self._client, files), ("store", there)):
-            if shown is self._looked_at.get(side):
+    def update(self, files: dict[str, bytes], objects: dict[str, bytes]) -> None:
+        """Record what the trash of the running client's folder and the trash of the store hold now."""
+        for side, shown in ((self._client, files), ("store", objects)):
+            if shown is self._last_shown.get(side):
                 continue
-            self._looked_at[side] = shown
+            self._last_shown[side] = shown
             for path, content in shown.items():
-                if not path.startswith(_TRASH) or path.startswith(_LEAVING):
+                if not path.startswith(_TRASH) or path.startswith(_REPLACED):
                     continue
-                known = self._since.get((side, path))
-                if known is None or known[2] != content:
-                    self._since[side, path] = self._clock.boottime(), self._client, content
-            self._there[side] = set(shown)
-            left = set(shown.values())  # On its way out of the trash it has another name.
-            for key, (_, _, content) in list(self._since.items()):
-                if key[0] == side and key[1] not in shown and content not in left:
-                    del self._since[key]
+                known = self._kept.get((side, path))
+                if known is None or known.content != content:
+                    self._kept[side, path] = _Kept(self._clock.boottime(), self._client, content)
+            self._paths[side] = set(shown)
+            contents = set(
+                shown.values()
+            )  # On its way out of the trash a version has another name.
+            for key, kept in list(self._kept.items()):
+                if key[0] == side and key[1] not in shown and kept.content not in contents:
+                    del self._kept[key]
 
     def has_ended(self, content: bytes) -> bool:
-        """Tell whether the retention of all versions with this content has ended, as far as this client may judge."""
-        known = [(key, one) for key, one in self._since.items() if one[2] == content]
-        # What another client removed from a trash before does not count.
-        held = [
-            one
-            for (side, path), one in known
-            if one[1] == self._client or path in self._there[side]
+        """Return whether the running client may remove every version with this content."""
+        known = [(key, kept) for key, kept in self._kept.items() if kept.content == content]
+        if self._purge_age is not None:
+            now = self._clock.boottime()
+            age = min((now - kept.since for _, kept in known), default=-1.0)
+            return content in self._being_removed or (bool(known) and age >= self._purge_age)
+        # What another client has removed from its trash does not count.
+        counted = [
+            kept
+            for (side, path), kept in known
+            if kept.by == self._client or path in self._paths[side]
         ]
-        if self._purged is not None:
-            age = min((self._clock.boottime() - since for _, (since, *_) in known), default=-1.0)
-            return content in self._leaving or (bool(known) and age >= self._purged)
-        return bool(held) and all(
-            by == self._client
+        return bool(counted) and all(
+            kept.by == self._client
             and self._keep is not None
-            and self._seeming_age(since) >= self._keep - _UNNOTICED
-            for since, by, _ in held
+            and self._apparent_age(kept.since) >= self._keep - _UNDETECTED_JUMP
+            for kept in counted
         )
 
-    def _seeming_age(self, since: float) -> float:
-        """Return how old, in seconds, what came then may seem to the client; see docs/reliability.md on clocks and restarts."""
-        ahead = sum(seconds for at, seconds in self._unseen[self._client] if at >= since)
+    def _apparent_age(self, since: float) -> float:
+        """Return the most seconds that the client may believe to have passed since then.
+
+        See docs/reliability.md on clocks and restarts.
+        """
+        ahead = sum(seconds for at, seconds in self._restarts[self._client] if at >= since)
         return self._clock.boottime() - since + ahead

@@ -1,4 +1,4 @@
-"""Clients, their disks, one store and one clock: where the steps of a history happen and are judged."""
+"""Clients, their disks, one store and one clock: the steps of a history happen here and are judged."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from craftsync.state.pair import pair_folder
 from craftsync.stores.retrying import RetryingStore
 from tests.simulator.bucket import SERVERS, SimulatedBucket
 from tests.simulator.client import Client, is_shown
-from tests.simulator.commands import carried_out
-from tests.simulator.daemon import Life
-from tests.simulator.determinism import seeded
-from tests.simulator.disasters import STORE_ID, cut_power, happens
+from tests.simulator.commands import carry_out
+from tests.simulator.daemon import Daemon
+from tests.simulator.determinism import deterministic
+from tests.simulator.disasters import STORE_ID, cut_power, strike
 from tests.simulator.disk import Disk, Kernel
-from tests.simulator.judge import Judge, Wrong, original
-from tests.simulator.objects import named
+from tests.simulator.judge import Judge, Violation, original
+from tests.simulator.objects import may_change
 from tests.simulator.pages import PAGES
 from tests.simulator.people import HIDDEN, act_in_folder, act_in_store
-from tests.simulator.rest import COUNTED, come_to_rest
+from tests.simulator.rest import CHANGES, come_to_rest
 from tests.simulator.steps import (
     EXCLUDED,
     FILTERS,
@@ -46,30 +46,30 @@ from tests.simulator.steps import (
     Wait,
 )
 from tests.simulator.store import PERSONALITIES, Connection, SharedFolder, SimulatedStore, is_own
-from tests.simulator.windows import TrashWatch, Windows
+from tests.simulator.windows import TrashRetention, Windows
 from tests.support.clock import FakeClock
 from tests.support.serial_pool import SerialPool
 
 Result = TypeVar("Result")
 FOLDER = "folder"
-"""The personality that is no object store."""
-_OF_A_DAEMON = 3
-"""Descriptors: its folder, that folder's lock, and a directory store."""
-_CHANGING = ("write", "delete", "copy", "PUT", "POST", "DELETE")
-_LISTING = "GET … "
+"""The personality of a directory store."""
+_DAEMON_DESCRIPTORS = 3
+"""Its folder, that folder's lock, and a directory store."""
+_CHANGING_REQUESTS = ("write", "delete", "copy", "PUT", "POST", "DELETE")
+_LISTING_REQUEST = "GET … "
 _PAUSES = (0.0, 0.0, 0.002, 0.02)
 _PAUSES_OF_A_DAEMON = (0.0, 0.002, 0.02, 0.7)
-"""Long enough for a change to settle while a run is under way, which then takes it in."""
-_WRITTEN_BACK = 600.0
-"""Seconds after which a kernel has written to the disk what nobody flushed."""
+"""The longest lets a change settle during a run, which then includes it."""
+_WRITE_BACK_SECONDS = 600.0
+"""Seconds after which the kernel flushes a write by itself."""
 
 
 class PowerCut(BaseException):
-    """The process ends here: nothing handles it on the way."""
+    """Ends the process: derived from `BaseException`, so that no handler of craftsync stops it."""
 
 
 class ShuffledPool(SerialPool[Result]):
-    """Runs tasks one at a time, in an order that chance decides."""
+    """Runs tasks one at a time, in random order."""
 
     def __init__(self, chance: Random) -> None:
         super().__init__()
@@ -87,29 +87,32 @@ class ShuffledPool(SerialPool[Result]):
         return super().take(timeout)
 
     def close(self) -> None:
-        """Drop what has not begun; what has ended can still be taken, as from the real pool."""
+        """Drop tasks that have not begun; results can still be taken, as from the real pool."""
         self._tasks.clear()
 
 
 class World:
-    """Everything there is. `trace` gets a line for each effect, where somebody wants to read it."""
+    """All clients, the store and the clock. `trace` is called with a line for each effect."""
 
     ordered = False
-    """What the run under way does to both sides is what a person asked for, whatever is there."""
+    """Whether the user ordered all that the current run does, whatever either side holds."""
     conflict = "both"
-    """Which version the run under way chooses."""
+    """The conflict policy of the current run."""
     effects = 0
-    forgets = False
-    """A last synced state, or the memory of a write, has been lost."""
-    crashed = False
+    """How many effects craftsync had so far."""
+    lost_a_state = False
+    """Whether a client ever lost its state database, or a part of it."""
+    has_crashed = False
     backup: Any = None
-    _is_after = False
-    """The effect that is met is done."""
-    _stood: frozenset[tuple[str, bytes]] = frozenset()
-    """What people replaced in the store in the run under way."""
-    _jumped = False
-    """The wall clock was set, and names in the trash may lie."""
-    _looked_at: tuple[Any, ...] = (None, None)
+    """A backup of the store."""
+    _effect_is_done = False
+    """Whether the current effect has happened already."""
+    _replaced_in_store: frozenset[tuple[str, bytes]] = frozenset()
+    """Paths and contents that users replaced in the store during the current run."""
+    _clock_was_set = False
+    """Whether the wall clock was ever set, so that names in the trash may have the wrong time."""
+    _checked: tuple[Any, ...] = (None, None)
+    """What the folder and the store held at the last check."""
 
     def __init__(
         self,
@@ -125,70 +128,69 @@ class World:
         self.clock = FakeClock()
         self.judge = Judge()
         self.windows = Windows()
-        self.kernel = Kernel(self._on_disk)
-        self.store = self._made_store(personality)
+        self.kernel = Kernel(self._on_disk_effect)
+        self.store = self._make_store(personality)
         self.chance = Random(seed)
         self._folder = folder
-        self._trace = trace
-        self._plan: dict[int, list[Any]] = {}
-        self._fails: list[Fail] = []
-        self._at = self._requests = 0
+        self._print_trace = trace
+        self._scheduled: dict[int, list[Any]] = {}
+        self._failures: list[Fail] = []
+        self._effect_number = self._request_number = 0
         self._running: Client | None = None
-        self._dead = self._cut = self._has_listed = False
-        self._contents: set[bytes] = set()
+        self._is_dead = self._power_is_cut = self._has_listed = False
+        self._known_contents: set[bytes] = set()
         self._moved_folders: list[tuple[str, str]] = []
-        """In the run under way."""
-        self._seen: dict[str, tuple[dict[str, bytes], dict[str, bytes]]] = {}
-        """What each side held when the judge saw it last, and what of that it saw."""
+        """Folders that users moved during the current run: old and new path."""
+        self._judged_files: dict[str, tuple[dict[str, bytes], dict[str, bytes]]] = {}
+        """By side: what it held at the last check, and the part of it that the judge saw."""
         self.damaged: dict[bytes, bytes] = {}
-        """What went bad by itself, and what it was."""
-        self._given_up: set[bytes] = set()
-        """Contents whose last copy a person replaced or removed."""
+        """Content that went bad by itself, and what it was before."""
+        self._discarded_by_users: set[bytes] = set()
+        """Contents whose last copy a user replaced or removed."""
         self.clients = [
-            self._client(number, template, keep[min(number, len(keep) - 1)])
+            self._make_client(number, template, keep[min(number, len(keep) - 1)])
             for number in range(clients)
         ]
-        self._trash = TrashWatch(self.clock)
-        self.now = Run(0)
-        """The run under way."""
+        self._retention = TrashRetention(self.clock)
+        self.current_run = Run(0)
 
-    def _made_store(self, personality: str, name: str = "store") -> Any:
-        """Return a `SimulatedStore`, or what stands in its place."""
+    def _make_store(self, personality: str, name: str = "store") -> Any:
+        """Return a simulated object store, shared folder or bucket."""
         if personality == FOLDER:
             folder = SharedFolder(self.clock, name)
             self.kernel.disks[folder.location] = folder.disk
             return folder
         if personality in SERVERS:
-            return SimulatedBucket(personality, self.clock, self._request)
+            return SimulatedBucket(personality, self.clock, self._on_request)
         return SimulatedStore(PERSONALITIES[personality], name)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Take the place of the machine craftsync runs on."""
+        """Replace system calls, SQLite's writes, randomness and requests by simulated ones."""
         with ExitStack() as places:
             places.enter_context(self.kernel.installed())
             places.enter_context(PAGES.installed())
-            places.enter_context(seeded(Random(self.chance.random())))
+            places.enter_context(deterministic(Random(self.chance.random())))
             if isinstance(self.store, SimulatedBucket):
                 places.enter_context(self.store.installed())
             yield
 
     @property
     def lags(self) -> bool:
-        """Whether listings show what was there some seconds ago."""
+        """Whether listings show the store as it was some seconds ago."""
         return isinstance(self.store, SimulatedBucket) and self.store.lags
 
     @property
     def hides_below(self) -> bool:
-        """Whether the store lists nothing below an object, which the first run that writes finds out."""
+        """Whether the store lists nothing below an object; the first run that writes finds out."""
         return isinstance(self.store, SimulatedBucket) and self.store.hides_below
 
     @property
     def throttles(self) -> bool:
-        """Whether the store turns requests away."""
+        """Whether the store rejects requests at random."""
         return isinstance(self.store, SimulatedBucket) and self.store.throttles
 
-    def _client(self, number: int, template: Path, keep: float | None) -> Client:
+    def _make_client(self, number: int, template: Path, keep: float | None) -> Client:
         disk = Disk(number + 1, self.clock.now_ns, is_shown)
         client = Client(number, disk, self._folder / str(number), template, keep)
         self.kernel.disks[client.path] = disk
@@ -197,10 +199,10 @@ class World:
         shutil.copyfile(template, state / "state.db")
         return client
 
-    # What people do.
+    # Steps of users.
 
     def step(self, step: Step) -> None:
-        """Let one step of a history happen."""
+        """Carry out one step of a history."""
         match step:
             case Act():
                 self.act(step)
@@ -209,202 +211,204 @@ class World:
             case Run():
                 client = self.clients[step.client % len(self.clients)]
                 if step.beside and not step.what:
-                    self._be_refused_beside(client)
+                    self._must_be_refused_beside_daemon(client)
                 else:
                     self.run(client, step)
             case Change():
-                self.say(f"{step}")
+                self.trace(f"{step}")
                 client = self.clients[step.client % len(self.clients)]
                 self.kernel.owner = client.name
-                client.end_life()
+                client.stop_daemon()
                 client.config = step
             case Disaster():
-                self.say(f"{step}")
+                self.trace(f"{step}")
                 for client in self.clients:
                     self.kernel.owner = client.name
-                    client.end_life()
-                happens(self, step.what, self.clients[step.client % len(self.clients)])
-                self._contents = self.all_contents()
+                    client.stop_daemon()
+                strike(self, step.what, self.clients[step.client % len(self.clients)])
+                self._known_contents = self.all_contents()
 
     def _wait(self, step: Wait) -> None:
-        self._jumped = self._jumped or step.jump
+        self._clock_was_set = self._clock_was_set or step.jump
         (self.clock.jump if step.jump else self.clock.advance)(step.seconds)
         if step.jump:
-            self._trash.clock_set(step.seconds, (client.name for client in self.clients))
-        if step.seconds >= _WRITTEN_BACK and not step.jump:
+            self._retention.clock_was_set(step.seconds, (client.name for client in self.clients))
+        if step.seconds >= _WRITE_BACK_SECONDS and not step.jump:
             for disk in self.kernel.disks.values():
                 disk.flush()
 
     def act(self, act: Act) -> None:
-        """Do what a person does to a path; nothing where it cannot be done."""
-        self.say(f"  {act}")
+        """Carry out a user's change of a path, if it is possible."""
+        self.trace(f"  {act}")
         self.clock.advance(self.chance.choice((0.0, 0.001, 0.03)))
         if act.what == "move all" and act.side >= 0:
             self._moved_folders.append((act.path, act.target))
-        before, there = self.all_contents(), self.store.contents()
-        moved_to = there.get(self.now.target)
+        before, objects = self.all_contents(), self.store.contents()
+        moved_to = objects.get(self.current_run.target)
         if act.side < 0:
             act_in_store(self, act)
         else:
             act_in_folder(self, self.clients[act.side % len(self.clients)], act)
-            self._let_hear(self.clients[act.side % len(self.clients)], act)
-        self._contents = self.all_contents()
-        self._stood |= there.items() - self.store.contents().items()
+            self._notify_daemon(self.clients[act.side % len(self.clients)], act)
+        self._known_contents = self.all_contents()
+        self._replaced_in_store |= objects.items() - self.store.contents().items()
         if (
             self._running
-            and self.now.what == "mv"
-            and self.store.contents().get(self.now.target) != moved_to
+            and self.current_run.what == "mv"
+            and self.store.contents().get(self.current_run.target) != moved_to
         ):
-            # It is there, as it was asked for; what becomes of it after that is the other program's.
-            self._given_up |= {moved_to} - {None}
-        self._given_up |= before - self._contents
+            # The move had put it there as ordered; then the user replaced it.
+            self._discarded_by_users |= {moved_to} - {None}
+        self._discarded_by_users |= before - self._known_contents
 
-    def _let_hear(self, client: Client, act: Act) -> None:
-        if client.life is not None:
-            client.life.hear(act.path, gone=act.what not in ("write", "put over"))
+    def _notify_daemon(self, client: Client, act: Act) -> None:
+        if client.daemon is not None:
+            client.daemon.notify(act.path, gone=act.what not in ("write", "put over"))
             if act.what.startswith("move"):
-                client.life.hear(act.target, gone=False)
+                client.daemon.notify(act.target, gone=False)
 
-    def person(
+    def user_changed(
         self, side: str, path: str, content: bytes | None, *, in_place: bool = False
     ) -> None:
-        """Tell what somebody did at a path of a side."""
-        self.windows.person(side, path, in_place=in_place)
-        self.judge.person(side, path, content)
+        """Record a user's change of a path of a side."""
+        self.windows.user_changed(side, path, in_place=in_place)
+        self.judge.user_changed(side, path, content)
 
-    # What craftsync does.
+    # Runs of craftsync.
 
     def run(self, client: Client, plan: Run, *, force: bool = False) -> Report | None:
-        """Let a client run once; `None` when the process died, or the run was broken off."""
+        """Let a client run once; return `None` if its process died or the run was aborted."""
         plan = client.configured(plan)
-        self.say(f"{client.name} runs {plan}")
-        self._begin(plan)
-        self.windows.run_begins()
+        self.trace(f"{client.name} runs {plan}")
+        self._prepare_run(plan)
+        self.windows.begin_run()
         self._running = client
         self.conflict = client.config.conflict
-        jumps = self._jumped or any(isinstance(mod, Wait) and mod.jump for mod in plan.mods)
+        jumps = self._clock_was_set or any(isinstance(mod, Wait) and mod.jump for mod in plan.mods)
         hours = None if plan.what != "purge" else 0 if jumps else plan.number
-        self._trash.begin(client.name, client.keep, client.files(), self.store.contents(), hours)
+        self._retention.begin_run(
+            client.name, client.keep, client.files(), self.store.contents(), hours
+        )
         self.kernel.owner = client.name
         try:
-            report = self._carried_out(client, plan, force)
+            report = self._carry_out(client, plan, force)
         except PowerCut:
-            client.end_life()
-            client.is_settled = False
+            client.stop_daemon()
+            client.last_run_was_clean = False
             self._restart(client)
-            if self._cut or plan.what not in OBJECTS:
-                self.windows.run_ended(client.name, recorded=False, cut=self._cut)
+            if self._power_is_cut or plan.what not in OBJECTS:
+                self.windows.end_run(client.name, recorded=False, cut=self._power_is_cut)
             return None
         except CraftsyncError as error:
-            self.say(f"  broken off: {error}")
-            client.end_life()
-            client.is_settled = False
+            self.trace(f"  broken off: {error}")
+            client.stop_daemon()
+            client.last_run_was_clean = False
             if not isinstance(error, StoreUnavailable):
                 raise
             report = None
         finally:
             self._running = None
-        self._ended(client, plan, report)
+        self._check_end_of_run(client, plan, report)
         return report
 
-    def _carried_out(self, client: Client, plan: Run, force: bool) -> Report:
+    def _carry_out(self, client: Client, plan: Run, force: bool) -> Report:
         if plan.what:
-            report = carried_out(self, client, plan)
+            report = carry_out(self, client, plan)
         elif plan.daemon:
-            report = self.turn(client, plan)
+            report = self.turn_daemon(client, plan)
         else:
             report = self._run(client, plan, force)
         self._must_be_alive()
         return report
 
-    def _ended(self, client: Client, plan: Run, report: Report | None) -> None:
-        """See that a run left nothing open, and did nothing without a rule."""
-        if self.kernel.open_descriptors > (0 if client.life is None else _OF_A_DAEMON):
-            raise Wrong(f"{self.kernel.open_descriptors} descriptors are left open")
+    def _check_end_of_run(self, client: Client, plan: Run, report: Report | None) -> None:
+        """Check that a run left no descriptor open and broke no rule, and record what it recorded."""
+        if self.kernel.open_descriptors > (0 if client.daemon is None else _DAEMON_DESCRIPTORS):
+            raise Violation(f"{self.kernel.open_descriptors} descriptors are left open")
         failed = report is None or report.problems > 0
         if plan.what in OBJECTS:
             return
-        if client.life is not None and plan.what in ("", "approve", "reject"):
-            failed = failed or bool(self._fails) or not client.life.looked_at_everything
+        if client.daemon is not None and plan.what in ("", "approve", "reject"):
+            failed = failed or bool(self._failures) or not client.daemon.made_full_scan
         if plan.what.startswith(("restore", "undo", "keep")):
-            # No last synced state knows of it: to a later run it is new.
-            self.windows.run_ended(client.name, recorded=False, as_new=True)
-        is_run = not plan.what or (plan.what == "dry run" and client.life is None)
+            # Recorded in no last synced state: to a later run it is new.
+            self.windows.end_run(client.name, recorded=False, as_new=True)
+        is_run = not plan.what or (plan.what == "dry run" and client.daemon is None)
         if failed or is_run:
-            # No other command puts right what an earlier run left.
-            left_out = partial(self._may_be_left_out, client)
-            self.windows.run_ended(client.name, recorded=not failed, left_out=left_out)
-            client.is_settled = not failed and not self._fails
-            client.forgotten -= set() if failed else self.judge.in_sync(client.name)
-        if self.forgets:
-            self.judge.forget()
+            # No other command records what an earlier run left unrecorded.
+            excluded = partial(self._may_be_excluded, client)
+            self.windows.end_run(client.name, recorded=not failed, excluded=excluded)
+            client.last_run_was_clean = not failed and not self._failures
+            client.without_baseline -= set() if failed else self.judge.paths_in_sync(client.name)
+        if self.lost_a_state:
+            self.judge.accept_all()
         for finding in self.judge.findings():
             if (original(finding.path) or finding.path) not in self.windows.open:
-                raise Wrong(finding.words)
+                raise Violation(finding.message)
         if report is not None and is_run:
-            self._note_knowledge(client, plan)
+            self._note_complete_run(client, plan)
 
-    def _note_knowledge(self, client: Client, plan: Run) -> None:
-        """Note what a client knows once a run ended; a pull writes nothing into a store, and so tries nothing out."""
+    def _note_complete_run(self, client: Client, plan: Run) -> None:
+        """Record what a complete run learned. A pull writes nothing to the store, so it does not probe it."""
         client.has_pushed = client.has_pushed and plan.mode != "two-way" and not plan.delete
-        if client.life is not None and not client.life.looked_at_everything:
+        if client.daemon is not None and not client.daemon.made_full_scan:
             return
         client.has_run = True
-        self._trash.clock_seen(client.name)
-        has_identity = any(name.endswith(STORE_ID) for name in self.store.saved())
-        client.knows_store = client.knows_store or has_identity
-        client.has_tried_store = client.has_tried_store or plan.mode != "pull"
+        self._retention.clock_was_seen(client.name)
+        has_identity = any(name.endswith(STORE_ID) for name in self.store.backup())
+        client.knows_store_identity = client.knows_store_identity or has_identity
+        client.has_probed_store = client.has_probed_store or plan.mode != "pull"
 
-    def _begin(self, plan: Run) -> None:
-        self._plan = {}
+    def _prepare_run(self, plan: Run) -> None:
+        self._scheduled = {}
         for mod in plan.mods:
             if not isinstance(mod, Fail):
-                self._plan.setdefault(mod.at, []).append(mod)
-        self._fails = [mod for mod in plan.mods if isinstance(mod, Fail)]
-        self._at = self._requests = 0
+                self._scheduled.setdefault(mod.at, []).append(mod)
+        self._failures = [mod for mod in plan.mods if isinstance(mod, Fail)]
+        self._effect_number = self._request_number = 0
         self._has_listed = False
-        self._contents, self.now = self.all_contents(), plan
+        self._known_contents, self.current_run = self.all_contents(), plan
         self._moved_folders.clear()
-        self._stood = frozenset()
+        self._replaced_in_store = frozenset()
         self.ordered = plan.what.startswith(("restore", "undo", "keep"))
 
     def _run(self, client: Client, plan: Run, force: bool) -> Report:
-        client.end_life()
+        client.stop_daemon()
         limit = DeleteLimit() if plan.limit is None else DeleteLimit(plan.limit, 0.0)
         more = {"force_delete": force, "filter": FILTERS[plan.filter], "delete_limit": limit}
         options = client.options(plan.mode, delete=plan.delete, **more)
         client.has_pushed = client.has_pushed or not options.policy.deletes
-        session, ends = self.opened(client)
+        session, ends = self.open_session(client)
         with ends:
-            return session.run("sync", options, self.listen)
+            return session.run("sync", options, self.on_event)
 
-    def _be_refused_beside(self, client: Client) -> None:
-        """Try a run while the daemon lives: nothing may happen, and the daemon goes on."""
-        if client.life is None:
+    def _must_be_refused_beside_daemon(self, client: Client) -> None:
+        """Try a run while a daemon runs: it must be refused and change nothing."""
+        if client.daemon is None:
             return
         before = client.files(), self.store.contents()
         self.kernel.owner = client.name
         try:
-            _, ends = self.opened(client)
+            _, ends = self.open_session(client)
         except LockedError:
             if before != (client.files(), self.store.contents()):
-                raise Wrong("a run that was refused changed something") from None
+                raise Violation("a run that was refused changed something") from None
             return
         ends.close()
-        raise Wrong("a run began beside a daemon")
+        raise Violation("a run began beside a daemon")
 
-    def turn(self, client: Client, plan: Run) -> Report:
-        """Let a daemon do what is due; return what its runs came to."""
+    def turn_daemon(self, client: Client, plan: Run) -> Report:
+        """Let a daemon do what is due, and start it first if necessary; return the sum of its runs' reports."""
         options = client.options(plan.mode, delete=plan.delete)
         client.has_pushed = client.has_pushed or not options.policy.deletes
-        if client.life is None:
-            session, ends = self.opened(client)
+        if client.daemon is None:
+            session, ends = self.open_session(client)
             chance = Random(self.chance.random())
-            client.life = Life(session, ends, options, self.listen, chance)
-        reports = client.life.turn()
+            client.daemon = Daemon(session, ends, options, self.on_event, chance)
+        reports = client.daemon.turn()
         whole = Report("watch")
         for report in reports:
-            for name in COUNTED:
+            for name in CHANGES:
                 setattr(whole, name, getattr(whole, name) + getattr(report, name))
             whole.problems, whole.skipped, whole.held = (
                 report.problems,
@@ -415,15 +419,15 @@ class World:
         return whole
 
     def _must_be_alive(self) -> None:
-        if self._dead:
-            raise Wrong("a run went on after the end of its process")
+        if self._is_dead:
+            raise Violation("a run continued after the end of its process")
 
-    def opened(
+    def open_session(
         self, client: Client, *, read_only: bool = False, reading: bool = False
     ) -> tuple[Session, ExitStack]:
-        """Open a session; the stack closes it and its store."""
+        """Open a session; return it with the stack that closes it and its store."""
         chance = Random(self.chance.random())
-        store = self.connected(chance)
+        store = self.connect(chance)
         ends = ExitStack()
         with ExitStack() as opening:
             opening.callback(store.close)
@@ -443,53 +447,57 @@ class World:
             ends = opening.pop_all()
         return session, ends
 
-    def connected(self, chance: Random) -> RetryingStore:
-        """Return the store as a client uses it."""
-        return self._connected(self.store, chance)
+    def connect(self, chance: Random) -> RetryingStore:
+        """Return the store as a client uses it, with retries."""
+        return self._connect(self.store, chance)
 
-    def _connected(self, there: Any, chance: Random) -> RetryingStore:
-        store = there.connect()
-        if not isinstance(there, SimulatedBucket):
-            store = Connection(store, self._request)
+    def _connect(self, simulated: Any, chance: Random) -> RetryingStore:
+        store = simulated.connect()
+        if not isinstance(simulated, SimulatedBucket):
+            store = Connection(store, self._on_request)
         return RetryingStore(store, clock=self.clock, rng=Random(chance.random()))
 
-    def listen(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if isinstance(event, IssueEvent):
-            self.say(f"  {event.issue} {event.path}: {event.reason}")
+            self.trace(f"  {event.issue} {event.path}: {event.reason}")
 
-    def _on_disk(self, what: str, is_done: bool) -> None:
-        self._effect(what, is_done)
+    def _on_disk_effect(self, what: str, is_done: bool) -> None:
+        self._on_effect(what, is_done)
 
-    def _request(self, operation: str, path: str, is_done: bool) -> Fail | None:
-        """Meet a request of the running client before and after it; return what is to go wrong with it."""
+    def _on_request(self, operation: str, path: str, is_done: bool) -> Fail | None:
+        """Handle a request of the running client: called before and after it; returns the failure to simulate."""
         if not is_done:
-            self._requests += 1
-        if self._dead or operation.split()[0] in _CHANGING or (is_done and not path):
-            self._effect(f"{operation} {path}", is_done)
-        for fail in () if is_done else self._fails:
-            if fail.first <= self._requests < fail.first + fail.count:
-                self.say(f"  {operation} {path} fails: {fail}")
+            self._request_number += 1
+        if self._is_dead or operation.split()[0] in _CHANGING_REQUESTS or (is_done and not path):
+            self._on_effect(f"{operation} {path}", is_done)
+        for fail in () if is_done else self._failures:
+            if fail.first <= self._request_number < fail.first + fail.count:
+                self.trace(f"  {operation} {path} fails: {fail}")
                 return fail
         return None
 
-    def _effect(self, what: str, is_done: bool) -> None:
-        """Meet an effect of the running client, before it and after it."""
+    def _on_effect(self, what: str, is_done: bool) -> None:
+        """Handle an effect of the running client: called before and after it.
+
+        Checks the contents after it. Then come the user's changes, waits and crashes that the history
+        schedules for this moment.
+        """
         if self._running is None:
             return
-        if self._dead:
+        if self._is_dead:
             raise PowerCut
         if is_done:
             self.effects += not what.startswith(("GET", "list", "end of list"))
-            self.say(f"    {what}")
-            self._has_listed = self._has_listed or what == _LISTING
-            self._hear_lies()
-            self._look(what)
-        pauses = _PAUSES if self._running.life is None else _PAUSES_OF_A_DAEMON
+            self.trace(f"    {what}")
+            self._has_listed = self._has_listed or what == _LISTING_REQUEST
+            self._take_in_lost_writes()
+            self._check_contents(what)
+        pauses = _PAUSES if self._running.daemon is None else _PAUSES_OF_A_DAEMON
         self.clock.advance(self.chance.choice(pauses))
-        self._at, self._is_after = self._at + 1, is_done
-        for mod in self._plan.pop(self._at, ()):
+        self._effect_number, self._effect_is_done = self._effect_number + 1, is_done
+        for mod in self._scheduled.pop(self._effect_number, ()):
             if isinstance(mod, Act) and self._is_in_a_window(mod, what):
-                self._plan.setdefault(self._at + 1, []).append(mod)
+                self._scheduled.setdefault(self._effect_number + 1, []).append(mod)
             elif isinstance(mod, Act):
                 self.act(mod)
             elif isinstance(mod, Wait):
@@ -498,158 +506,170 @@ class World:
                 self._die(mod)
 
     def _is_in_a_window(self, act: Act, what: str) -> bool:
-        """Tell whether what somebody does just now is known to go unseen; it is done at the next effect instead."""
+        """Return whether craftsync is documented to miss a user's change at this moment.
+
+        The change then waits for the next effect.
+        """
         is_on_disk = " " not in what
         if act.side >= 0:
-            # Some microseconds: a rename moves ctime, by which alone such an edit shows.
+            # A window of microseconds: only ctime shows such an edit, and a rename moves ctime.
             return is_on_disk and act.how in HIDDEN
         if not isinstance(self.store, SimulatedBucket):
             return False
-        if self.now.what in OBJECTS:
+        if self.current_run.what in OBJECTS:
             assert self._running is not None
-            learned = self._running.has_tried_store and self.store.checks_conditions
-            unseen = self.now.what == "put" or not learned or self._copies_over(act.path, what)
-            return act.path in named(self.now) and unseen
-        return not self.store.checks_conditions and not self._is_noticed(act, what)
+            is_conditional = self._running.has_probed_store and self.store.checks_conditions
+            is_missed = (
+                self.current_run.what == "put"
+                or not is_conditional
+                or self._is_being_copied_over(act.path, what)
+            )
+            return act.path in may_change(self.current_run) and is_missed
+        return not self.store.checks_conditions and not self._will_be_noticed(act, what)
 
-    def _copies_over(self, path: str, what: str) -> bool:
-        """Tell whether a copy, which knows no condition, is about to replace what is at a path."""
-        there = self.store.contents()
-        if self.now.what not in ("cp", "mv") or path != self.now.target or path not in there:
+    def _is_being_copied_over(self, path: str, what: str) -> bool:
+        """Return whether a copy, which is unconditional, is about to replace the object at a path."""
+        objects, run = self.store.contents(), self.current_run
+        if run.what not in ("cp", "mv") or path != run.target or path not in objects:
             return False
-        is_its_end = self._is_after and what.endswith(f" {path}")
-        has_ended = is_its_end and there[path] == there.get(self.now.path)
+        is_its_end = self._effect_is_done and what.endswith(f" {path}")
+        has_ended = is_its_end and objects[path] == objects.get(run.path)
         return what.startswith(("PUT", "POST")) and not has_ended
 
-    def _is_noticed(self, act: Act, what: str) -> bool:
-        """Tell whether a store that checks no conditions is looked at after this effect, at the path of an act."""
+    def _will_be_noticed(self, act: Act, what: str) -> bool:
+        """Return whether a run stats the path of an act after this effect, in a store without conditions."""
         if self._has_listed and act.path not in self.store.contents():
-            return False  # A listing stands in for the look where nothing was.
+            return False  # The listing showed nothing there, so it is not checked again.
         return " " not in what or what.startswith("GET")
 
-    def _hear_lies(self) -> None:
-        """A write that a server acknowledged and lost is as one that somebody took back at once."""
+    def _take_in_lost_writes(self) -> None:
+        """Record each write that a server acknowledged and lost as one that a user took back at once."""
         if isinstance(self.store, SimulatedBucket):
-            for path, content, held in self.store.lied:
-                was = held and self.damaged.get(held, held)
-                self.judge.craftsync("store", {**self.judge.shown["store"], path: content})
-                self.judge.settled("store", path, was)  # Of a conflict a copy is there, too.
-                self.person("store", path, was)
-            self.store.lied.clear()
+            for path, content, held in self.store.lost_writes:
+                before = held and self.damaged.get(held, held)
+                self.judge.craftsync_changed("store", {**self.judge.shown["store"], path: content})
+                self.judge.user_had_seen(
+                    "store", path, before
+                )  # It may be in a conflict copy, too.
+                self.user_changed("store", path, before)
+            self.store.lost_writes.clear()
 
-    def _look(self, what: str) -> None:
+    def _check_contents(self, what: str) -> None:
+        """Check after an effect that no content is lost, then let the judge see both sides."""
         assert self._running is not None
-        files, there = self._running.files(), self.store.contents()
-        if files is self._looked_at[0] and there is self._looked_at[1]:
+        files, objects = self._running.files(), self.store.contents()
+        if files is self._checked[0] and objects is self._checked[1]:
             return
-        self._looked_at = files, there
-        contents = {*files.values(), *there.values()}
-        lost = self._contents - contents - self._given_up
+        self._checked = files, objects
+        contents = {*files.values(), *objects.values()}
+        lost = self._known_contents - contents - self._discarded_by_users
         if lost and (lost := lost - self.all_contents()):
-            lost = {content for content in lost if not self._trash.has_ended(content)}
+            lost = {content for content in lost if not self._retention.has_ended(content)}
         if lost:
-            raise Wrong(f"lost in {what}: {sorted(lost)}")
-        self._trash.look(files, there)
-        self._contents = contents
-        self._judge_sides(self._running, files, there)
+            raise Violation(f"lost in {what}: {sorted(lost)}")
+        self._retention.update(files, objects)
+        self._known_contents = contents
+        self._judge_sides(self._running, files, objects)
 
     def _judge_sides(
-        self, client: Client, files: dict[str, bytes], there: dict[str, bytes]
+        self, client: Client, files: dict[str, bytes], objects: dict[str, bytes]
     ) -> None:
-        here, by, mode = client.name, client.name, self.now.mode
-        shown = {here: self._shown(here, files), "store": self._shown("store", there)}
-        source = {"push": here, "pull": "store"}.get(mode)
+        folder, mode = client.name, self.current_run.mode
+        shown = {folder: self._as_judged(folder, files), "store": self._as_judged("store", objects)}
+        source = {"push": folder, "pull": "store"}.get(mode)
         for side, now in shown.items():
-            changed = self.judge.changed(side, now)
+            changed = self.judge.changed_paths(side, now)
             if changed and side == source:
-                raise Wrong(f"a {mode} changed {changed} of {side}")
-            if self.now.what in OBJECTS:
+                raise Violation(f"a {mode} changed {changed} of {side}")
+            if self.current_run.what in OBJECTS:
                 self._judge_objects(side, changed, now)
                 continue
             for path in changed:
-                if side == here and (
-                    before := self._before_its_folder_moved(here, path, now.get(path))
-                ):
+                is_local = side == folder
+                if is_local and (before := self._path_before_move(folder, path, now.get(path))):
                     if path in now:
-                        self.judge.settled(here, before, now[path])
-                    self.person(here, path, now.get(path))
+                        self.judge.user_had_seen(folder, before, now[path])
+                    self.user_changed(folder, path, now.get(path))
                     continue
-                self.windows.craftsync(by, path)
-                if self.now.what in ("", "dry run") and self._is_left_out(client, path):
-                    raise Wrong(f"a {mode} changed {path} of {side}, which it leaves out")
-                if source is not None and path not in now and not self.now.delete:
-                    raise Wrong(f"a {mode} deleted {path} of {side} without --delete")
-            self.judge.craftsync(
+                self.windows.craftsync_changed(client.name, path)
+                if self.current_run.what in ("", "dry run") and self._is_excluded(client, path):
+                    raise Violation(f"a {mode} changed {path} of {side}, which is excluded")
+                if source is not None and path not in now and not self.current_run.delete:
+                    raise Violation(f"a {mode} deleted {path} of {side} without --delete")
+            self.judge.craftsync_changed(
                 side,
                 now,
-                by=by,
+                by=client.name,
                 ordered=source is not None or self.ordered,
                 chooses=self.conflict != "both",
-                forgotten=client.forgotten,
-                settles=self.now.what.startswith("keep"),
+                without_baseline=client.without_baseline,
+                settles=self.current_run.what.startswith("keep"),
             )
 
-    def _is_left_out(self, client: Client, path: str) -> bool:
-        """Tell whether the run under way must not touch a path: the configuration excludes it, or a list does."""
+    def _is_excluded(self, client: Client, path: str) -> bool:
+        """Return whether the configuration or the list of the current run excludes a path."""
         if any(EXCLUDED[one](path) for one in client.config.exclude):
             return True
-        return self.now.filter == "list" and LISTED.entry_of(path) is None
+        return self.current_run.filter == "list" and LISTED.entry_of(path) is None
 
-    def _may_be_left_out(self, client: Client, path: str) -> bool:
-        """Tell whether the run under way may not have looked at a path: ignore files are not read here."""
+    def _may_be_excluded(self, client: Client, path: str) -> bool:
+        """Return whether the current run may have excluded a path; any ignore file counts, unread."""
         has_rules = any(name.endswith(IGNORE[0]) for name in client.files())
-        return has_rules or self._is_left_out(client, path)
+        return has_rules or self._is_excluded(client, path)
 
-    def _before_its_folder_moved(self, here: str, path: str, content: bytes | None) -> str:
-        """Return where a download or a delete would have been if it had ended right before its folder was moved."""
-        there = self.judge.shown["store"]
+    def _path_before_move(self, side: str, path: str, content: bytes | None) -> str:
+        """Return the path of a download or a delete before a user moved its folder; "" if none moved.
+
+        The step counts as if it had ended just before the move.
+        """
+        stored = self.judge.shown["store"]
         for old, new in self._moved_folders:
             before = old + path.removeprefix(new)
             if not path.startswith(f"{new}/"):
                 continue
             if content is None:
-                gone = self.judge.shown[here][path]
+                gone = self.judge.shown[side][path]
                 if self.judge.was_deleted("store", before, gone):
                     return before
-            elif there.get(before) == content or (before, content) in self._stood:
+            elif stored.get(before) == content or (before, content) in self._replaced_in_store:
                 return before
         return ""
 
-    def _shown(self, side: str, files: dict[str, bytes]) -> dict[str, bytes]:
-        """Return what the judge sees of a side: what went bad by itself stands for what it was."""
-        held, shown = self._seen.get(side, (None, {}))
+    def _as_judged(self, side: str, files: dict[str, bytes]) -> dict[str, bytes]:
+        """Return what the judge sees of a side: user files only, and damaged ones as they were before."""
+        held, shown = self._judged_files.get(side, (None, {}))
         if held is not files or self.damaged:
             shown = {path: content for path, content in files.items() if not is_own(path)}
-            self._seen[side] = files, shown
+            self._judged_files[side] = files, shown
         if self.damaged:
             shown = {path: self.damaged.get(one, one) for path, one in shown.items()}
         return shown
 
     def _judge_objects(self, side: str, changed: list[str], now: dict[str, bytes]) -> None:
-        """Take what a command did to single objects for what a person did to them."""
+        """Record what a command did to single objects as the user's own change."""
         for path in changed:
-            if side != "store" or path not in named(self.now):
-                raise Wrong(f"{self.now} changed {path} of {side}")
+            if side != "store" or path not in may_change(self.current_run):
+                raise Violation(f"{self.current_run} changed {path} of {side}")
             if (content := now.get(path)) not in (None, *self.judge.written):
-                raise Wrong(f"torn: {side} shows {content!r} at {path}")
-            self.person(side, path, content)
+                raise Violation(f"torn: {side} shows {content!r} at {path}")
+            self.user_changed(side, path, content)
 
     @contextmanager
-    def judging(self) -> Iterator[None]:
-        """Let the judge ask the store: nothing fails meanwhile, and nobody does anything."""
-        fails, self._fails, running, self._running = self._fails, [], self._running, None
+    def undisturbed(self) -> Iterator[None]:
+        """Suspend failures and scheduled changes, so that the judge can query the store."""
+        failures, self._failures, running, self._running = self._failures, [], self._running, None
         try:
             yield
         finally:
-            self._fails, self._running = fails, running
+            self._failures, self._running = failures, running
 
-    def refresh(self) -> None:
-        """Take what there is now for what there was."""
-        self._looked_at = (None, None)
-        self._contents = self.all_contents()
+    def accept_contents(self) -> None:
+        """Accept the current contents as the ones to keep."""
+        self._checked = (None, None)
+        self._known_contents = self.all_contents()
 
-    def all_there_is(self, client: Client) -> tuple[object, ...]:
-        """Return what must be the same after a command that only looks."""
+    def snapshot(self, client: Client) -> tuple[object, ...]:
+        """Return what a read-only command must leave unchanged."""
         return client.disk.changes, client.files(), dict(self.store.contents())
 
     def all_contents(self) -> set[bytes]:
@@ -659,45 +679,45 @@ class World:
         return found
 
     def _die(self, crash: Crash) -> None:
-        """End the process here: its memory, descriptors and locks are gone; a power cut loses more."""
+        """End the current process: memory, descriptors and locks are gone; a power cut takes unflushed writes too."""
         client = self._running
         assert client is not None
-        self.say(f"  {'the power is cut' if crash.cut else 'the process is killed'}")
-        self._cut = crash.cut
-        self._dead = self.crashed = True
-        state, saved = self.state_of(client), self._folder / "saved"
+        self.trace(f"  {'the power is cut' if crash.cut else 'the process is killed'}")
+        self._power_is_cut = crash.cut
+        self._is_dead = self.has_crashed = True
+        state, saved = self.state_folder(client), self._folder / "saved"
         shutil.rmtree(saved, ignore_errors=True)
         shutil.copytree(state, saved)
         if crash.cut:
-            PAGES.lose(state, saved, self.chance)
+            PAGES.lose_unflushed(state, saved, self.chance)
         raise PowerCut
 
-    def state_of(self, client: Client) -> Path:
+    def state_folder(self, client: Client) -> Path:
         return pair_folder(client.state_dir, client.path, self.store.location)
 
     def _restart(self, client: Client) -> None:
-        state = self.state_of(client)
+        state = self.state_folder(client)
         shutil.rmtree(state)
         PAGES.forget(state)
         shutil.copytree(self._folder / "saved", state)
         with suppress(FileNotFoundError):
             (state / "state.db-shm").unlink()
         self.kernel.end_process()
-        self._dead = False
-        if self._cut:
+        self._is_dead = False
+        if self._power_is_cut:
             cut_power(self, client)
-            self._trash.restarted(client.name)
-            self._contents = self.all_contents()
+            self._retention.machine_restarted(client.name)
+            self._known_contents = self.all_contents()
 
     def settle(self) -> None:
         come_to_rest(self)
 
-    def say(self, line: str) -> None:
-        if self._trace is not None:
-            self._trace(line)
+    def trace(self, line: str) -> None:
+        if self._print_trace is not None:
+            self._print_trace(line)
 
 
 def make_template(path: Path) -> Path:
-    """Make an empty state database once, to be copied for each client."""
+    """Make an empty state database, which is copied for each client."""
     Database.open(path).close()
     return path
