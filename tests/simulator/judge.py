@@ -113,10 +113,8 @@ class Judge:
         changed = self.changed_paths(side, now)
         for path in changed:
             content, before = now.get(path), self.shown[side].get(path)
-            if content is not None and content not in self.written:
-                raise Violation(f"torn: {side} shows {content!r} at {path}")
-            if content is not None and original(path):
-                self._record_copy(side, path, content)
+            if content is not None:
+                self._check_content(side, path, content)
             replaced = self._replaced[side, path]
             no_baseline = path in without_baseline
             if ordered or (chooses and self._is_conflict(side, path, content, no_baseline)):
@@ -269,10 +267,14 @@ class Judge:
             if at == path and what is not None
         )
 
-    def _record_copy(self, side: str, name: str, content: bytes) -> None:
-        self._versions_at_arrival[side, name] = len(self._versions)
-        if self._is_justified(name, content):
-            self._justified_copies.add((name, content))
+    def _check_content(self, side: str, path: str, content: bytes) -> None:
+        """Raise `Violation` if no user wrote the content; record it if it is a conflict copy."""
+        if content not in self.written:
+            raise Violation(f"torn: {side} shows {content!r} at {path}")
+        if original(path):
+            self._versions_at_arrival[side, path] = len(self._versions)
+            if self._is_justified(path, content):
+                self._justified_copies.add((path, content))
 
     def _is_superseded(self, path: str, gone: bytes, new: bytes | None) -> bool:
         """Return whether the new version, or a delete, descends from a version with the content that is gone."""

@@ -1,4 +1,4 @@
-"""The judge of the histories, with what it must find and what it must not."""
+"""What the judge of the histories must find, and what it must allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random histories of the whole engine, judged by what people wrote; a short form of `make campaign`."""
+"""Random histories of the whole engine, judged by what users wrote; a short form of `make campaign`."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def place() -> Iterator[Path]:
         yield folder
 
 
-def tried(place: Path, first: int, count: int) -> None:
+def run_histories(place: Path, first: int, count: int) -> None:
     for seed in range(first, first + count):
         history = history_of(seed)
-        wrong = failure(history, place)
-        assert wrong is None, f"seed {seed}: {wrong}\n{shrink(history, place)}"
+        error = failure(history, place)
+        assert error is None, f"seed {seed}: {error}\n{shrink(history, place)}"
 
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_random_histories_lose_nothing_and_end_in_sync(place: Path, share: int) -> None:
-    tried(place, FIRST_SEED + share * 2, 2)
-    tried(place, NEWER + share * 2, 2)
+    run_histories(place, FIRST_SEED + share * 2, 2)
+    run_histories(place, NEWER + share * 2, 2)
 
 
 @pytest.mark.parametrize("personality", ["md5", "folder", "s3 slow-down", f"s3 plain{INTO}folder"])
@@ -91,7 +91,7 @@ def test_a_failing_history_is_shortened_and_prints_as_code(
 
 @pytest.mark.parametrize("personality", sorted(PERSONALITIES))
 def test_run_recovers_from_a_kill_at_any_effect(place: Path, personality: str) -> None:
-    """One of everything, and a kill at each effect in turn."""
+    """The run makes a change of every kind."""
     for at in range(1, 80, 7):
         steps = (
             Act("write", 0, "a", 1),
@@ -121,7 +121,7 @@ def test_upload_is_recorded_only_once_its_file_is_durable(place: Path) -> None:
 
 
 def test_file_lost_in_a_power_cut_after_a_kill_comes_back(place: Path) -> None:
-    """Uploaded, but neither recorded nor on the disk yet: nobody has deleted it."""
+    """The file was uploaded, but neither recorded nor durable: its loss is not a deletion."""
     for personality in ("whole", "times only"):
         for killed in range(8, 20, 2):
             steps = (
@@ -148,7 +148,7 @@ def test_file_moved_and_moved_back_may_be_lost_in_a_power_cut(place: Path) -> No
 
 
 def test_delete_in_the_store_is_recorded_only_once_the_removal_is_durable(place: Path) -> None:
-    """Else the file comes back with the power, and counts as new."""
+    """Otherwise the power cut brings the file back, and it counts as new."""
     for at in range(1, 8):
         for seed in range(6):
             steps = (
@@ -223,7 +223,7 @@ def test_edit_after_the_stat_with_equal_size_and_time_is_uploaded(place: Path) -
 
 
 def test_upload_is_durable_although_the_clock_was_set(place: Path) -> None:
-    """Its file seems to be a day old, and was written just now."""
+    """The file seems to be a day old, but was written just now."""
     edit, cut = Act("write", 0, "d/new", 1), Run(0, (Crash(1, cut=True),))
     for seed in range(3):
         before = (Run(0), edit, Wait(90_000.0, jump=True), Run(0), cut)
@@ -266,7 +266,7 @@ def test_new_store_identity_is_found_on_the_second_attempt(place: Path) -> None:
 
 
 def test_aborted_first_run_does_not_record_the_store_identity(place: Path) -> None:
-    """A daemon's first run ends before it has recorded the store's identity: a store without one is new to it."""
+    """A store without an identity file is then new to the daemon."""
     steps = (
         Run(0, (Fail(first=3, count=7, after=True),), daemon=True),
         Disaster("store without identity", 0),
@@ -318,7 +318,7 @@ def test_large_object_is_migrated_within_a_server_without_part_copies(
 
 @pytest.mark.parametrize("what", (*COMMANDS, *OBJECTS, *UPKEEP))
 def test_commands_between_runs_lose_nothing(place: Path, what: str) -> None:
-    """Each meets a conflict, a held delete and what the last run replaced, and is killed on its way, too."""
+    """Each command meets a conflict, a held delete and a replaced version, and is killed once."""
     command = Run(0, what=what)
     if what in OBJECTS:
         command = Run(0, what=what, path="a", target="e/f/z", token=8)
@@ -341,7 +341,9 @@ def test_commands_between_runs_lose_nothing(place: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("personality", ["whole", "folder", "s3 plain"])
-def test_file_becomes_a_folder_and_back_without_the_users_help(place: Path, personality: str) -> None:
+def test_file_becomes_a_folder_and_back_without_the_users_help(
+    place: Path, personality: str
+) -> None:
     for side in (0, STORE):
         steps = (
             Act("write", 0, "d", 1),
@@ -359,7 +361,7 @@ def test_file_becomes_a_folder_and_back_without_the_users_help(place: Path, pers
 
 
 def test_run_follows_the_configured_rules(place: Path) -> None:
-    """What is excluded is not touched by either kind of run, and a conflict ends as it says."""
+    """A run and a daemon leave excluded paths alone, and resolve conflicts as configured."""
     for daemon in (False, True):
         steps = (
             *(Act("write", 0, path, number) for number, path in enumerate(("a", "b", "d/x"), 1)),
@@ -378,7 +380,7 @@ def test_run_follows_the_configured_rules(place: Path) -> None:
 
 
 def test_daemon_continues_after_a_listing_failed(place: Path) -> None:
-    """What was read until then is let go of, even while nothing collects it."""
+    """A failed run closes its database cursor without the garbage collector."""
     steps = (
         Act("write", 0, "a", 1),
         Act("write", 0, "b", 2),
@@ -399,7 +401,7 @@ def test_daemon_continues_after_a_listing_failed(place: Path) -> None:
 
 
 def test_scrub_ignores_changes_since_the_last_run(place: Path) -> None:
-    """Without ETags a new version shows by its time alone; a file may have become a folder."""
+    """Without ETags only the time shows a new version; a file may have become a folder."""
     steps = (
         Act("write", 0, "a", 1),
         Act("write", 0, "b", 2),
@@ -427,7 +429,7 @@ def test_scrub_ignores_another_clients_repair(place: Path) -> None:
 def test_repair_keeps_the_damaged_object_though_answers_are_lost(
     place: Path, personality: str
 ) -> None:
-    """What went bad has the version, and the digest, of what it was."""
+    """The damaged object keeps its version and its recorded digest."""
     for first in range(2, 14):
         steps = (
             Act("write", 0, "d/x", 8, "new file"),
@@ -460,7 +462,7 @@ def test_damaged_content_is_one_that_was_never_written(place: Path) -> None:
 
 
 def test_excluded_upload_of_a_killed_run_stays_unrecorded(place: Path) -> None:
-    """Another client replaces it meanwhile: a window, named in the docs."""
+    """Then another client replaces it: a documented window."""
     steps = (
         Act("write", 1, "d/x", 16, "old time"),
         Act("write", 0, "d/x", 20, "old time"),
@@ -484,7 +486,7 @@ def test_ignored_upload_of_a_killed_run_stays_unrecorded(place: Path) -> None:
 
 @pytest.mark.parametrize("personality", ["s3 ignores-conditions", "s3 no-etags", "s3 no-copy"])
 def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path, personality: str) -> None:
-    """Also where another object of its size had that name."""
+    """Also if another object of its size had the new name."""
     for before in ((), (Act("write", STORE, "c.txt", 5),)):
         for first in (1, 4, 6):
             lies = (Fail(first, 7, kind="lie"),)
@@ -498,7 +500,7 @@ def test_move_keeps_an_object_whose_copy_the_server_lost(place: Path, personalit
 
 
 def test_download_may_end_in_a_moved_folder(place: Path) -> None:
-    """Also of an object that is replaced meanwhile."""
+    """Also if another program replaces the object during the download."""
     for at in range(12, 30, 3):
         mods = (
             Act("write", STORE, "e/f/z", 3, at=at),
@@ -521,7 +523,7 @@ def test_write_during_a_copy_onto_its_path_is_a_window(place: Path) -> None:
 
 @pytest.mark.parametrize("personality", ["whole", "folder", "s3 plain", "s3 hides-below"])
 def test_dry_run_foresees_a_file_where_a_folder_is_needed(place: Path, personality: str) -> None:
-    """Also where another step clears the way, or nothing but empty folders is in it."""
+    """Also if another step clears the way, or only empty folders are in it."""
     ends: tuple[Step, ...] = (Run(0, what="dry run"), Run(0))
     for side, other in ((0, STORE), (STORE, 0)):
         both_new = (Run(0), Act("write", side, "d", 1), Act("write", other, "d/x", 2))
@@ -534,7 +536,7 @@ def test_dry_run_foresees_a_file_where_a_folder_is_needed(place: Path, personali
 
 
 def test_dry_run_after_a_pull_has_not_probed_the_server(place: Path) -> None:
-    """A pull writes nothing, so it does not find out that a server lists nothing below an object."""
+    """A pull writes nothing, so it does not probe whether a server lists anything below an object."""
     steps = (
         Run(0, mode="pull", delete=True),
         Act("write", 0, "d", 1),
@@ -545,7 +547,7 @@ def test_dry_run_after_a_pull_has_not_probed_the_server(place: Path) -> None:
 
 
 def test_dry_run_does_not_foresee_what_only_contents_show(place: Path) -> None:
-    """A new object as old and as large as one that is gone, and a version that was put back."""
+    """For example a new object with the size and time of a deleted one, or a version put back."""
     moved = (
         Act("write", STORE, "a", 1, "old time"),
         Run(0, mode="pull"),
@@ -570,7 +572,7 @@ def test_dry_run_does_not_foresee_what_only_contents_show(place: Path) -> None:
 
 
 def test_delete_completes_although_its_folder_is_moved(place: Path) -> None:
-    """As if it had ended right before: what was deleted is in the trash."""
+    """It counts as if it had ended just before the move: the deleted version is in the trash."""
     for at in range(5, 12):
         steps = (
             Act("write", STORE, "e/x/y", 1),
@@ -621,7 +623,7 @@ def test_plan_is_applied_with_the_rules_it_was_made_with(place: Path) -> None:
 
 
 def test_undo_of_a_purged_version_gives_the_reason(place: Path) -> None:
-    """Also where the file is as large as the purged version, which would be compared with it."""
+    """Also if the file has the size of the purged version, so that contents would be compared."""
     steps = (
         Act("write", 0, "a", 1),
         Run(0),
@@ -682,7 +684,7 @@ def test_simulated_power_cut_loses_only_unflushed_database_pages(
 
 
 def test_retention_may_end_early_after_a_clock_jump_before_a_restart(place: Path) -> None:
-    """A window: the machine may as well have been off for that long."""
+    """A documented window: the machine may have been off for that long."""
     steps = (
         Act("write", 0, "e/f/z", 3),
         Run(0),
