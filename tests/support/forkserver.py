@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
-from pkgutil import walk_packages
+from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any
 
 ALSO = ("yaml", "pathspec.patterns.gitignore.spec")
-EXTRAS = ("craftsync.serve", "craftsync.migrate.dask", "craftsync.__main__")
-"""What few calls need, and what loads much."""
+EXTRAS = ("craftsync.serve", "craftsync.ui", "craftsync.migrate.dask", "craftsync.__main__")
+"""What few calls need, and what loads much: each page of memory more makes every fork dearer."""
 LONGEST = 131_072
 """Bytes of a request."""
 FILES = 4
@@ -89,12 +90,25 @@ def _take(files: list[int]) -> None:
 
 def _load() -> None:
     """Load what a call would otherwise load for itself: all of craftsync but its extras."""
-    craftsync = import_module("craftsync")
-    for module in walk_packages(craftsync.__path__, "craftsync."):
-        if not module.name.startswith(EXTRAS):
-            import_module(module.name)
+    _load_within(import_module("craftsync"))
     for name in ALSO:
         import_module(name)
+
+
+def _load_within(package: ModuleType) -> None:
+    """Load the modules of a package. `walk_packages` would load the extras to look into them."""
+    for module in iter_modules(package.__path__, f"{package.__name__}."):
+        if module.name not in EXTRAS:
+            loaded = import_module(module.name)
+            if module.ispkg:
+                _load_within(loaded)
+
+
+def _compile() -> None:
+    """Compile the expressions that nearly every call would compile for itself."""
+    file, ignore = import_module("craftsync.config.file"), import_module("craftsync.local.ignore")
+    file.read_yaml("")
+    ignore.Patterns(ignore.DEFAULTS, "")
 
 
 def _run(program: Callable[[], None]) -> None:
@@ -126,6 +140,8 @@ def _run(program: Callable[[], None]) -> None:
 def main() -> None:
     """Serve what comes over the socket with the number in the first word; in each child, be craftsync."""
     _load()
+    _compile()
+    gc.collect()
     gc.freeze()
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     if request is not None:
