@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Craftsync
+from tests.support.memory import memory as memory
+from tests.support.memory import tmp_path as tmp_path
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from craftsync.local import linux
 from tests.support.cli import Craftsync
 from tests.support.s3 import FakeS3, fake_s3
 
+pytestmark = pytest.mark.on_disk
+
 PAGES = 3 * mmap.PAGESIZE
 
 

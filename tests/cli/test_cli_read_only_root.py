@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.cli import SCRIPT, Craftsync, Run
 
+pytestmark = pytest.mark.on_disk
+
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.cli import Craftsync
 
+pytestmark = pytest.mark.on_disk
+
 MEGABYTE = 1000**2
 FULL = "Not enough space on the disk"
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from craftsync.stores.directory import DirectoryStore
+from tests.support.memory import memory as memory
+from tests.support.memory import tmp_path as tmp_path
 from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 

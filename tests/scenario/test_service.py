@@ -22,6 +22,8 @@ from tests.support.cli import SCRIPT, Craftsync, until
 from tests.support.serving import TOKEN, serving
 from tests.support.systemd import UserManager, user_manager
 
+pytestmark = pytest.mark.on_disk
+
 UNITS = Path(__file__).parents[2] / "systemd"
 USER, SYSTEM = UNITS / "craftsync.service", UNITS / "craftsync@.service"
 

@@ -21,6 +21,8 @@ from tests.support.memory_store import MemoryStore
 from tests.support.watching import SENTINELS, Hearing, Kept, kept
 from tests.support.world import World
 
+pytestmark = pytest.mark.on_disk
+
 NEW = "the new content"
 OTHERS = {f"other {number}": f"the old content of other {number}" for number in range(5)}
 

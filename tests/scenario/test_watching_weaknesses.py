@@ -22,6 +22,8 @@ from craftsync.local.watch.inotify import Inotify
 from tests.support.cli import until
 from tests.support.watching import Heard, Hearing, StoppedClock, hearing
 
+pytestmark = pytest.mark.on_disk
+
 NOBODY = 65534
 PROJECT = Path(__file__).parents[2]
 
