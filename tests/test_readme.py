@@ -23,7 +23,7 @@ from typing import NamedTuple
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.support.cli import until
+from tests.support.cli import Craftsync, until
 
 PROJECT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -287,16 +287,10 @@ def test_commands_and_options_exist(line: str, tmp_path: Path) -> None:
     _, command, *words = shlex.split(line)
     # Of a group, the command in it.
     inner = [word for word in words[:1] if not word.startswith("-")]
-    run = subprocess.run(
-        [BIN / "craftsync", command, *inner, "--help"],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    run = Craftsync(tmp_path)(command, *inner, "--help")
+    assert run.code == 0, run.err
     for option in (word for word in words if word.startswith("-")):
-        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", run.stdout), run.stdout
+        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", run.text), run.text
 
 
 EXTRAS = {
