@@ -683,6 +683,39 @@ def test_simulated_power_cut_loses_only_unflushed_database_pages(
     assert found == {True, False}
 
 
+def test_excluded_file_has_no_baseline_after_a_lost_state(place: Path) -> None:
+    steps = (
+        Act("write", STORE, "d/y", 1, "old time"),
+        Act("write", STORE, ".craftsyncignore", 8, "new file"),
+        Run(0),
+        Disaster("state lost"),
+        Run(0),
+        Act("write", 0, "d/y", 11, "new file"),
+        Change(0, keep=3600.0, conflict="remote"),
+        Act("write", 0, ".craftsyncignore", 15, "new file"),
+        Run(0),
+    )
+    play(History(1, 1, "folder", steps), place)
+
+
+def test_equal_contents_of_two_clients_are_two_versions(
+    place: Path,
+) -> None:
+    steps = (
+        Run(2),
+        Act("write", 1, "b", 7),
+        Run(1),
+        Run(2),
+        Act("move", 1, "b", target="e/f/z"),
+        Act("move", 2, "b", target="e/f/z"),
+        Run(2),
+        Act("write", 0, "e/f/z", 28, "new file"),
+        Run(0),
+        Run(0, what="keep both"),
+    )
+    play(History(1, 3, "s3 no-etags", steps), place)
+
+
 def test_retention_may_end_early_after_a_clock_jump_before_a_restart(place: Path) -> None:
     """A documented window: the machine may have been off for that long."""
     steps = (

@@ -339,7 +339,9 @@ class World:
             excluded = partial(self._may_be_excluded, client)
             self.windows.end_run(client.name, recorded=not failed, excluded=excluded)
             client.last_run_was_clean = not failed and not self._failures
-            client.without_baseline -= set() if failed else self.judge.paths_in_sync(client.name)
+            if not failed:
+                synced = self.judge.paths_in_sync(client.name)
+                client.without_baseline -= {path for path in synced if not excluded(path)}
         if self.lost_a_state:
             self.judge.accept_all()
         for finding in self.judge.findings():
