@@ -1,10 +1,9 @@
-"""How many transfers are under way at once, found out while they are.
+"""Decides how many transfers run at once, by measuring them (`transfers: auto`).
 
-With 80 ms between client and store, 64 transfers leave both sides idle; beside
-the store, more only wait for each other. So a run begins with 64, and one more
-begins with each that ends, which doubles them in each round trip, while that
-makes transfers end faster and the client has time left. After that the number
-grows slowly; it halves when the store refuses requests.
+At 80 ms from the store, 64 transfers leave both sides idle; close to the store, more than 64 only
+wait for each other. So a run starts with 64. While that speeds transfers up and leaves the client
+idle time, each transfer that ends lets two begin, which doubles the number in each round trip.
+After that the number grows slowly. It halves when the store refuses requests.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from craftsync.net.waiting import after_fork
 AUTO = 0
 """Adapt the number of transfers to the store."""
 FIRST = 16
-"""The number for stores without a network, for long transfers, and where a rate leaves more of them silent."""
+"""The number for stores without a network and for long transfers, and the least under a rate limit."""
 START = 64
-"""The number before anything was measured. Beside the store it stays there: more would only wait for each other."""
+"""The number before anything is measured. Close to the store it stays."""
 MOST = 256
 _MIN = 4
 _MIN_SAMPLE_SECONDS = 0.05
-"""Shorter samples are noise."""
+"""Shorter samples are only noise."""
 _PROBE_SECONDS = 5.0
 _MAX_PROBE_SECONDS = 60.0
 _DOUBLING_MIN_GAIN = 1.15
-"""Doubling must raise the rate at least this much to be kept."""
+"""A doubling must raise the rate at least this much to be kept."""
 _PROBE_FACTOR, _PROBE_MIN_GAIN = 1.25, 1.05
 _BUSY_SHARE = 0.1
-"""A client that is idle less than this share of the time gains nothing from more transfers."""
+"""A client that is idle for less than this share of the time gains nothing from more transfers."""
 
 
 class Concurrency(Protocol):
@@ -44,24 +43,24 @@ class Concurrency(Protocol):
 
     @property
     def limit(self) -> int:
-        """How many short transfers may be under way now."""
+        """The number of short transfers that may be under way now."""
         ...
 
     def ended(self, *, more: bool) -> None:
-        """Record that a short transfer ended; `more` is whether others are queued."""
+        """Record that a short transfer ended. `more`: others are queued."""
         ...
 
     def waited(self, seconds: float) -> None:
-        """Record seconds in which all transfers waited for the store."""
+        """Record seconds during which all transfers waited for the store."""
         ...
 
     def close(self) -> None:
-        """Return this pool's share to the others."""
+        """Give this pool's share back to the others."""
         ...
 
 
 class Fixed:
-    """Always the same number."""
+    """A constant limit."""
 
     def __init__(self, limit: int) -> None:
         self.limit = self.workers = limit
@@ -88,10 +87,10 @@ class Adaptive:
         self._limit = START
         self._pools = 0
         self._round = START
-        """While the limit doubles: the limit at the start of a round, which ends with as many transfers."""
+        """While the limit doubles: the limit at the start of a round, which lasts for as many transfers."""
         self._is_doubling = True
         self._before_raise: tuple[int, float] | None = None
-        """The limit before the last raise, and its transfers per second, which the raise must exceed."""
+        """The limit before the last raise, and its transfers per second, which the new limit must exceed."""
         self._probe_after = _PROBE_SECONDS
         self._probe_at = 0.0
         self._was_throttled = False
@@ -110,7 +109,7 @@ class Adaptive:
         with self._lock:
             self._pools += 1
             if self._pools == 1:
-                self._start_sample()  # The time since the last run says nothing.
+                self._start_sample()  # The time since the last run must not count.
             self._divide()
 
     def leave(self) -> None:
@@ -137,12 +136,13 @@ class Adaptive:
                 self._double(more=more)
                 return
             if self._count < self._limit and self._count % FIRST:
-                return  # Recomputing the bound for each transfer would cost too much.
+                return  # Computing the bound for each transfer would cost too much.
             if self._count < self._divide():
                 return
             seconds = self._now() - self._began
             if self._warming_up:
-                # Transfers that ended until now began under another limit, or had to connect first.
+                # The transfers that ended so far began under another limit, or had to connect
+                # first.
                 self._warming_up = False
                 self._start_sample()
             elif seconds >= _MIN_SAMPLE_SECONDS:
@@ -153,7 +153,7 @@ class Adaptive:
                 self._start_sample()
 
     def _double(self, *, more: bool) -> None:
-        """Let one more transfer begin for one that ended, until a round of them shows that more are of no use."""
+        """Raise the limit by one for a transfer that ended, until a whole round shows that it gains nothing."""
         most = self._most()
         if more and self._limit < most:
             self._limit += 1
@@ -184,7 +184,7 @@ class Adaptive:
             self._idle += seconds
 
     def throttled(self) -> None:
-        """Halve the limit, once per sample however many requests were refused."""
+        """Halve the limit, at most once per sample, however many requests were refused."""
         with self._lock:
             if not self._was_throttled:
                 self._was_throttled = True
@@ -235,8 +235,9 @@ class Shared:
         refusals: Callable[[], int],
         in_turn: Callable[[], int] | None = None,
     ) -> None:
-        """`refusals` returns how many requests the stores of this pool refused or left unanswered so far,
-        `in_turn` how many may share its rate; `None` without one."""
+        """`refusals` returns how many requests the stores of this pool have refused or not
+        answered. `in_turn` returns how many transfers may share the rate limit; `None` without
+        one."""
         self._adaptive = adaptive
         self._in_turn = in_turn
         self._refusals = refusals
@@ -262,7 +263,7 @@ class Shared:
 
 
 _adaptive: dict[tuple[str, ...], Adaptive] = {}
-"""By hosts; kept for the process, so that a run starts from what earlier runs learned."""
+"""The limits by hosts, kept for the process, so that a run starts from what earlier runs measured."""
 
 
 def concurrency(
@@ -271,10 +272,10 @@ def concurrency(
     failures: Callable[[], int],
     in_turn: Callable[[], int] | None = None,
 ) -> Concurrency:
-    """Return a fixed limit of `transfers`, or for `AUTO` the adaptive one that all runs to these hosts share.
+    """Return a fixed limit of `transfers`, or for `AUTO` the adaptive limit that all runs to these hosts share.
 
-    `failures` returns how many requests of the run were refused so far, `in_turn`
-    how many may share its rate; `None` without one.
+    `failures` returns how many requests of the run have failed so far. `in_turn` returns how many
+    transfers may share the rate limit; `None` without one.
     """
     if transfers != AUTO or not hosts:
         return Fixed(transfers or FIRST)
@@ -285,7 +286,7 @@ def concurrency(
 
 
 def known_limit(hosts: tuple[str, ...]) -> int | None:
-    """Return the adaptive limit for these hosts; `None` when none was measured."""
+    """Return the adaptive limit for these hosts, or `None` if none was measured."""
     adaptive = _adaptive.get(hosts)
     return None if adaptive is None else adaptive.limit
 

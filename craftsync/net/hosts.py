@@ -1,10 +1,8 @@
-"""Connection pools, one per host; each connection serves one request at a time.
+"""`Host`: the connection pool of one host, with proxies, TLS, and waits that a stop can end.
 
-Proxies are read from the environment as boto3 and requests read them. Only
-proxies that speak plain HTTP are used; any other kind is refused before a byte
-is sent, because it would receive its login in clear text.
-
-Redirects are returned like any response, and nothing is retried here.
+Proxies come from the environment, as in boto3 and requests. Only proxies that speak plain HTTP are
+used. Any other is refused before a byte is sent, because it would get its login in clear text.
+Redirects are returned like other responses, and nothing is retried here.
 """
 
 from __future__ import annotations
@@ -51,10 +49,10 @@ class Proxy(NamedTuple):
 
 
 def proxy_for(address: SplitResult) -> Proxy | None:
-    """Return the proxy that the environment sets for a host, `None` for a direct connection.
+    """Return the proxy that the environment sets for a host, or `None` for a direct connection.
 
-    `address` has scheme, host and port. Raises `ConfigError` for a proxy that
-    is not an HTTP proxy; the message never contains its login.
+    `address` has scheme, host and port. Raises `ConfigError` if it is not an HTTP proxy; the
+    message never contains its login.
     """
     names = f"{address.scheme}_proxy", "all_proxy"
     if not any(name.lower() in names for name in os.environ):
@@ -94,7 +92,7 @@ def _login_header(proxy: SplitResult) -> dict[str, str]:
 
 
 def _variable_name(name: str) -> str:
-    """Return the spelling of a variable in the environment; lower case takes precedence."""
+    """Return the spelling of a variable in the environment. Lower case takes precedence."""
     return name if name in os.environ else name.upper()
 
 
@@ -117,7 +115,7 @@ def _is_bypassed(address: SplitResult) -> bool:
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:
-    """Return a network of addresses such as 10.0.0.0/8, `None` for anything else."""
+    """Return a network of addresses such as 10.0.0.0/8, or `None` for anything else."""
     try:
         return ip_network(text.strip(), strict=False) if "/" in text else None
     except ValueError:
@@ -128,24 +126,24 @@ CONNECT_SECONDS = 10.0
 _PROXY_AUTH_REQUIRED = 407
 
 Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
-"""What `socket.getaddrinfo` returns."""
+"""The result of `socket.getaddrinfo`."""
 
 _UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
-"""Errors for a host name that does not exist; without a network the error is another, temporary one."""
+"""Errors for a host name that does not exist. Without a network, a lookup fails with another error."""
 _TUNNEL_REFUSED = r"Tunnel connection failed: (\d+)"
 """The message of http.client."""
 
 
 class NotConnected(OSError):
-    """The connection failed before anything was sent; the argument is the cause."""
+    """The connection failed before anything was sent. The argument is the cause."""
 
 
 class NoSuchHost(NotConnected):
-    """The host name does not resolve and never did; the argument is the name."""
+    """The host name does not resolve, and has never done so. The argument is the name."""
 
 
 class ProxyFailed(NotConnected):
-    """The proxy could not be reached, or could not reach the host; the argument describes it."""
+    """The proxy could not be reached, or could not reach the host. The argument is text with the reason."""
 
 
 class CertificateAuthorities(NamedTuple):
@@ -158,7 +156,7 @@ class CertificateAuthorities(NamedTuple):
 def tls_context(authorities: CertificateAuthorities | None) -> ssl.SSLContext:
     """Return a TLS context that trusts these authorities, by default the system's.
 
-    Raises `ConfigError` when the file or folder holds no certificates.
+    Raises `ConfigError` if the file or folder holds no certificates.
     """
     if authorities is None:
         return ssl.create_default_context()
@@ -178,7 +176,7 @@ def tls_context(authorities: CertificateAuthorities | None) -> ssl.SSLContext:
 
 
 class _Place(NamedTuple):
-    """An address at which a host was reached, and when, on the monotonic clock."""
+    """An address at which a host was reached, and when, by the monotonic clock."""
 
     kind: tuple[socket.AddressFamily, socket.SocketKind, int]
     address: Any
@@ -186,14 +184,14 @@ class _Place(NamedTuple):
 
 
 _PLACE_SECONDS = 30.0
-"""So long an address is taken for that of its name; then the name is looked up again."""
+"""How long an address is reused. After that, the name is looked up again."""
 
 
 class Host:
     """The connection pool of one host, reached directly or through the proxy of the environment.
 
-    Thread-safe. At most `keep` idle connections are kept. `trust` makes the TLS
-    context for https.
+    Thread-safe. Each connection serves one request at a time; at most `keep` idle ones are kept.
+    `trust` returns the TLS context for https.
     """
 
     def __init__(
@@ -223,7 +221,7 @@ class Host:
 
     @property
     def is_private(self) -> bool:
-        """Whether nobody on the way can change what is sent: it goes over TLS, or stays within this machine."""
+        """Whether no third party can alter the bytes: they go over TLS, or stay on this machine."""
         if self._address.scheme == "https":
             return True
         try:
@@ -245,11 +243,10 @@ class Host:
         timeout: float,
         connect: float = CONNECT_SECONDS,
     ) -> Response:
-        """Send a request and return its response; pass the response to `take_back` when done.
+        """Send a request and return its response; pass that to `take_back` when done.
 
-        `timeout` limits each wait and `connect` opening a connection, in
-        seconds. Raises `NotConnected`, or another `OSError` when the request
-        may have arrived.
+        `timeout` limits each wait, and `connect` the opening of a connection, in seconds. Raises
+        `NotConnected`, or another `OSError` if the request may have arrived.
         """
         if self._cancelled:
             raise Interrupted
@@ -269,7 +266,7 @@ class Host:
             raise
 
     def take_back(self, response: Response) -> None:
-        """Keep a response's connection for reuse if its body was read to the end, else close it."""
+        """Keep the connection of a response for reuse if its body was read to the end, else close it."""
         connection = response.connection
         self._busy.discard(connection)
         if response.is_complete and len(self._idle) < self._keep:
@@ -297,13 +294,13 @@ class Host:
         self._cancelled = False
 
     def close(self) -> None:
-        """Close idle connections now, and the others after their current request."""
+        """Close the idle connections now, and the others after their current requests."""
         self._keep = 0
         while self._idle:
             self._idle.pop().close()
 
     def _take_idle(self) -> Connection | None:
-        """Return an idle connection that the server has not closed, `None` if there is none."""
+        """Return an idle connection that the server has not closed, or `None`."""
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -315,7 +312,7 @@ class Host:
         return None
 
     def _open(self, seconds: float) -> Connection:
-        """Open a connection, without a thread where one was opened to the same address a while ago."""
+        """Open a connection; without a thread if the address is known from a recent one."""
         place = self._reached_at
         if place is None or self._is_tunnelled or monotonic() - place.since > _PLACE_SECONDS:
             return blocking(partial(self._connect, seconds))
@@ -324,7 +321,8 @@ class Host:
         except OSError:
             if self._cancelled:
                 raise Interrupted from None
-        # The name may stand for another address by now; and the longer way reports what is wrong.
+        # The name may have another address now. If not, the longer way below raises the right
+        # error.
         self._reached_at = None
         return blocking(partial(self._connect, seconds))
 
@@ -333,7 +331,7 @@ class Host:
         return self._proxy is not None or self._address.scheme != "http"
 
     def _connected(self, place: _Place, seconds: float) -> socket.socket:
-        """Return a connected socket; other tasks of the thread run while this waits."""
+        """Return a connected socket. Other tasks of the thread run while this waits."""
         connecting = socket.socket(*place.kind)
         self._connecting.add(connecting)
         try:
@@ -357,7 +355,7 @@ class Host:
     def _connect(self, seconds: float) -> Connection:
         client = self._http_client(seconds)
         with ExitStack() as closing_on_cancel:
-            # While http.client connects by itself, `cancel` has no socket to shut down.
+            # If http.client connected by itself, `cancel` would have no socket to shut down.
             client._create_connection = partial(self._open_socket, closing_on_cancel)  # type: ignore[attr-defined]
             try:
                 client.connect()
@@ -370,7 +368,7 @@ class Host:
     def _open_socket(
         self, closing_on_cancel: ExitStack, address: tuple[str, int], seconds: float, _: object
     ) -> socket.socket:
-        """Connect as `socket.create_connection` does, but so that `cancel` can abort it and the TLS handshake."""
+        """Connect as `socket.create_connection` does, so that `cancel` can abort this and the TLS handshake."""
         failed: OSError = NotConnected(f"{address[0]} has no address")
         for family, kind, protocol, _name, place in self._addresses(address):
             connecting = socket.socket(family, kind, protocol)
@@ -387,7 +385,7 @@ class Host:
         raise failed
 
     def _addresses(self, address: tuple[str, int]) -> Addresses:
-        """Resolve a name in a thread of its own, which `cancel` abandons: getaddrinfo cannot be interrupted."""
+        """Resolve a name in a thread of its own, which `cancel` abandons: getaddrinfo is not interruptible."""
         with suppress(socket.gaierror):
             return socket.getaddrinfo(
                 *address, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
@@ -423,7 +421,7 @@ class Host:
                 self._connecting.discard(same)
 
     def _connect_error(self, error: Exception) -> Exception:
-        """Return the exception for a failed connection; a TLS failure is the host's, not the proxy's."""
+        """Return the exception for a failed connection. A TLS error is the host's, not the proxy's."""
         if self._proxy is None or isinstance(error, ssl.SSLError):
             # A name with an empty or overlong label raises UnicodeError before any lookup.
             is_unknown = isinstance(error, UnicodeError) or (
@@ -440,7 +438,7 @@ class Host:
         return ProxyFailed(f"the {self._proxy} answered {status[1]}")
 
     def _http_client(self, seconds: float) -> HTTPConnection:
-        """Return the http.client object that opens the connection; requests do not use it."""
+        """Return the http.client object that opens the connection. Requests do not use it."""
         via = self._proxy
         host, port = (via.host, via.port) if via else (self._address.hostname, self._address.port)
         if self._address.scheme == "http":

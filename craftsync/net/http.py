@@ -1,9 +1,9 @@
-"""HTTP/1.1 over one connection; other tasks of the thread run while a request waits.
+"""HTTP/1.1 over one connection. While a request waits, other tasks of its thread run.
 
-The standard library's client blocks inside its calls, so each request needs a
-thread, and it parses response headers as e-mail headers. Here a request waits
-for its socket (`waiting.until_ready`), which one thread does for many. http.client
-still opens the connections, with proxy and TLS. The grammar is that of RFC 9112."""
+http.client blocks inside its calls, so each request would need a thread, and it parses response
+headers as e-mail headers. Here a request waits for its socket through `waiting.until_ready`, which
+one thread does for many requests. http.client still opens the connections, with proxy and TLS
+(`hosts`). The grammar is that of RFC 9112."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _HEAD_END = b"\r\n\r\n"
 _MAX_HEAD = 65_536
 _PIECE = 65_536
 _LARGE_PIECE = 256 * 1024
-"""The allocator maps and unmaps larger blocks for each piece, which costs more than more reads."""
+"""For each larger piece the allocator would map and unmap memory, which costs more than more reads."""
 _RECORD = 16 * 1024
-"""A read of a TLS connection returns one record, which holds up to this many bytes (RFC 8446, section 5.1)."""
+"""A read of a TLS connection returns one record of up to this many bytes (RFC 8446, section 5.1)."""
 _MAX_WITH_HEAD = 64 * 1024
 """Bodies up to this many bytes are sent with the head, in one system call."""
 
@@ -30,7 +30,7 @@ _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: |$)")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;|$)")
 _NO_BODY = {204, 304}
 _MAX_UNSENT = 256 * 1024
-"""Unsent bytes the kernel may buffer: they count as transferred, and by default it would buffer megabytes."""
+"""Unsent bytes that the kernel may buffer. They count as transferred; by default it would buffer megabytes."""
 
 Buffer = bytes | memoryview
 
@@ -38,14 +38,14 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class InvalidResponse(OSError):
-    """The response is not valid HTTP/1.1, or was cut off."""
+    """The response is not valid HTTP/1.1, or ended early."""
 
 
 class Connection:
-    """A connected socket that serves one request after another; used by one task at a time.
+    """A connected socket that serves one request after another, for one task at a time.
 
-    Raises `TimeoutError` when one wait for the server exceeds the request's
-    timeout. All errors are `OSError`s; close the connection after any of them.
+    Raises `TimeoutError` if a wait for the server exceeds the request's timeout. All errors are
+    `OSError`s; close the connection after any of them.
     """
 
     def __init__(self, connected: socket.socket) -> None:
@@ -57,13 +57,13 @@ class Connection:
         self._readable = select.poll()
         self._readable.register(connected, select.POLLIN)
         self._failed: OSError | None = None
-        """What the next read raises."""
+        """The error that the next read raises."""
         self._timeout = 0.0
         self.received = bytearray()
         after_fork(self, Connection.close)
 
     def has_no_data(self) -> bool:
-        """Return whether an idle connection is reusable: neither closed by the server nor holding unread data."""
+        """Return whether an idle connection is reusable: not closed by the server, and without unread data."""
         return not self.received and not self._readable.poll(0)
 
     def request(
@@ -74,26 +74,25 @@ class Connection:
         body: bytes | Iterable[Buffer],
         timeout: float,
     ) -> Response:
-        """Send a request and return its response, with the body still to be read.
+        """Send a request and return its response, with the body unread.
 
-        `body` is iterated as the socket accepts data; unless it is `bytes`,
-        `headers` must hold `content-length`. Raises `ValueError` when a header
-        or the target cannot be sent.
+        `body` is iterated as the socket accepts data. Unless it is `bytes`, `headers` must contain
+        `content-length`. Raises `ValueError` for an invalid header or target.
         """
         self._timeout = timeout
         head = _head(method, target, headers, body)
         try:
             self._send_all(head, body)
         except (BrokenPipeError, ConnectionResetError):
-            # A server that refuses a request may respond and close before reading all of it;
-            # a response that has not arrived by then never will.
+            # A server that refuses a request may respond and close before it has read all of it. A
+            # response that has not arrived by now never will.
             if not self._readable.poll(0):
                 raise
         until_ready(self._socket.fileno(), select.POLLIN, timeout)
         return Response(self, method)
 
     def receive(self, most: int) -> bytes:
-        """Return up to `most` bytes as soon as any arrive; `b""` when the connection is closed."""
+        """Return up to `most` bytes as soon as any arrive; `b""` if the connection is closed."""
         at_once = _RECORD if self._is_tls else most
         if self._failed is not None:
             raise self._failed
@@ -106,9 +105,9 @@ class Connection:
                 return self._with_more(piece, most) if self._is_tls else piece
 
     def _with_more(self, piece: bytes, most: int) -> bytes:
-        """Return a piece with what has arrived after it, up to `most` bytes in all.
+        """Return a piece with the bytes that have arrived after it, up to `most` bytes in all.
 
-        Each record by itself would be counted, hashed and written by itself.
+        Otherwise each TLS record would be counted, hashed and written on its own.
         """
         pieces, left = [piece], most - len(piece)
         try:
@@ -119,7 +118,8 @@ class Connection:
         except _WOULD_BLOCK:
             """Nothing more has arrived."""
         except OSError as error:
-            # The socket raises it once: the next read would end as if the server had closed the connection.
+            # The socket raises it only once: the next read would look like a connection closed by
+            # the server.
             self._failed = error
         return b"".join(pieces)
 
@@ -129,7 +129,7 @@ class Connection:
     def cut(self) -> None:
         """Shut the socket down, which ends the request under way. Thread-safe."""
         with suppress(OSError):
-            # SSLSocket.shutdown would drop the TLS state that another thread is using.
+            # SSLSocket.shutdown would drop TLS state that another thread is using.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _send_all(self, head: bytes, body: bytes | Iterable[Buffer]) -> None:
@@ -160,7 +160,7 @@ class Connection:
 
 
 class Response:
-    """A response: its head, and its body as it arrives. Header names are lower-case."""
+    """A response: its head, and its body to be read. Header names are lower-case."""
 
     def __init__(self, connection: Connection, method: str) -> None:
         self.connection = connection
@@ -169,7 +169,7 @@ class Response:
         while 100 <= self.status < 200:
             self._read_head()
         self.left = self._length(method)
-        """Bytes of the body still to come; `None` until the end, when the length is unknown."""
+        """Bytes of the body still to come; `None`, until the end, if the length is unknown."""
         self._is_chunked = self.left is None and "transfer-encoding" in self.headers
         self._chunk = 0
 
@@ -179,9 +179,9 @@ class Response:
         return self.left == 0 and not self._closes
 
     def read(self, most: int | None = None) -> bytes:
-        """Return the next bytes of the body, up to `most`, or all the rest; `b""` at the end.
+        """Return up to `most` bytes of the body, by default all the rest; `b""` at the end.
 
-        Raises `InvalidResponse` for a body that ends early.
+        Raises `InvalidResponse` if the body ends early.
         """
         if most is not None:
             return self._next(most)
@@ -225,7 +225,7 @@ class Response:
         return piece
 
     def _take(self, most: int) -> bytes:
-        """Return buffered bytes, or else the next that arrive."""
+        """Return buffered bytes, or else the next bytes that arrive."""
         received = self.connection.received
         if not received:
             return self.connection.receive(min(max(most, 1), _LARGE_PIECE))
@@ -281,7 +281,7 @@ class Response:
 
 
 def _headers(lines: Iterable[str]) -> dict[str, str]:
-    """Parse headers; values of a repeated header are joined with commas (RFC 9110)."""
+    """Parse headers. The values of a repeated header are joined with commas (RFC 9110)."""
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")

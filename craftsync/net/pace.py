@@ -1,4 +1,4 @@
-"""How fast a run transfers: rate limits, and bytes counted as they move."""
+"""Rate limits, and counters of the bytes that a run moves and hashes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from craftsync.clock import Clock
 from craftsync.errors import Interrupted
 
 PIECE = 256 * 1024
-"""Bytes moved and counted at once; with smaller pieces the bookkeeping costs more than the sending."""
+"""Bytes moved and counted at once. With smaller pieces, counting would cost more than sending."""
 
 
 class Pace(Protocol):
@@ -20,7 +20,7 @@ class Pace(Protocol):
 
     @property
     def piece(self) -> int:
-        """Bytes to move at once: few under a low rate, so that no connection falls silent for long."""
+        """Bytes to move at once: few under a low rate, so that no connection is silent for long."""
         ...
 
     def take(self, size: int) -> None:
@@ -28,12 +28,12 @@ class Pace(Protocol):
         ...
 
     def count(self, size: int) -> None:
-        """Count bytes that have moved; a negative number subtracts those of a failed attempt."""
+        """Count bytes that have moved. A negative number subtracts the bytes of a failed attempt."""
         ...
 
 
 class _Unpaced:
-    """No limit and no counter."""
+    """A pace without limit and counter."""
 
     piece = PIECE
 
@@ -48,10 +48,7 @@ UNPACED: Pace = _Unpaced()
 
 
 class Attempt:
-    """One attempt at a transfer, itself a `Pace`: its bytes are subtracted when it fails.
-
-    It fails when its `with` block raises, or by `undo`.
-    """
+    """One attempt at a transfer, itself a `Pace`. If its block raises, its bytes are subtracted again."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
@@ -77,11 +74,11 @@ class Attempt:
             self._pace.count(size)
 
     def undo(self) -> None:
-        """Subtract what this attempt counted."""
+        """Subtract the bytes that this attempt has counted."""
         self.count(-self._moved)
 
     def pieces(self, content: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
-        """Yield content in pieces as the limit allows; each is counted when the next is requested."""
+        """Yield content in pieces as the limit allows. Each is counted when the next is requested."""
         for block in content:
             left = memoryview(block)
             while left:
@@ -93,14 +90,14 @@ class Attempt:
 
 
 Rate = float | Callable[[int], float | None] | None
-"""Bytes per second, or a function that returns them for a time (nanoseconds since the epoch); `None` is no limit."""
+"""Bytes per second, or a function that returns them for a time in ns since the epoch; `None` is no limit."""
 
 _MAX_SLEEP = 0.2
 """Seconds between a waiting transfer's checks for a cancel or a changed rate."""
 _PIECE_SECONDS = 0.25
-"""The longest one piece may take: servers close connections that are silent for some twenty seconds."""
+"""The longest that one piece may take. Servers close connections that are silent for some twenty seconds."""
 _TURN_SECONDS = 5.0
-"""The longest that a transfer waits between two of its pieces for all others to send one."""
+"""The longest that a transfer waits between two of its pieces, while all others send one."""
 _MIN_PIECE = 1024
 _SMALL = 1 << 20
 """Transfers up to this many bytes never wait behind larger ones."""
@@ -115,9 +112,9 @@ def _piece_at(rate: float | None) -> int:
 
 
 def in_turn(rates: Sequence[Rate], now_ns: Callable[[], int]) -> Callable[[], int] | None:
-    """Return what tells how many transfers may share the lowest of some rates, so that each soon has its turn.
+    """Return a function: how many transfers may share the lowest of these rates, so that each soon has a turn.
 
-    `None` where there is no rate at all.
+    `None` if no rate is limited.
     """
     limited = [rate for rate in rates if rate is not None]
 
@@ -131,7 +128,7 @@ def in_turn(rates: Sequence[Rate], now_ns: Callable[[], int]) -> Callable[[], in
 
 
 class _Queue:
-    """Bytes queued so far, and how many of them were allowed through."""
+    """Counts bytes that were queued, and how many of them the rate has let through."""
 
     def __init__(self) -> None:
         self.queued = 0
@@ -143,14 +140,12 @@ class _Queue:
 
 
 class Limiter:
-    """A leaky bucket over `rate` bytes per second; `None` never waits. Implements `Pace`.
+    """A leaky bucket of `rate` bytes per second; `None` never waits. Implements `Pace`.
 
-    Small transfers (`pace_for`) wait only for each other. While small and large
-    ones wait, each kind gets half of the rate, so that neither times out.
-
-    A rate that is a function may change while transfers wait. `moved` is the
-    number of bytes moved, which may be fewer than were allowed. After `cancel`,
-    `take` raises `Interrupted`.
+    Small transfers (`pace_for`) wait only for each other. While both small and large ones wait,
+    each kind gets half of the rate, so that neither times out. A rate that is a function may change
+    while transfers wait. `moved` is the number of bytes moved, which may be fewer than were
+    allowed. After `cancel`, `take` raises `Interrupted`.
     """
 
     def __init__(self, rate: Rate, clock: Clock) -> None:
@@ -177,7 +172,7 @@ class Limiter:
 
     def take(self, size: int, *, small: bool = False) -> None:
         if self._rate is None and not self._cancelled:
-            return  # The common case, once for each file: skip the lock.
+            return  # The usual case, once for each file: skip the lock.
         line = self._small if small else self._rest
         with self._lock:
             self._advance()
@@ -192,15 +187,15 @@ class Limiter:
             self.moved += size
 
     def _seconds_to_wait(self, line: _Queue, turn: int) -> float:
-        """Return the seconds until every byte queued before this one is sent, at the current rate."""
+        """Return the seconds until every byte queued before `turn` is sent, at the current rate."""
         with self._lock:
             rate = self._advance()
             before = turn - line.sent
-            # Less than a byte is a rounding error.
+            # Less than one byte is a rounding error.
             return 0.0 if rate is None or before < 1 else before / rate
 
     def _advance(self) -> float | None:
-        """Send what the rate allowed since the last call, and return the current rate."""
+        """Let through what the rate allowed since the last call, and return the current rate."""
         now = self._clock.monotonic()
         rate = self._rate_now()
         seconds, self._advanced_at = now - self._advanced_at, now
@@ -260,7 +255,7 @@ class Hashing:
 
 
 class InterruptibleHashing(Hashing):
-    """Also calls `heed` before each read, which may raise to stop."""
+    """As `Hashing`, and calls `heed` before each read, which may raise to stop."""
 
     def __init__(self, heed: Callable[[], None]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Runs transfers: short ones as greenlets of the calling thread, long ones in threads."""
+"""`TaskPool`: runs the tasks of a run, short ones as greenlets of one thread, long ones in threads."""
 
 from __future__ import annotations
 
@@ -21,36 +21,33 @@ Result = TypeVar("Result")
 _LARGE = 16 << 20
 """Transfers above this many bytes may take minutes."""
 _RESERVED_SHARE = 8
-"""One in this many long-task workers is reserved for tasks that are not large."""
+"""One in this many workers for long tasks is reserved for tasks that are not large."""
 _WAIT_WORKERS = 64
-"""Most threads for blocking calls, started on demand; opening a connection is such a call."""
+"""The most threads for blocking calls, such as opening a connection. Started on demand."""
 _MAX_BYTES = 64 << 20
-"""Most bytes that short tasks hold in memory, once there are more of them than workers."""
+"""The most bytes that short tasks hold in memory, if there are more of them than workers."""
 
 
 class Weight(Enum):
-    """How much a task reads or writes."""
+    """The amount that a task reads or writes."""
 
     SHORT = 0
-    """Little enough to share a thread."""
+    """Small enough to share a thread."""
     LONG = 1
-    """Needs its own thread."""
+    """Needs a thread of its own."""
     LARGE = 2
-    """May take minutes; such tasks never occupy all threads."""
+    """May take minutes. Such tasks never occupy all threads."""
 
 
 def weight_of(size: int, short: int) -> Weight:
-    """Return the weight of a task that moves `size` bytes; up to `short` bytes are short."""
+    """Return the weight of a task that moves `size` bytes. Up to `short` bytes it is short."""
     if size <= short:
         return Weight.SHORT
     return Weight.LONG if size <= _LARGE else Weight.LARGE
 
 
 class Pool(Protocol[Result]):
-    """Runs tasks and returns their results in the order they end.
-
-    `take` raises an exception that a task raised.
-    """
+    """Runs tasks, and returns their results in the order in which they end."""
 
     def submit(
         self,
@@ -60,7 +57,7 @@ class Pool(Protocol[Result]):
         size: int = 0,
         first: bool = False,
     ) -> None:
-        """Queue a task that holds `size` bytes in memory; with `first` ahead of the others."""
+        """Queue a task that holds `size` bytes in memory; with `first`, ahead of the others."""
         ...
 
     def is_full(self) -> bool:
@@ -76,7 +73,7 @@ class Pool(Protocol[Result]):
         ...
 
     def take(self, timeout: float | None = None) -> Result | None:
-        """Return the next result; `None` when `timeout` seconds passed without one."""
+        """Return the next result, or `None` after `timeout` seconds without one. Raises a task's exception."""
         ...
 
     def close(self) -> None: ...
@@ -104,9 +101,9 @@ class _Outcome(NamedTuple):
 
 
 class _Workers:
-    """Threads that run queued calls in order; up to `most` are started on demand.
+    """Up to `most` threads, started on demand, that run queued calls in order.
 
-    At most `most_large` run large calls, and only while no others are queued.
+    At most `most_large` of them run large calls, and only while no others are queued.
     """
 
     def __init__(
@@ -126,7 +123,7 @@ class _Workers:
 
     @property
     def large_waiting(self) -> int:
-        """How many large calls are queued."""
+        """The number of queued large calls."""
         return len(self._large)
 
     def submit(self, call: _Call, *, large: bool = False, first: bool = False) -> None:
@@ -142,7 +139,7 @@ class _Workers:
             self._threads.append(thread)
 
     def finish(self, *, drop: bool) -> None:
-        """End the threads after the queued calls, or with `drop` after the current ones."""
+        """End the threads after the queued calls, or, with `drop`, after the current ones."""
         with self._changed:
             self._finishing = True
             if drop:
@@ -163,7 +160,7 @@ class _Workers:
                     self._large_under_way -= 1
 
     def _next(self) -> tuple[_Call, bool] | None:
-        """Wait for a call; return it and whether it is large, `None` when finishing."""
+        """Wait for a call; return it and whether it is large, or `None` when finishing."""
         with self._changed:
             self._free += 1
             try:
@@ -184,9 +181,9 @@ class _Workers:
 
 
 class _SharedCalls:
-    """Which tasks wait for which shared call. Belongs to one thread.
+    """The tasks that wait for shared calls, by call. Used by one thread.
 
-    A call runs once at a time; tasks that request it while it runs share the next run.
+    Equal calls never overlap: tasks that request a call while it runs share its next run.
     """
 
     def __init__(self) -> None:
@@ -220,17 +217,17 @@ class _SharedCalls:
 class TaskPool(Generic[Result]):
     """Runs short tasks as greenlets of the calling thread, and blocking calls and long tasks in workers.
 
-    With a thread for each, 5,000 small uploads took 3.0 s of processor time;
-    in one thread they take 1.1 s (no network): two thirds went into passing the
-    interpreter's lock around. A short task gives way to others while it waits
-    (`blocking`); `concurrency` limits how many run at once.
-    Blocking calls and long tasks have separate workers: a blocking call, such
-    as flushing the disk before a group is recorded, takes milliseconds and must
-    not queue behind transfers that take minutes. For the same reason large
-    tasks never occupy all long-task workers, and start after the others.
-    All methods but `post` must be called from the thread that made the pool.
+    With a thread for each, 5,000 small uploads took 3.0 s of processor time (no network); in one
+    thread they take 1.1 s, because two thirds went into passing the interpreter's lock around.
+    While a short task waits (`blocking`), others run. `concurrency` limits how many are under way.
 
-    Greenlets are reused: each new one costs allocating and freeing 16 KiB.
+    Blocking calls and long tasks have separate workers. A blocking call, such as the flush before a
+    group is recorded, takes milliseconds and must not queue behind transfers that take minutes. For
+    the same reason, large tasks never occupy all workers for long tasks, and start after the
+    others.
+
+    Only `post` is thread-safe; all other methods belong to the thread that made the pool. Greenlets
+    are reused, because each new one allocates and frees 16 KiB.
     """
 
     def __init__(self, concurrency: Concurrency) -> None:
@@ -286,7 +283,7 @@ class TaskPool(Generic[Result]):
         end = None if timeout is None else monotonic() + timeout
         if (
             self._shared_calls.requested
-        ):  # With a steady stream of results this thread is never idle.
+        ):  # Start them here too: with a steady stream of results this thread is never idle.
             self._start_shared_calls()
         while True:
             while self._outcomes:
@@ -302,7 +299,7 @@ class TaskPool(Generic[Result]):
                 return None
 
     def close(self) -> None:
-        """Wait for the tasks under way and drop the queued ones; `take` still returns their results."""
+        """Wait for the tasks under way, whose results `take` still returns, and drop the queued ones."""
         if self._closing:
             return
         self._start_shared_calls()
@@ -330,7 +327,7 @@ class TaskPool(Generic[Result]):
         set_waiter(None)
 
     def wait_for(self, call: Callable[[], T]) -> T:
-        """Run a call in a worker, and other tasks until it returns."""
+        """Run a call in a worker, and other tasks of this thread until it returns."""
         task = getcurrent()
         if task is self._home or self._closing:
             return call()
@@ -339,7 +336,7 @@ class TaskPool(Generic[Result]):
         return returned
 
     def wait_together(self, call: Callable[[], T]) -> T:
-        """Wait for a call that runs once all other tasks wait too, so that many share it."""
+        """Wait for a call that starts once all other tasks wait too, so that many share it."""
         task = getcurrent()
         if task is self._home or self._closing:
             return call()
@@ -354,7 +351,7 @@ class TaskPool(Generic[Result]):
         return returned
 
     def wait_for_both(self, first: Callable[[], T], second: Callable[[], Other]) -> tuple[T, Other]:
-        """Run two calls and return both results; the second starts when the first waits."""
+        """Run two calls and return both results. The second starts when the first waits."""
         task = getcurrent()
         if task is self._home or self._closing:
             return first(), second()
@@ -370,7 +367,7 @@ class TaskPool(Generic[Result]):
         outcome = _run_call(_Call(task, first))
         if not _is_signal(
             outcome.error
-        ):  # A signal ends the thread: nothing waits for the second call.
+        ):  # After a signal the thread ends, so do not wait for the second call.
             while not ended:
                 is_waiting = True
                 self._home.switch()
@@ -412,13 +409,13 @@ class TaskPool(Generic[Result]):
             raise
 
     def _run_ready(self, seconds: float) -> bool:
-        """Resume tasks whose sockets are ready, waiting up to `seconds` for one; return whether anything happened."""
+        """Resume the tasks whose sockets are ready, after up to `seconds`; return whether anything happened."""
         if self._shared_calls.requested:
             self._start_shared_calls()
         self._sleeping = True
         began = monotonic()
         try:
-            # From here on, `_deliver` wakes this thread.
+            # While `_sleeping` is set, `_deliver` wakes this thread.
             self._sockets.ready(0.0 if self._outcomes or self._sockets.due else seconds)
         finally:
             self._sleeping = False
@@ -440,12 +437,12 @@ class TaskPool(Generic[Result]):
             self._begin(task, size)
 
     def _run_short(self, given: tuple[Callable[[], Result], int] | None) -> None:
-        """Run one task after another. An exception raised by a signal is not caught: it ends the whole thread."""
+        """Run one task after another. Does not catch the exception of a signal: that ends the whole thread."""
         while given is not None:
             task, size = given
             try:
                 outcome = _Outcome(None, task())
-            except (Exception, Interrupted) as error:  # noqa: BLE001 (it is raised again by take)
+            except (Exception, Interrupted) as error:  # noqa: BLE001 (`take` raises it)
                 outcome = _Outcome(None, None, error)
             self._outcomes.append(outcome)
             self._under_way -= 1
@@ -462,12 +459,12 @@ class TaskPool(Generic[Result]):
 
 
 def _is_signal(error: BaseException | None) -> bool:
-    """Return whether a real signal was raised; a stop (`Interrupted`) ends a task like any error."""
+    """Return whether a signal raised this error. A stop (`Interrupted`) ends a task like any other error."""
     return isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted)
 
 
 def _unwrap(outcome: _Outcome) -> Any:
-    """Return what the call returned, or raise what it raised."""
+    """Return the result of a call, or raise its error."""
     if outcome.error is not None:
         raise outcome.error
     return outcome.value

@@ -1,15 +1,14 @@
-"""Waits that a stop can end, and resources that a forked child must drop.
+"""How tasks wait (`blocking`, `until_ready`), and what a forked child drops (`after_fork`).
 
-A small transfer waits about a dozen times for a socket or a disk. One thread
-for each transfer would spend more time switching threads than working
-(docs/architecture.md has the figures), so one thread runs many small tasks, and
-while one waits the others run. Make a blocking call through `blocking`; wait
-for a socket with `until_ready`, which needs no thread. Never hold a lock around
-either: the next task that wants the lock may run in the same thread.
+A small transfer waits about a dozen times for a socket or a disk. A thread for each transfer would
+spend more time on switching than on work (docs/architecture.md has the figures). So one thread runs
+many small tasks, and while one waits, the others run. Make each blocking call through `blocking`;
+wait for a socket with `until_ready`, which needs no thread. Never hold a lock around either: the
+next task that wants the lock may run in the same thread.
 
-Two processes on one connection read each other's responses, and a lock held by
-another thread at the fork stays locked in the child. An object that keeps
-connections, locks, threads or child processes registers with `after_fork`.
+Two processes that share a connection read each other's responses, and a lock that another thread
+held at the fork stays locked in the child. An object that keeps connections, locks, threads or
+child processes registers with `after_fork`.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ _owners: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 def after_fork(owner: Owner, start: Callable[[Owner], None]) -> None:
     """Call `start(owner)` in each child process forked while `owner` lives.
 
-    It runs in the only thread of the child, before anything else, and must not
-    block. `start` is a plain function: a bound method would keep the owner alive.
+    It runs in the child's only thread, before anything else, and must not block. `start` is a plain
+    function: a bound method would keep the owner alive.
     """
     _owners[owner] = start
 
@@ -50,20 +49,19 @@ T = TypeVar("T")
 Other = TypeVar("Other")
 
 CHECK_SECONDS = 1.0
-"""The longest single wait, as a signal that arrives just before a wait is handled only after it.
-
-Also how often deadlines are checked."""
+"""The longest single wait: a signal that arrives just before a wait is handled only after it.
+Deadlines are checked this often too."""
 
 
 class Waiter(Protocol):
-    """Runs other tasks of this thread while one of them waits."""
+    """Runs the other tasks of a thread while one of them waits."""
 
     def wait_for(self, call: Callable[[], T]) -> T:
         """Run a call in another thread, and return its result."""
         ...
 
     def wait_together(self, call: Callable[[], T]) -> T:
-        """Run a call once for all tasks that request it before it starts, and return its result."""
+        """Run a call once for all tasks that request it before it starts, and return its result to each."""
         ...
 
     def wait_for_both(self, first: Callable[[], T], second: Callable[[], Other]) -> tuple[T, Other]:
@@ -88,13 +86,13 @@ after_fork(_thread_state, _ThreadState.forget)
 
 
 def blocking(call: Callable[[], T]) -> T:
-    """Return what `call` returns, or raise what it raises; it may run in another thread."""
+    """Return the result of a blocking call, or raise its error. It may run in another thread."""
     waiter = _thread_state.waiter
     return call() if waiter is None else waiter.wait_for(call)
 
 
 def blocking_together(call: Callable[[], T]) -> T:
-    """As `blocking`, but equal calls requested before one starts share it, such as a disk flush.
+    """As `blocking`, but tasks that request equal calls before one starts share it, such as a disk flush.
 
     Bound methods of the same object are equal.
     """
@@ -103,16 +101,16 @@ def blocking_together(call: Callable[[], T]) -> T:
 
 
 def both(first: Callable[[], T], second: Callable[[], Other]) -> tuple[T, Other]:
-    """Return the results of two calls, run at once in a task that shares its thread, else one after the other.
+    """Return the results of two calls. They run at once in a short task, else one after the other.
 
-    When it raises, both have ended; an error of `first` takes precedence.
+    If it raises, both have ended; an error of `first` takes precedence.
     """
     waiter = _thread_state.waiter
     return (first(), second()) if waiter is None else waiter.wait_for_both(first, second)
 
 
 def until_ready(descriptor: int, events: int, seconds: float) -> None:
-    """Wait until a descriptor is ready for `events` (as in `select.poll`); raises `TimeoutError`."""
+    """Wait until a descriptor is ready for `events` (as in `select.poll`). Raises `TimeoutError`."""
     waiter = _thread_state.waiter
     wait = is_ready if waiter is None else waiter.wait_until_ready
     if not wait(descriptor, events, seconds):
@@ -120,7 +118,7 @@ def until_ready(descriptor: int, events: int, seconds: float) -> None:
 
 
 def is_ready(descriptor: int, events: int, seconds: float) -> bool:
-    """Return whether a descriptor becomes ready within `seconds`, blocking the whole thread."""
+    """Return whether a descriptor becomes ready within `seconds`. Blocks the whole thread."""
     poll = select.poll()
     poll.register(descriptor, events)
     end = monotonic() + seconds
@@ -131,7 +129,7 @@ def is_ready(descriptor: int, events: int, seconds: float) -> bool:
 
 
 def set_waiter(waiter: Waiter | None) -> None:
-    """Set the waiter of the calling thread; with `None`, waits block the thread."""
+    """Set the waiter of the calling thread. With `None`, waits block the thread."""
     _thread_state.waiter = waiter
 
 
@@ -145,10 +143,10 @@ class _Wait(NamedTuple, Generic[Task]):
 
 
 class Sockets(Generic[Task]):
-    """Tasks that each wait for a socket. Belongs to one thread; `wake` may be called from any.
+    """The tasks of one thread that wait for sockets. Only `wake` is thread-safe.
 
-    `due` holds the tasks to resume, each with whether its socket was ready in
-    time. None is lost when a signal interrupts `ready`.
+    `due` holds the tasks to resume, each with whether its socket was ready in time. A signal that
+    interrupts `ready` loses none of them.
     """
 
     def __init__(self) -> None:
@@ -215,5 +213,5 @@ class Sockets(Generic[Task]):
             if any(wait.task is task for task in due):
                 del self._waiting[descriptor]
                 continue
-            with suppress(OSError):  # Closed already: its deadline ends the wait.
+            with suppress(OSError):  # The descriptor is closed: the deadline ends the wait.
                 self._epoll.modify(descriptor, wait.events)
