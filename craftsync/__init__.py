@@ -1,50 +1,50 @@
-"""craftsync keeps a local folder (the root) and a data store in sync.
+"""craftsync keeps a local folder and a data store in sync.
 
     import craftsync
 
     report = craftsync.push("data", "s3://bucket/prefix")
     report.raise_for_issues()
 
-    push, pull, sync     a folder and a store, once; each returns a Report
-    check                compares both, and changes nothing
-    migrate              copies one store to another
+    push, pull, sync     sync a folder and a store once; each returns a Report
+    check                compare both, without changing anything
+    migrate              copy one store to another
     upload_folder, download_folder
-                         a folder to a store, or back
+                         copy a folder to a store, or back
     DataStore            the five functions of the platform's data store, over any store
     objects              list, find, copy, move and remove objects
-    errors               everything raised on purpose
+    errors               every error that craftsync raises
 
 A store is a path, `s3://bucket/prefix`, `craft-ai://`, or the name of an
-environment in the configuration. `help(craftsync.push)` names every option.
+environment in the configuration. `help(craftsync.push)` lists every option.
 
-For those who work on craftsync, a map of the house, in the order to read it:
+For developers of craftsync, its packages and modules, in the order to read them:
 
-    errors          everything raised on purpose, and the exit codes
-    install_hint    what to type to install craftsync, or more of it
-    net/            requests and whatever waits: connections, hosts, tasks, rates
-    core/           pure values and decisions: model, decide, merge, guard
-    stores/         the remote side; `base` is the contract every store keeps
-    local/          the folder: scanning it, and changing it safely
-    state/          what both sides last agreed on: one SQLite database a pair
-    engine/         one run: plan, execute, record; `session` is the door; review/ is what a person settles
-    daemon/         when a run starts: file events, timers
-    config/         what can be configured: options, the file, secrets, and what names stand for
-    open_store      from a place to its open store: a directory, a bucket or an environment
-    linked_folders  which linked folders the words of a call mean, and an open session of one
-    runs            one run, from the words of a call to its report
-    progress        how far it has come, on a terminal or in a notebook
+    errors          every error that craftsync raises, and the exit codes
+    install_hint    the command that installs craftsync, or an extra of it
+    net/            HTTP requests and all waiting: connections, hosts, tasks, rates
+    core/           values and decisions, pure: model, decide, merge, guard
+    stores/         the stores; `base` is the contract of all of them
+    local/          the folder on disk: scan it, watch it, replace its files safely
+    state/          the last synced state and more: one SQLite database for each linked folder
+    engine/         one run: plan, carry out, record; start with `session`. review/: what users review
+    daemon/         starts runs: by file events and timers
+    config/         the configuration: options, the file, secrets, and what names stand for
+    open_store      opens the store at a place: a directory, a bucket or an environment
+    linked_folders  finds the linked folders that the arguments of a call mean, and opens a session of one
+    runs            one run, from the arguments of a call to its report
+    progress        shows the progress of a run, on a terminal or in a notebook
     datastore       the platform's five functions over any store; `filesystem` is the same for fsspec
-    objects/        what people do with objects: list a folder, find, copy, move, remove, between any two stores;
-                    `arguments` leads from an OBJECT argument to its store and the objects it names
+    objects/        objects of any stores: list a folder, find, copy, move, remove;
+                    `arguments` finds the store and the objects that an OBJECT argument means
     serve/          a data store server for the platform's SDK, over any store
     migrate/        from one store to another: the engine with a store on both sides
     api             the functions of `import craftsync`
-    doctor/         what could keep craftsync from working here
+    doctor/         checks of the machine, the folder and the store
     ui/             the page in a browser
-    cli/            the commands; one file for each group of them
+    cli/            the commands, a file for each group
 
-Imports point upwards in this list, `core` imports nothing else of craftsync,
-and a third-party library is imported only by the room that needs it.
+A module imports only those above it in this list, and `core` no other package of
+craftsync. Each third-party library has one package that imports it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from __future__ import annotations
 from importlib import import_module
 
 TYPE_CHECKING = False
-"""As in `typing`, which is not loaded here: Ctrl-C prints a traceback until `__main__.main` has begun."""
+"""As in `typing`. Importing that would take time, in which Ctrl-C prints a traceback (`__main__.main`)."""
 
 if TYPE_CHECKING:
     from craftsync import errors as errors
@@ -85,17 +85,17 @@ __all__ = [
 ]
 
 _PLACES = {"DataStore": "craftsync.datastore", "Report": "craftsync.engine.report"}
-"""Where a public name is defined that is not in `craftsync.api`."""
+"""The modules of public names that are not in `craftsync.api`."""
 
-# The package migrate/ and the function `migrate` share a name. Importing the
-# package binds the name to it, but only the first time: so do it here, and undo it.
+# The package migrate/ and the function `migrate` share a name. The first import of the package
+# binds the name to it. So import it here, and delete the name.
 import_module("craftsync.migrate")
 del globals()["migrate"]
 
-if not TYPE_CHECKING:  # So that a type checker still reports names that are not there.
+if not TYPE_CHECKING:  # Hidden from type checkers, so that they report unknown names.
 
     def __getattr__(name: str) -> object:
-        # Imported when it is first used: importing craftsync is cheap.
+        # Import at the first use, so that importing craftsync stays cheap.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import_module("craftsync.install_hint").refuse_other_systems()

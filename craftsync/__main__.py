@@ -1,13 +1,13 @@
-"""Where the program starts: `craftsync`, and `python -m craftsync` where that is not on the path."""
+"""The start of the program: `craftsync`, or `python -m craftsync`."""
 
 import signal
 import sys
 
 
 def main() -> None:
-    """Load the command line and run it; until it is loaded, Ctrl-C ends the process at once.
+    """Import the command line and run it. Until it is imported, Ctrl-C ends the process at once.
 
-    On a system that craftsync does not run on it ends with 78 and a sentence.
+    On a system other than Linux, print a sentence and exit with 78.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

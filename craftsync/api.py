@@ -1,7 +1,7 @@
 """The functions of `import craftsync`: the runs of the command line, with its options as keywords.
 
-Their signatures and the list of options in their help are made from the table
-of options. Errors are of the builtin kind as well: `FileNotFoundError` and so on.
+Their signatures, and the options in their help, are made from the table of options
+(`config/options.py`). Errors are of a builtin kind too, such as `FileNotFoundError`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _IN_PYTHON_ONLY = {
 
 
 _ONE_WAY = [row.name for group in ("filters", "existing", "links") for row in flags(group)]
-"""What only runs in one direction can have."""
+"""Options of one-way runs only."""
 
 
 def _with_options(options: type, *left_out: str) -> Callable[[F], F]:
-    """Give a function the signature and the help that its options make; `left_out` are those it has no use for."""
+    """Set a function's signature and help from its options, without those in `left_out`."""
 
     def decorate(function: F) -> F:
         types = {
@@ -103,38 +103,38 @@ def _row(name: str) -> Option:
 
 @_with_options(RunOptions)
 def push(root: Place, store: Place | None = None, **options: Unpack[RunOptions]) -> Report:
-    """Bring what changed in the folder `root` to the store; with `delete=True` the store mirrors the folder.
+    """Copy the changes of the folder `root` to the store; with `delete=True` the store mirrors the folder.
 
-    `store` is a word as on the command line (an environment of the configuration,
-    a URL, a path) or a path object. Without it, `root` is the name of a folder of the
-    configuration. Trouble with single paths is in the report
-    (`report.issues`, `report.raise_for_issues()`). Raises a `craftsync.errors.CraftsyncError`
-    when a whole side is broken; each is of the builtin kind, too (`FileNotFoundError`,
-    `PermissionError`, `ValueError`, `ConnectionError`), with the remedy as a note.
+    `store` is a word as on the command line (an environment of the configuration, a URL, a path) or
+    a path object. Without it, `root` is the name of a linked folder in the configuration. Problems
+    with single paths are in the report (`report.issues`, `report.raise_for_issues()`). Raises a
+    `craftsync.errors.CraftsyncError` if a whole side is broken. Each is of a builtin kind too
+    (`FileNotFoundError`, `PermissionError`, `ValueError`, `ConnectionError`), with its remedy as a
+    note.
     """
     return _run("push", root, store, options)
 
 
 @_with_options(RunOptions)
 def pull(root: Place, store: Place | None = None, **options: Unpack[RunOptions]) -> Report:
-    """Bring what changed in the store to the folder `root`; with `delete=True` the folder mirrors the store.
+    """Copy the changes of the store to the folder `root`; with `delete=True` the folder mirrors the store.
 
-    A folder that is not there is created. All else is as in `push`.
+    A missing folder is created. Otherwise as `push`.
     """
     return _run("pull", root, store, options)
 
 
 @_with_options(RunOptions, *_ONE_WAY)
 def sync(root: Place, store: Place | None = None, **options: Unpack[RunOptions]) -> Report:
-    """Bring folder and store in sync, both ways; all else as in `push`."""
+    """Bring folder and store in sync, in both directions. Otherwise as `push`."""
     return _run("sync", root, store, options)
 
 
 @_with_options(RunOptions)
 def check(root: Place, store: Place | None = None, **options: Unpack[RunOptions]) -> Report:
-    """Compare the content of folder and store and change nothing; all else as in `push`.
+    """Compare the content of folder and store, without changing anything. Otherwise as `push`.
 
-    A store in the place of the folder is compared in the same way.
+    `root` may be a store too.
     """
     with builtin_kinds():
         words = _words(root, store)
@@ -144,9 +144,9 @@ def check(root: Place, store: Place | None = None, **options: Unpack[RunOptions]
 
 @_with_options(MigrateOptions)
 def migrate(source: Place, target: Place, **options: Unpack[MigrateOptions]) -> MigrationReport:
-    """Copy what one store has and the other has not; with `delete=True` the target mirrors the source.
+    """Copy new and changed objects from one store to another; with `delete=True` the target mirrors the source.
 
-    Both are words as on the command line. All else is as in `push`.
+    Both are words as on the command line. Otherwise as `push`.
     """
     with builtin_kinds():
         words = word_of(source), word_of(target)
@@ -163,12 +163,11 @@ def upload_folder(
     ignore_patterns: Patterns = None,
     **options: Unpack[RunOptions],
 ) -> Report:
-    """Upload a folder into a folder of a store: a `push` in the words of `huggingface_hub`.
+    """Upload a folder into a folder of a store: a `push` with the parameters of `huggingface_hub`.
 
-    `path_in_store` is the folder of the store, "" for all of it. Of the files
-    those are uploaded that match one of `allow_patterns`, if any is given, and
-    none of `ignore_patterns` (gitignore patterns). What is the same in the store is
-    not sent again; what is replaced goes to the trash. All else is as in `push`.
+    `path_in_store` is the folder in the store, "" for the whole store. Uploads the files that match
+    one of `allow_patterns`, if given, and none of `ignore_patterns` (gitignore patterns). Equal
+    files are not sent again; replaced objects go to the trash. Otherwise as `push`.
     """
     asked = _with_patterns(options, allow_patterns, ignore_patterns)
     with builtin_kinds():
@@ -186,7 +185,7 @@ def download_folder(
     ignore_patterns: Patterns = None,
     **options: Unpack[RunOptions],
 ) -> Report:
-    """Download a folder of a store into a folder, which is created if need be; the opposite of `upload_folder`."""
+    """Download a folder of a store into a folder, which is created if missing. The reverse of `upload_folder`."""
     asked = _with_patterns(options, allow_patterns, ignore_patterns)
     with builtin_kinds():
         word = _word_within(word_of(store), os.fspath(path_in_store))
@@ -229,7 +228,7 @@ def _run(name: str, root: Place, store: Place | None, options: RunOptions) -> Re
 
 
 def _shown(name: str, options: Any, call: Callable[[Any], R]) -> R:
-    """Call a run with its progress shown where somebody can see it."""
+    """Call a run, showing its progress in a notebook or on a terminal."""
     wanted = options.get("progress", True)
     if not isinstance(wanted, bool):
         raise UsageError(f"progress: {wanted!r} is not a bool.", remedy="Use True or False.")

@@ -1,6 +1,6 @@
-"""The only access to the system's time: code that reads the time or sleeps is given a `Clock`.
+"""`Clock`: the only access to the system's time. Code that reads the time or sleeps gets one as an argument.
 
-Tests pass a clock they control.
+Tests pass a clock that they control. Also here: how times are written (`stamp`, `iso`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class Clock(Protocol):
     """Reads the time and sleeps. Thread-safe."""
 
     def now_ns(self) -> int:
-        """Return nanoseconds since the epoch (UTC), which may jump in either direction."""
+        """Return nanoseconds since the epoch (UTC). This time may jump in either direction."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds since an arbitrary start, which never jump or go back."""
+        """Return seconds since an arbitrary start. This time never jumps or goes back."""
         ...
 
     def boottime(self) -> float:
-        """Return seconds as `monotonic` does, including time the machine was suspended."""
+        """Return seconds as `monotonic` does, but including the time that the machine was suspended."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -39,7 +39,7 @@ class Clock(Protocol):
 class SystemClock:
     """The system's time."""
 
-    # Not wrapped: each file reads the time a dozen times.
+    # Without wrappers, because each file reads the time a dozen times.
     now_ns = staticmethod(time.time_ns)
     monotonic = staticmethod(time.monotonic)
 
@@ -51,7 +51,7 @@ class SystemClock:
 
 
 class CancellableClock(SystemClock):
-    """The system's time; from `cancel` to `renew` each sleep raises `Interrupted`."""
+    """The system's time. From `cancel` to `renew`, each sleep raises `Interrupted`."""
 
     def __init__(self) -> None:
         self._cancelled = threading.Event()
@@ -83,7 +83,7 @@ def boot_id() -> str:
 
 
 def stamp(clock: Clock, *, days_ago: float = 0) -> str:
-    """Return the time in UTC to the microsecond, in a form that sorts by age and fits file names."""
+    """Return the time (UTC, in microseconds) as text that sorts by age and is a valid file name."""
     return stamp_of(clock.now_ns() - int(days_ago * 86_400e9))
 
 

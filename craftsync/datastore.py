@@ -1,8 +1,8 @@
-"""The five functions of the platform's data store, over any store.
+"""`DataStore`: the five functions of the platform's data store, over any store.
 
-Names and parameters are those of the Craft AI SDK, so that a program changes
-one line to use another store; sizes are exact bytes. The command line's ls,
-stat, put, get and rm are these same functions.
+Names and parameters are those of the Craft AI SDK, so that a program changes one line to use
+another store. Sizes are exact bytes. The commands ls, stat, put, get and rm use these functions
+too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ObjectPath = str | os.PathLike[str]
 
 
 class ObjectInformation(TypedDict):
-    """One object: its path, when it was last written (ISO 8601, UTC), and its size in bytes."""
+    """An object: its path, when it was last written (ISO 8601, UTC), and its size in bytes."""
 
     path: str
     last_modified: str | None
@@ -56,18 +56,16 @@ class DeletedObject(TypedDict):
 class DataStore:
     """The objects of one store, named as on the command line: a URL, a path, or an environment.
 
-    The store is opened at the first call; a folder that is not there is then
-    created for an upload, and `StoreMissing` for anything else. What an upload
-    replaces or a deletion removes stays recoverable in the store, under
-    `.craftsync/trash/` or as a version. Use it in a `with`, or call `close`.
+    The first call opens the store. A missing folder is created for an upload; any other call then
+    raises `StoreMissing`. Replaced and removed objects can be restored: the store keeps them under
+    `.craftsync/trash/` or as versions. Use it in a `with` statement, or call `close`.
 
-    The keywords are those of `craftsync.config.options.PairOptions`. It can be
-    pickled, used after a fork and by many threads. Errors are of the builtin kind, too.
+    The keywords are those of `craftsync.config.options.PairOptions`. A `DataStore` can be pickled,
+    used after a fork, and used by many threads. Errors are of a builtin kind too.
 
-    A store is not probed for the sake of single objects: where no run over it
-    has found out lately which conditions it checks, each write and deletion
-    looks just before it acts, and what somebody else writes in that moment is
-    overwritten.
+    Single objects are no reason to probe a store. If no run has recently found which conditions it
+    checks, each write and removal makes a stat just before instead, and overwrites what another
+    client writes in between.
     """
 
     @builtin_kinds()
@@ -81,7 +79,7 @@ class DataStore:
 
     @classmethod
     def at(cls, word: str, location: Location, **where: Unpack[PairOptions]) -> Self:
-        """Return the store at a place that is known already; `word` is what messages call it."""
+        """Return the store at a known place; `word` is its name in messages."""
         made = cls.__new__(cls)
         reserve = configuration.load(where.get("config")).reserve
         made._set_up(word, location, reserve, pairs.state_dir_of(where))
@@ -100,7 +98,7 @@ class DataStore:
         self._learned = False
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out the connections: a copy in another process opens its own."""
+        """Pickle without the connections: a copy in another process opens its own."""
         return {name: vars(self)[name] for name in ("word", "location", "_reserve", "_state_dir")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -130,7 +128,7 @@ class DataStore:
     ) -> Iterator[ObjectInformation]:
         """Yield each object as the store lists it; with `folder_path`, those in that folder and below.
 
-        `on_skipped` hears of the keys that no folder can hold.
+        `on_skipped` is called with the keys that no folder can hold.
         """
         folder = "" if folder_path is None else os.fspath(folder_path).strip("/")
         prefix = "" if folder in ("", ".") else f"{folder}/"
@@ -148,14 +146,14 @@ class DataStore:
         return list(self.iter_data_store_objects(folder_path))
 
     def refuse_nothing(self) -> None:
-        """Raise `StoreMissing` when this is a folder of a bucket or an environment in which nothing is."""
+        """Raise `StoreMissing` if this is an empty folder of a bucket or an environment."""
         refuse_nothing(self.opened(), self.word)
 
     @builtin_kinds()
     def get_data_store_object_information(
         self, object_path_in_datastore: ObjectPath
     ) -> ObjectInformation:
-        """Describe one object; raises `ObjectNotFound`."""
+        """Return the path, time and size of an object. Raises `ObjectNotFound`."""
         found = self.opened().stat(_named(object_path_in_datastore))
         if found is None:
             raise ObjectNotFound(f"{object_path_in_datastore}: object not found.")
@@ -165,13 +163,12 @@ class DataStore:
     def upload_data_store_object(
         self, filepath_or_buffer: FileOrPath, object_path_in_datastore: ObjectPath
     ) -> None:
-        """Write a file, or the content of a binary file object, which needs no more than `read()`.
+        """Upload a file, or the content of a binary file object, which needs only `read()`.
 
-        One that can seek is read from its start. Standard input, and what cannot
-        seek, is read from where it stands. What is there already is replaced.
-        The content is read once before it is sent: a file object that is not a
-        file on disk is copied to a temporary one for that. Raises `PathBusy`
-        when the file changes while it is read.
+        A file object that can seek is read from its start; standard input, and one that cannot
+        seek, from its current position. An existing object is replaced. The content is read once
+        before it is sent, so a file object that is not a file on disk is first copied to a
+        temporary file. Raises `PathBusy` if the file changes while it is read.
         """
         self.upload(filepath_or_buffer, object_path_in_datastore)
         self.opened().barrier()
@@ -179,7 +176,7 @@ class DataStore:
     def upload(
         self, file: FileOrPath, path_in_datastore: ObjectPath, on_bytes: OnBytes | None = None
     ) -> RemoteObject:
-        """Write a file as `upload_data_store_object`, but not yet durably everywhere; return the object."""
+        """Upload a file as `upload_data_store_object` does, but without `barrier`; return the object."""
         path = _named(path_in_datastore)
         if reason := refusal(path):
             raise PathRefused(f"{path} cannot be written: {reason}.")
@@ -196,18 +193,18 @@ class DataStore:
     def download_data_store_object(
         self, object_path_in_datastore: ObjectPath, filepath_or_buffer: FileOrPath
     ) -> None:
-        """Read an object into a file, which appears complete or not at all, or into a binary file object.
+        """Download an object into a file, which appears complete or not at all, or a binary file object.
 
-        A file object needs no more than `write()`. One whose `seekable()` is true
-        is left at its start, but never a standard stream. Raises
-        `ObjectNotFound`, and `StoreUnavailable` when the content ends early.
+        A file object needs only `write()`. One whose `seekable()` is true is left at its start,
+        except a standard stream. Raises `ObjectNotFound`, and `StoreUnavailable` if the content
+        ends early.
         """
         self.download(object_path_in_datastore, filepath_or_buffer)
 
     def download(
         self, path_in_datastore: ObjectPath, file: FileOrPath, on_bytes: OnBytes | None = None
     ) -> int:
-        """Read an object into a file as `download_data_store_object`; return its bytes."""
+        """Download an object as `download_data_store_object` does; return its size in bytes."""
         with self.opened().read(_named(path_in_datastore)) as opened:
             reader: Reader = opened if on_bytes is None else CountedReader(opened, on_bytes)
             write_to(file, reader, self._reserve)
@@ -217,7 +214,7 @@ class DataStore:
     def read_data_store_object(
         self, object_path_in_datastore: ObjectPath, start: int = 0, end: int | None = None
     ) -> bytes:
-        """Return the bytes of an object from `start` to before `end`; raises `ObjectNotFound`."""
+        """Return the bytes of an object from `start` up to, not including, `end`. Raises `ObjectNotFound`."""
         if end is not None and end <= start:
             return b""
         length = None if end is None else end - start
@@ -227,7 +224,7 @@ class DataStore:
 
     @builtin_kinds()
     def delete_data_store_object(self, object_path_in_datastore: ObjectPath) -> DeletedObject:
-        """Remove an object; one that is not there is a success, as it is in S3."""
+        """Remove an object; succeeds if it does not exist, as in S3."""
         path = _named(object_path_in_datastore)
         if is_own(path):
             raise PathRefused(f"{path} cannot be removed: it is craftsync's own.")
@@ -238,26 +235,26 @@ class DataStore:
         return {"path": path}
 
     def note_kept(self, store: Store, keep: str, path: str) -> None:
-        """Note what a change has moved to the store's trash, so that a linked folder's retention bounds it."""
+        """Record the version that a change moved to the store's trash, so that retention applies to it."""
         if version := kept(store, keep, path):
             self.note([KeptVersion("store", keep, path, version.size)])
 
     def note(self, versions: Iterable[KeptVersion]) -> None:
-        """Note what is in the store's trash now, as `note_kept` does, and what changes have left there besides."""
+        """Record versions in the store's trash, as `note_kept` does, and those that lost answers left there."""
         with left_in_trash(self.opened()) as copies:
             left = [KeptVersion("store", *copy) for copy in copies]
             self._outside.note([*left, *versions], SystemClock().now_ns())
 
     def noted(self) -> list[KeptVersion]:
-        """Return what this client put into the store's trash, except for runs of linked folders."""
+        """Return the versions that this client moved to the store's trash outside runs."""
         return [version for version, _ in self._outside.noted()]
 
     def forget_kept(self, versions: Iterable[KeptVersion]) -> None:
-        """Forget versions that are no longer in the trash."""
+        """Forget the versions that are no longer in the trash."""
         self._outside.drop(versions)
 
     def is_linked(self) -> bool:
-        """Return whether this client remembers a folder that is linked to the store."""
+        """Return whether this client has the state of a folder that is linked to the store."""
         return self._outside.place in known_places(self._state_dir)
 
     @property
@@ -265,7 +262,7 @@ class DataStore:
         return Outside(self._state_dir, server_and_location(self.opened()))
 
     def opened(self, *, create: bool = False) -> Store:
-        """Return the store itself, for what reads it (`craftsync.objects`); `close` closes it."""
+        """Return the open store, for reading (`craftsync.objects`). `close` closes it."""
         with _Opening.lock:
             if self._opened is None:
                 store = open_store(self.location, create=create)
@@ -273,7 +270,7 @@ class DataStore:
             return self._opened
 
     def opened_to_change(self, *, create: bool = False) -> Store:
-        """Open the store, and the first time rely on what runs over it have found out."""
+        """Return the open store, for changes: it uses the features that runs have probed, if recent."""
         with _Opening.lock:
             store = self.opened(create=create)
             if not self._learned:
@@ -283,7 +280,7 @@ class DataStore:
 
 
 class _Opening:
-    """Of the threads that use a data store one opens it; a forked child has a lock of its own."""
+    """The lock by which only one thread opens a data store. A forked child has a lock of its own."""
 
     lock = RLock()
 
@@ -302,7 +299,7 @@ def _learn(store: Store, state_dir: Path) -> None:
 
 
 def information_of(entry: RemoteObject) -> ObjectInformation:
-    """Describe what a store found."""
+    """Return the path, time and size of an object."""
     return {"path": entry.path, "last_modified": _iso(entry.modified_ns), "size": entry.size}
 
 
@@ -311,7 +308,7 @@ def _iso(time_ns: int | None) -> str | None:
 
 
 def stamp_now() -> str:
-    """Return the name under which the store keeps what this moment displaces."""
+    """Return the trash stamp for a version that is replaced or removed now."""
     return stamp(SystemClock())
 
 

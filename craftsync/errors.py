@@ -1,41 +1,40 @@
-"""Everything craftsync raises on purpose, and the exit code each ends with.
+"""Every error that craftsync raises, and its exit code.
 
-An exception means that a whole side is broken, or that one operation on one
-path could not be done. Trouble with one path is turned into a `Problem` by the
-executor and never stops the others; the rest travels up to the command line,
-which is the only place that turns an exception into a sentence and an exit
-code.
+An exception means that a whole side is broken, or that one operation on one path failed. A
+`Carrier` turns the error of a single path into that path's outcome, so it never stops the
+others. All other errors reach the command line, which alone turns an exception into a message
+and an exit code.
 
     CraftsyncError                        1
-    ├── UsageError                        2   the words of the call are off
+    ├── UsageError                        2   the arguments of the call are invalid
     ├── ConfigError                      78   the configuration is invalid
-    ├── RootError                         3   root missing, or not the one it was
-    ├── LockedError                       5   another craftsync holds the root
-    ├── StateError                        7   the state database needs a person
-    ├── IncompleteError                       a run ended with paths that are not in sync; the code of its report
+    ├── RootError                         3   the folder is missing, or not the known one
+    ├── LockedError                       5   another craftsync holds the folder
+    ├── StateError                        7   the user must repair the state database
+    ├── IncompleteError                       a run ended with paths out of sync; exit code of its report
     ├── Exhausted                         5   the machine has no thread or memory left
-    ├── PathError                             one path; becomes a Problem or a Skipped
+    ├── PathError                             one path; becomes a problem, or skipped
     │   ├── PathBusy                          it changed while it was read or replaced
-    │   ├── FileMissing                   3   a file that the words of a call name
+    │   ├── FileMissing                   3   a file named in the call is missing
     │   ├── PathDenied                        owner or permissions of this file or folder forbid it
     │   ├── PathRefused                       no side may hold it under this name
-    │   ├── NoSpace                           it does not fit on the disk, or only into the reserve
-    │   ├── ObjectArchived                    its store has to restore it before it can be read or copied
-    │   │   └── NotKept                       it is not replaced or deleted, for no copy of it can be kept
-    │   ├── ContentDamaged                    its bytes are not those its store vouches for
+    │   ├── NoSpace                           it does not fit on the disk without using the reserve
+    │   ├── ObjectArchived                    the store must restore it before it can be read or copied
+    │   │   └── NotKept                       not replaced or deleted, because no copy can be kept
+    │   ├── ContentDamaged                    its bytes do not match the store's checksum
     │   └── PathObstructed                    a folder is in the way of a file, or a file of a folder
-    └── StoreError                        3   the store cannot be used as asked
-        ├── StoreMissing                  3   no such bucket or folder
-        ├── StoreChanged                  3   not the store it was
+    └── StoreError                        3   the store cannot be used as requested
+        ├── StoreMissing                  3   no such bucket, folder or environment
+        ├── StoreChanged                  3   not the known store
         ├── StoreDenied                   3   the credentials do not allow it
-        │   └── RequestDenied             3   good ones do not allow this; another key may be allowed
+        │   └── RequestDenied             3   valid credentials do not allow this; another key may be allowed
         ├── StoreUnavailable              5   transient: the retry wrapper tries again
         │   ├── UnknownHost              78   no name server knows the host
-        │   └── ListingBroken             5   a listing that did not end well proves nothing
+        │   └── ListingBroken             5   a listing that is not complete proves nothing
         ├── StoreFull                     1   no room left
-        ├── ObjectRefused                 1   one object; the store takes none of this name
-        ├── ObjectNotFound                    one object; nothing is there
-        └── PreconditionFailed                one object; it is not what was expected
+        ├── ObjectRefused                 1   one object; the store accepts no object of this name
+        ├── ObjectNotFound                    one object; it does not exist
+        └── PreconditionFailed                one object; it is not the expected one
 """
 
 from __future__ import annotations
@@ -48,14 +47,14 @@ from typing import Any
 ANOTHER_ANSWERS = (
     "A proxy or a login page may answer in its place: check the network and the endpoint."
 )
-"""The remedy for an answer that no such store gives."""
+"""The remedy for a response that the store itself would not send."""
 
 
 class CraftsyncError(Exception):
-    """Base of every error craftsync raises; `str(error)` is a sentence for people.
+    """Base of every error that craftsync raises. `str(error)` is a sentence for the user.
 
-    `remedy`, where there is one, says in a second sentence what to do about it;
-    a traceback shows it as a note.
+    `remedy`, if not empty, is a second sentence: what the user can do. A traceback shows it as
+    a note.
     """
 
     exit_code = 1
@@ -67,44 +66,44 @@ class CraftsyncError(Exception):
             self.add_note(remedy)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be pickled with everything it says, whatever its `__init__` takes."""
+        """Pickle all attributes, whatever the parameters of `__init__`."""
         kind = type(self)
         own = getattr(kind, "_own_kind", kind)
         return _unpickled, (own, own is not kind, self.args, vars(self))
 
 
 class UsageError(CraftsyncError):
-    """The words of a call do not make sense together."""
+    """The arguments of a call are invalid, or contradict each other."""
 
     exit_code = 2
 
 
 class ConfigError(CraftsyncError):
-    """The configuration is invalid; the message names key, value and remedy."""
+    """The configuration is invalid. The message names key, value and remedy."""
 
     exit_code = 78
 
 
 class RootError(CraftsyncError):
-    """The root is missing, is not a folder, or is not the one it was."""
+    """The folder is missing, is not a folder, or is not the known one."""
 
     exit_code = 3
 
 
 class LockedError(CraftsyncError):
-    """Another craftsync is at work on the same root."""
+    """Another craftsync is using the same folder."""
 
     exit_code = 5
 
 
 class StateError(CraftsyncError):
-    """The state database cannot be used, and a person has to decide what becomes of it."""
+    """The state database cannot be used until the user acts."""
 
     exit_code = 7
 
 
 class NoAnswer(StateError):
-    """A daemon runs and does not answer; `process` is its id."""
+    """A daemon runs but does not respond; `process` is its id."""
 
     exit_code = 5
 
@@ -114,13 +113,13 @@ class NoAnswer(StateError):
 
 
 class Exhausted(CraftsyncError):
-    """The machine gives no more threads or memory; trying again later helps."""
+    """The machine has no threads or memory left. Trying again later may help."""
 
     exit_code = 5
 
 
 class IncompleteError(CraftsyncError):
-    """A run ended, and some paths are not in sync: what `Report.raise_for_issues` raises."""
+    """A run ended, and some paths are not in sync. Raised by `Report.raise_for_issues`."""
 
     def __init__(self, message: str, *, exit_code: int) -> None:
         super().__init__(message, remedy="report.issues names the paths and the reasons.")
@@ -128,25 +127,25 @@ class IncompleteError(CraftsyncError):
 
 
 class PathError(CraftsyncError):
-    """One path could not be handled; the run continues with all others."""
+    """One path failed. The run continues with all others."""
 
 
 class PathBusy(PathError):
-    """The file changed while it was read or about to be replaced; a later run looks again."""
+    """The file changed while it was read or before it was replaced. A later run tries again."""
 
 
 class FileMissing(PathError):
-    """A call names a file that is not there, or is a folder."""
+    """A call names a file that does not exist, or is a folder."""
 
     exit_code = 3
 
 
 class PathDenied(PathError):
-    """Owner or permissions forbid it for this file or folder; of the others that says nothing."""
+    """Owner or permissions of this file or folder forbid it. Others may be accessible."""
 
 
 class PathRefused(PathError):
-    """The name cannot be held by a folder, or by this store; it is reported and left alone."""
+    """A folder, or this store, cannot hold the name. The path is reported and stays as it is."""
 
 
 class PathLeftOut(PathRefused):
@@ -154,15 +153,15 @@ class PathLeftOut(PathRefused):
 
 
 class NoSpace(PathError):
-    """The file does not fit on the disk, or only into what is to stay free of it."""
+    """The file does not fit on the disk without using the reserve."""
 
 
 class ObjectArchived(PathError):
-    """The object lies in an archive (GLACIER): it can be replaced and deleted, but neither read nor copied."""
+    """The object is archived (GLACIER): it can be replaced or deleted, but not read or copied."""
 
 
 class NotKept(ObjectArchived):
-    """An archived object was to be replaced or deleted, and the store can keep no copy of it."""
+    """An archived object is not replaced or deleted, because the store can keep no copy of it."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -173,11 +172,11 @@ class NotKept(ObjectArchived):
 
 
 class ContentDamaged(PathError):
-    """What was read or written is not what the store's own checksum says; of other paths that says nothing."""
+    """The bytes that were read or written do not match the store's checksum. Other paths may be intact."""
 
 
 class PathObstructed(PathError):
-    """A folder stands where a file should go, or a file where a folder should."""
+    """A folder is in the way of a file, or a file in the way of a folder."""
 
     def __init__(
         self,
@@ -189,7 +188,7 @@ class PathObstructed(PathError):
 
 
 class StoreError(CraftsyncError):
-    """The store cannot be used as asked; trying again does not help."""
+    """The store cannot be used as requested. Trying again does not help."""
 
     exit_code = 3
 
@@ -199,7 +198,7 @@ class StoreMissing(StoreError):
 
 
 class StoreChanged(StoreError):
-    """The store answers, but it is not the one the state database knows."""
+    """The store responds, but it is not the one that the state database knows."""
 
 
 class StoreDenied(StoreError):
@@ -207,16 +206,15 @@ class StoreDenied(StoreError):
 
 
 class RequestDenied(StoreDenied):
-    """The credentials are good, but do not allow this; another key may well be allowed."""
+    """The credentials are valid, but do not allow this request. Another key may be allowed."""
 
 
 class StoreUnavailable(StoreError):
     """A transient failure: the network, a timeout, a 5xx, throttling.
 
-    `ambiguous` is true when the request may have been carried out although no
-    answer arrived. A write or delete that failed so is settled by looking,
-    never by repeating it blindly. `retry_after` is what the server asked for,
-    in seconds.
+    `ambiguous`: the request may have been carried out although no response arrived. After such a
+    failure of a write or delete, a stat comes before any retry. `retry_after` is the wait that the
+    server requests, in seconds.
     """
 
     exit_code = 5
@@ -235,33 +233,33 @@ class StoreUnavailable(StoreError):
 
 
 class UnknownHost(StoreUnavailable):
-    """No name server knows the store's host: a typing error, or a network without it. A daemon waits for it."""
+    """No name server knows the store's host: a typing error, or another network. A daemon keeps trying."""
 
     exit_code = 78
 
 
 class ListingBroken(StoreUnavailable):
-    """A listing ended early, out of order, or was no listing at all."""
+    """A listing ended early, was out of order, or was not a listing."""
 
 
 class StoreFull(StoreError):
-    """There is no room left: disk, quota or object size."""
+    """The store has no room: disk, quota or object size."""
 
     exit_code = 1
 
 
 class ObjectRefused(StoreError):
-    """The store takes no object of this name; of others that says nothing."""
+    """The store accepts no object of this name. It may accept others."""
 
     exit_code = 1
 
 
 class ObjectNotFound(StoreError):
-    """No object at this path."""
+    """The path has no object."""
 
 
 class PreconditionFailed(StoreError):
-    """The object is not what the caller expected; nothing was changed."""
+    """The object is not the one that the caller expected. Nothing was changed."""
 
 
 _BUILTIN_KINDS: dict[type[CraftsyncError], type[Exception]] = {
@@ -281,15 +279,15 @@ _BUILTIN_KINDS: dict[type[CraftsyncError], type[Exception]] = {
     StoreUnavailable: ConnectionError,
     StoreError: OSError,
 }
-"""What a Python programmer would catch; the first that an error is an instance of counts."""
+"""The builtin exceptions that a Python programmer would catch. The first match applies."""
 
 
 @contextmanager
 def builtin_kinds() -> Iterator[None]:
-    """Raise each error of craftsync as one that is of the builtin kind as well: `FileNotFoundError` and so on.
+    """Make each error of craftsync an instance of a builtin kind too, such as `FileNotFoundError`.
 
-    Only the doors of the Python API do so. Within, these kinds mean what the
-    system says, and an `except OSError` must not catch what a store says.
+    Only the public Python API does so. Inside craftsync the builtin kinds are errors of the system,
+    and an `except OSError` must not catch the error of a store.
     """
     try:
         yield
@@ -306,7 +304,7 @@ _with_builtins: dict[type[CraftsyncError], type[CraftsyncError]] = {}
 
 
 def _with_builtin(kind: type[CraftsyncError]) -> type[CraftsyncError]:
-    """Return the subclass of a kind of error that is of a builtin kind, too; the same where there is none."""
+    """Return a subclass of a kind of error and of its builtin kind, or the kind itself if it has none."""
     if kind not in _with_builtins:
         builtin = next(
             (like for own, like in _BUILTIN_KINDS.items() if issubclass(kind, own)), None
@@ -338,22 +336,22 @@ def _restored(
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped. Like any KeyboardInterrupt it is not an `Exception`: nothing handles it on the way."""
+    """The run was stopped. Not an `Exception`, as KeyboardInterrupt, so that no handler catches it on the way."""
 
 
 def nearest(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
-    """Return a sentence that suggests the known word most like this one, or "" where none is.
+    """Return a sentence that suggests the known word most like this one, or "" if none is similar.
 
-    `likeness` is that of `difflib`: 0 for nothing in common, 1 for equal words.
+    `likeness` is the least similarity, as in `difflib`: 0 for nothing in common, 1 for equal words.
     """
-    from difflib import get_close_matches  # Only for a mistake: it costs every start a millisecond.
+    from difflib import get_close_matches  # Only after a mistake: the import takes a millisecond.
 
     near = get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f"Did you mean {near[0]}? " if near else ""
 
 
 def exhausted(error: BaseException) -> Exhausted | None:
-    """Return the error that says what the machine has run out of; `None` when that is not what happened."""
+    """Return the `Exhausted` for an error that means no memory or no thread is left, else `None`."""
     if isinstance(error, MemoryError):
         return Exhausted(
             "No memory is left.",

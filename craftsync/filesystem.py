@@ -1,9 +1,9 @@
-"""Data stores as an fsspec filesystem: pandas, pyarrow, dask and zarr read and write them (extra `fs`).
+"""Data stores as an fsspec filesystem (extra `fs`), for pandas, pyarrow, dask and zarr.
 
-`craft-ai://datasets/x.csv` is an object of the environment that the variables
-name; `craftsync://dev/datasets/x.csv` is one of the environment `dev` of the
-configuration. `DataStoreFileSystem(store="./backup")` opens any other store.
-Stores have no folders: one exists while an object is below it.
+`craft-ai://datasets/x.csv` is an object of the environment that the variables set;
+`craftsync://dev/datasets/x.csv` is an object of the environment `dev` in the configuration.
+`DataStoreFileSystem(store="./backup")` opens any other store. Stores have no folders of their own:
+a folder exists while an object is below it.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from craftsync.datastore import DataStore, ObjectInformation
 from craftsync.errors import UsageError, builtin_kinds
 
 _CURRENT = "craft-ai://"
-"""The environment that the variables of the platform's SDK name."""
+"""The environment that the variables of the platform's SDK set."""
 _NAMED = "craftsync://"
 
 
 class DataStoreFileSystem(AbstractFileSystem):
     """One data store. Paths are those of its objects, without a leading slash; sizes are bytes.
 
-    Errors are craftsync's, and of the builtin kind as well: `FileNotFoundError`, `PermissionError`.
-    Failed requests are retried as everywhere in craftsync. What is replaced or
-    removed goes to the store's trash.
+    Errors are craftsync's, and of a builtin kind too, such as `FileNotFoundError` and
+    `PermissionError`. Failed requests are retried as everywhere in craftsync. Replaced and removed
+    objects go to the store's trash.
     """
 
     protocol = ("craft-ai", "craftsync")
     root_marker = ""
 
     def __init__(self, store: str | os.PathLike[str] = _CURRENT, **options: Any) -> None:
-        """Open nothing yet. `store` is a word as on the command line; `options` are fsspec's."""
+        """Opens nothing yet. `store` is a word as on the command line; `options` are fsspec's."""
         super().__init__(**options)
         self.store = os.fspath(store)
         self._data = DataStore(self.store)
 
     def close(self) -> None:
-        """Close the connections to the store; the next call opens it again."""
+        """Close the connections to the store. The next call opens it again."""
         self._data.close()
 
     @classmethod
@@ -85,7 +85,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         return f"{_CURRENT}{path}" if self.store == _CURRENT else f"{_NAMED}{self.store}/{path}"
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        """Return what is directly in a folder, or an object itself."""
+        """Return the entries directly in a folder, or an object itself."""
         folder = self._strip_protocol(path)
         found = {entry["name"]: entry for entry in self._entries(folder)}
         if folder and not found:
@@ -111,7 +111,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         detail: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Return all objects below a path, by one listing where no depth is given."""
+        """Return all objects below a path; with one listing, unless a depth is given."""
         if maxdepth is not None or withdirs:
             return super().find(path, maxdepth, withdirs, detail, **kwargs)
         folder = self._strip_protocol(path)
@@ -135,7 +135,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         return _folder_entry(name)
 
     def created(self, path: str) -> datetime:
-        """Return when an object was last written: a store knows no other time."""
+        """Return when an object was last written: stores report no other time."""
         return self.modified(path)
 
     def modified(self, path: str) -> datetime:
@@ -150,7 +150,7 @@ class DataStoreFileSystem(AbstractFileSystem):
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **_: Any
     ) -> bytes:
-        """Return the bytes of an object from `start` to `end`, counted from its end where negative."""
+        """Return the bytes of an object from `start` to `end`. Negative values count from its end."""
         name = self._strip_protocol(path)
         if (start or 0) < 0 or (end is not None and end < 0):
             size = self.info(name)["size"]
@@ -167,7 +167,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         on_error: str = "return",
         **_: Any,
     ) -> list[Any]:
-        """Return ranges of objects in their order, read a few at once; with `on_error="return"` an error in its place."""
+        """Return ranges of objects, in order, reading a few at once. `on_error="return"` returns errors among them."""
         if max_gap is not None:
             raise NotImplementedError("max_gap")
         bounds = (
@@ -203,7 +203,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         }
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
-        """Write an object; with the mode `create`, raise `FileExistsError` where there is one."""
+        """Write an object. With the mode `create`, raise `FileExistsError` if it exists."""
         name = self._strip_protocol(path)
         if mode == "create" and self.exists(name):
             raise FileExistsError(name)
@@ -220,7 +220,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         mode: str = "overwrite",
         **_: Any,
     ) -> None:
-        """Upload a file of this machine."""
+        """Upload a local file."""
         name = self._strip_protocol(rpath)
         if os.path.isdir(lpath):
             return
@@ -239,7 +239,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         outfile: IO[bytes] | None = None,
         **_: Any,
     ) -> None:
-        """Download an object; a file appears complete or not at all."""
+        """Download an object. The file appears complete or not at all."""
         name = self._strip_protocol(rpath)
         target: Any = outfile if outfile is not None else lpath
         if isinstance(target, str):
@@ -259,7 +259,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         maxdepth: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Download objects and folders as fsspec does; all below one folder several at once."""
+        """Download objects and folders as fsspec does, but the files of a folder several at once."""
         is_all = recursive and maxdepth is None and _are_plain(rpath, lpath)
         root = self._strip_protocol(rpath)
         found = self.find(root) if is_all else []
@@ -289,7 +289,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         maxdepth: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Upload files and folders as fsspec does; all below one folder several at once."""
+        """Upload files and folders as fsspec does, but the files of a folder several at once."""
         is_all = recursive and maxdepth is None and _are_plain(lpath, rpath)
         if not is_all or not os.path.isdir(root := make_path_posix(lpath).rstrip("/")):
             super().put(lpath, rpath, recursive, callback, maxdepth, **kwargs)
@@ -307,7 +307,7 @@ class DataStoreFileSystem(AbstractFileSystem):
             callback.relative_update(1)
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
-        """Copy an object, where the store can by itself. A folder takes nothing to copy."""
+        """Copy an object, server-side if the store can. A folder needs no copy."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         if self.isdir(source):
             return
@@ -321,7 +321,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         maxdepth: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Move an object, where the store can by itself; folders, and into folders, as fsspec does."""
+        """Move an object, server-side if the store can; move folders, and into folders, as fsspec does."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         into_folder = os.fspath(path2).endswith("/") or self.isdir(target)
         if recursive or into_folder or has_magic(source) or source == target:
@@ -334,7 +334,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         self._data.delete_data_store_object(name)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Remove objects, and with `recursive` all below folders, a few at once; they go to the store's trash."""
+        """Move objects to the store's trash, a few at once; with `recursive`, folders too."""
         if recursive and maxdepth is None:
             found = [each for name in self.expand_path(path) for each in self.find(name)]
             if not found:
@@ -351,7 +351,7 @@ class DataStoreFileSystem(AbstractFileSystem):
                 raise IsADirectoryError(f"{name} is a folder. Use recursive=True.")
 
     def _remove_all(self, names: Iterable[str]) -> None:
-        """Remove all of them that can be, then raise the first error."""
+        """Remove as many of them as possible, then raise the first error."""
         with builtin_kinds():
             outcomes = list(objects.remove_each(self._data, names))
             for error in (outcome.error for outcome in outcomes if outcome.error is not None):
@@ -364,7 +364,7 @@ class DataStoreFileSystem(AbstractFileSystem):
         """Do nothing, as `mkdir`."""
 
     def rmdir(self, path: str) -> None:
-        """Do nothing, as `mkdir`; raises `OSError` where the folder is not empty."""
+        """Do nothing, as `mkdir`. Raises `OSError` if the folder is not empty."""
         if self.isdir(path) and self.ls(path):
             raise OSError(f"{path} is not empty.")
 
@@ -393,7 +393,7 @@ class DataStoreFileSystem(AbstractFileSystem):
 
 
 class DataStoreFile(AbstractBufferedFile):
-    """An object open for reading by ranges, or for writing: then it appears when it is closed."""
+    """An object open for reading by ranges, or for writing; then it appears when the file is closed."""
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         return bytes(self.fs.cat_file(self.path, start, end))
@@ -408,25 +408,25 @@ class DataStoreFile(AbstractBufferedFile):
         return True
 
     def commit(self) -> None:
-        """Upload what was written."""
+        """Upload the written content."""
         with self._content:
             self._content.seek(0)
             self.fs._data.upload_data_store_object(self._content, self.path)
 
     def discard(self) -> None:
-        """Drop what was written; the object stays as it was."""
+        """Drop the written content. The object stays as it was."""
         self._content.close()
 
 
 def _are_plain(source: Any, target: Any) -> bool:
-    """Return whether a call names one path here and one there."""
+    """Return whether a call names a single source and a single target, without wildcards."""
     return isinstance(source, str) and isinstance(target, str) and not has_magic(source)
 
 
 def _paired(
     paths: Iterable[str], root: str, target: str, *, into: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield each path below a root with its place below the target, or below the root's name in there."""
+    """Yield each path below `root` with its path below `target`; with `into`, below the root's name in it."""
     start = f"{target}/{root.rpartition('/')[2]}" if into else target
     for path in paths:
         inside = path.removeprefix(root).lstrip("/")

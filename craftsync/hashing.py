@@ -1,4 +1,4 @@
-"""Fast hashing of small content in the thread that runs all short tasks; recognises an MD5."""
+"""Hashes small content quickly in the thread of all short tasks (`update_in_place`). Recognises an MD5."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 _MD5 = re.compile("[0-9a-f]{32}")
 _SMALL = 64 * 1024
 _HELD = 2047
-"""Up to this many bytes hashlib keeps the interpreter's lock (CPython's `_hashopenssl.c`)."""
+"""Up to this many bytes, hashlib keeps the interpreter's lock (CPython's `_hashopenssl.c`)."""
 
 
 class Hash(Protocol):
@@ -23,8 +23,7 @@ H = TypeVar("H", bound=Hash)
 def update_in_place(digest: H, content: bytes | memoryview) -> H:
     """Update a hash and return it, without releasing the interpreter's lock for small content.
 
-    While other threads run, getting the lock back takes longer than hashing a
-    few kilobytes.
+    While other threads run, getting the lock back takes longer than hashing a few kilobytes.
     """
     if len(content) > _SMALL:
         digest.update(content)
@@ -35,5 +34,5 @@ def update_in_place(digest: H, content: bytes | memoryview) -> H:
 
 
 def is_md5(version: str | None) -> bool:
-    """Return whether a store's version is written as an MD5 is; it may still be something else."""
+    """Return whether a store's version looks like an MD5. It may still be something else."""
     return version is not None and _MD5.fullmatch(version) is not None

@@ -1,26 +1,26 @@
-"""How to install craftsync, or an extra of it, in the Python that runs it: one command for every message."""
+"""The command that installs craftsync, or an extra of it, in the running Python, for messages."""
 
 from __future__ import annotations
 
 import sys
 
 NEEDS_LINUX = "craftsync needs Linux, or WSL2 on Windows; this is {}."
-"""What a person on another system reads instead of a traceback."""
+"""The message on another system, instead of a traceback."""
 
 
 def install_command(extra: str = "") -> str:
-    """Return the command that installs craftsync from where it came from, with an extra if one is named.
+    """Return the command that installs craftsync, with `extra` if given, from its original source.
 
-    That is the folder, the file or the repository it was installed from, and a
-    package registry only where it came from one.
+    That is the folder, file or repository it was installed from; a package registry only if it came
+    from one.
     """
     what = f"craftsync[{extra}]" if extra else "craftsync"
     return pip_command(*_from_its_origin(what))
 
 
 def pip_command(*words: str) -> str:
-    """Return the command that installs packages in the Python that runs this."""
-    import shlex  # Only for a mistake, as what follows.
+    """Return the command that installs packages in the running Python."""
+    import shlex  # Imported only for a message, as below.
 
     return shlex.join([sys.executable, "-m", "pip", "install", *words])
 
@@ -44,6 +44,6 @@ def _from_its_origin(what: str) -> list[str]:
 
 
 def refuse_other_systems() -> None:
-    """Raise `ImportError` with a plain sentence on a system that craftsync does not run on."""
+    """Raise `ImportError`, with a sentence for the user, on a system other than Linux."""
     if not sys.platform.startswith("linux"):
         raise ImportError(NEEDS_LINUX.format(sys.platform))

@@ -1,11 +1,11 @@
-"""Limits of this process: file descriptors and memory.
+"""Limits of this process: file descriptors (`steps_at_once`) and memory (`give_back_large_blocks`).
 
-A finished download that is not yet in place is an open file, a transfer is a
-file and a socket, and a watched folder needs a dozen descriptors.
+A finished download that is not in place yet is an open file, a transfer is a file and a socket, and
+a watched folder needs a dozen descriptors.
 
-glibc keeps large freed blocks in a heap of each thread and rarely gives them back
-(mallopt(3), "dynamic mmap threshold"). Measured: 20 objects of 15 MiB left a
-process at 314 MiB, at 147 MiB with the threshold fixed.
+glibc keeps large freed blocks in a heap of each thread and rarely returns them to the system
+(mallopt(3), "dynamic mmap threshold"). Measured: after 20 objects of 15 MiB a process had 314 MiB,
+and 147 MiB with the threshold fixed.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from contextlib import contextmanager, suppress
 from functools import cache
 
 _WANTED = 65_536
-"""Never raised further: some child programs close every descriptor up to the limit."""
+"""The limit is never raised further: some child programs close every descriptor up to it."""
 _KEPT_FREE = 128
-"""Descriptors not for transfers: databases, watches, standard streams, libraries."""
+"""Descriptors for other uses than transfers: databases, watches, standard streams, libraries."""
 _EACH = 2
-"""Most descriptors of one step under way."""
+"""The most descriptors of one step under way."""
 _LEAST = 8
 
 _lock = threading.Lock()
 _runs = 0
 _share: int | None = None
-"""Steps each run may have under way, updated as runs begin and end; `None` for no limit."""
+"""How many steps each run may have under way, updated as runs begin and end; `None` is no limit."""
 
 
 def raise_limit() -> None:
@@ -55,7 +55,7 @@ def shared() -> Iterator[None]:
 
 
 def _divide() -> None:
-    """Update the share of each run; querying the limit for each step would cost too much."""
+    """Update the share of each run. Reading the limit for each step would cost too much."""
     global _share
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     usable = max(soft - _KEPT_FREE, soft // 2) // _EACH // max(_runs, 1)
@@ -73,8 +73,8 @@ _LARGE = 1024 * 1024
 
 @cache
 def give_back_large_blocks() -> None:
-    """Make glibc map every block of 1 MiB or more separately, and so return it when freed."""
-    import ctypes  # Slow to import, and few commands need it.
+    """Make glibc map every block of 1 MiB or more separately, and so return it to the system when freed."""
+    import ctypes  # Slow to import, and needed by few commands.
 
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,7 +1,7 @@
-"""Which linked folders the words of a call mean, how one stands, and an open session of one.
+"""Finds the linked folders that the arguments of a call mean, reports their status, opens a session of one.
 
-A linked folder is given by folder and store, by its name in the configuration,
-or by a path inside a known folder.
+A linked folder is named by folder and store, by its name in the configuration, or by a path inside
+a known folder.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def refuse_new_and_empty(pair: Pair, word: str, asked: PairOptions) -> None:
-    """Raise `StoreMissing` for a store that is empty and was never synced with this folder: a mistyped name.
+    """Raise `StoreMissing` if the store is empty and was never synced with this folder: a mistyped name.
 
-    Nothing is created before that.
+    Call it before anything is created.
     """
     on_disk = isinstance(pair.location, DirectoryLocation)
     if not on_disk and not _is_known(pair, state_dir_of(asked)):
@@ -42,17 +42,17 @@ def refuse_new_and_empty(pair: Pair, word: str, asked: PairOptions) -> None:
 
 
 def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
-    """Return the pair of the arguments `ROOT STORE`, or of a linked folder's name.
+    """Return the linked folder named by `ROOT STORE` or by its name in the configuration.
 
-    Without arguments it is the linked folder around the current directory, or
-    else the only one of the configuration.
+    Without arguments: the linked folder around the current directory, or else the only one in the
+    configuration.
     """
     pair = pairs.named(words, asked) if words else _enclosing(Path.cwd(), asked)
     return _with_such_objects([pair], asked)[0]
 
 
 def _with_such_objects(found: list[Pair], asked: PairOptions) -> list[Pair]:
-    """Return the pairs; raises `UsageError` for a store that does not support the object settings in `asked`."""
+    """Return the pairs. Raises `UsageError` if a store does not support the object settings in `asked`."""
     access = pairs.access_of(asked)
     for pair in found:
         places.refuse_written(pair.location, access)
@@ -60,9 +60,9 @@ def _with_such_objects(found: list[Pair], asked: PairOptions) -> list[Pair]:
 
 
 def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
-    """Return the pair of the arguments, or of the linked folder around the current directory.
+    """Return the linked folder of the arguments, or the one around the current directory.
 
-    Without either, and always in a service, all pairs of the configuration.
+    Without either, and always in a service: all linked folders of the configuration.
     """
     configured = [] if words else pairs.of_configuration(asked)
     if not configured:
@@ -75,7 +75,7 @@ def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
 def all_known(asked: PairOptions) -> list[Pair]:
     """Return the linked folders around the current directory; outside of any, all known ones.
 
-    Raises `UsageError` when there is none.
+    Raises `UsageError` if there are none.
     """
     found = every_known(asked)
     for folder in (here := Path.cwd().resolve(), *here.parents):
@@ -86,19 +86,18 @@ def all_known(asked: PairOptions) -> list[Pair]:
 
 
 def every_known(asked: PairOptions) -> list[Pair]:
-    """Return the folders of the configuration, and those with a state database, wherever this is called."""
+    """Return the linked folders of the configuration and those with a state, whatever the current directory."""
     found = pairs.of_configuration(asked)
     configured = {pair.addresses for pair in found}
     return found + [pair for pair in _all_remembered(asked) if pair.addresses not in configured]
 
 
 def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
-    """Return the pair that a path belongs to, and the path relative to its root (`.` for the root itself).
+    """Return the linked folder of a path, and the path relative to it (`.` for the folder itself).
 
-    Without arguments it is the innermost known root around the path or the
-    current directory, or else the only folder of the configuration. The word for
-    an object stands for its path in the linked folder whose store has it. Raises
-    `UsageError` for a path outside of it.
+    Without arguments: the innermost linked folder around the path or the current directory, or else
+    the only one in the configuration. A word for an object stands for its path in the linked folder
+    whose store contains it. Raises `UsageError` for a path outside the folder.
     """
     if (of_object := _around_object(path, words, asked)) is not None:
         return of_object
@@ -116,9 +115,9 @@ def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, s
 
 
 def _around_object(word: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str] | None:
-    """Return the same for the word of an object; `None` for what may be a path of the folder.
+    """Return the result of `around` for the word of an object; `None` for a word that may be a path.
 
-    Raises `UsageError` where no linked folder is kept in sync with its store.
+    Raises `UsageError` if the object's store belongs to no linked folder.
     """
     config = configuration.load(asked.get("config"))
     name, colon, _ = word.partition(":")
@@ -157,7 +156,7 @@ def _around_object(word: str, words: Sequence[str], asked: PairOptions) -> tuple
 def around_all(
     paths: Sequence[str], words: Sequence[str], asked: PairOptions
 ) -> tuple[Pair, tuple[str, ...] | None]:
-    """Return the pair that all paths belong to, and the paths relative to its root, `None` without paths."""
+    """Return the linked folder of all these paths, and the paths relative to it (`None` without paths)."""
     placed = [around(path, words, asked) for path in paths or (".",)]
     if any(pair != placed[0][0] for pair, _ in placed):
         raise UsageError(
@@ -169,7 +168,7 @@ def around_all(
 
 @contextmanager
 def read_state(pair: Pair, state_dir: Path) -> Iterator[PairState]:
-    """Open the state of a pair for reading, without accessing its root or its store."""
+    """Open the state of a linked folder for reading, without accessing the folder or the store."""
     from craftsync.state import PairState
 
     with closing(PairState.open(state_dir, *pair.addresses, new_id=str, reading=True)) as state:
@@ -177,9 +176,9 @@ def read_state(pair: Pair, state_dir: Path) -> Iterator[PairState]:
 
 
 def standing(pair: Pair, state_dir: Path, live: dict[str, Any] | None) -> dict[str, Any]:
-    """Return how a linked folder stands: the fields of `status --json`. Raises `StateError`.
+    """Return the status of a linked folder: the fields of `status --json`. Raises `StateError`.
 
-    `live` is what its daemon reports, `None` if none runs.
+    `live` is the report of its daemon, `None` if none runs.
     """
     from craftsync.engine.review.inspect import of_state
     from craftsync.engine.review.retention import holdings
@@ -187,7 +186,8 @@ def standing(pair: Pair, state_dir: Path, live: dict[str, Any] | None) -> dict[s
     with read_state(pair, state_dir) as state:
         facts = live or of_state(*pair.addresses, state)
         if live:
-            # A daemon counts those of its last runs; a copy that nobody settled is one still.
+            # A daemon counts the conflicts of its last runs. An older copy that is not resolved
+            # counts too.
             facts["conflicts"] = max(facts["conflicts"], state.baseline.conflict_copies())
         trash = holdings(state, pair.retention)
     if not live and facts["reason"] is None and not places.exists(pair.location):
@@ -196,7 +196,7 @@ def standing(pair: Pair, state_dir: Path, live: dict[str, Any] | None) -> dict[s
 
 
 def unknown_standing(pair: Pair, error: CraftsyncError) -> dict[str, Any]:
-    """Return the fields of `standing` for a folder whose state cannot be read, or whose daemon does not answer."""
+    """Return the fields of `standing` for a folder whose state is unreadable, or whose daemon is silent."""
     is_silent = isinstance(error, NoAnswer)
     return {
         **dict.fromkeys(("mode", "pending", "conflicts", "held", "problems", "left_out")),
@@ -222,12 +222,12 @@ def open_pair(
     create_store: bool = False,
     create_root: bool = False,
 ) -> Iterator[Session]:
-    """Open a session of a pair, and close it afterwards.
+    """Open a session of a linked folder, and close it afterwards.
 
-    `create_root` and `create_store` create a missing folder or directory store,
-    unless the state database knows the pair: an empty one would hide that it has
-    disappeared. With `read_only`, an empty temporary folder replaces what would
-    be created. With `reading`, the state is opened read-only in place.
+    `create_root` and `create_store` create a missing folder or directory store, unless the state
+    knows the linked folder: an empty one would hide that the original is gone. With `read_only`, an
+    empty temporary folder replaces what would be created. With `reading`, the state is opened
+    read-only in place.
     """
     from craftsync.engine.session import Session
 
@@ -257,7 +257,7 @@ def open_pair(
 
 @contextmanager
 def open_beside(pair: Pair, state_dir: Path, *, read_only: bool = False) -> Iterator[Session]:
-    """Open a session of a pair; while a daemon or another run holds the folder, its state is only read."""
+    """Open a session of a linked folder; if a daemon or another run holds the folder, with a read-only state."""
     with ExitStack() as stack:
         try:
             opened = open_pair(pair, state_dir, read_only=read_only)
@@ -268,7 +268,7 @@ def open_beside(pair: Pair, state_dir: Path, *, read_only: bool = False) -> Iter
 
 
 def _stand_ins(pair: Pair, stack: ExitStack, *, root: bool, store: bool) -> tuple[Path, Location]:
-    """Return root and location, with an empty temporary folder for each that would be created."""
+    """Return root and location, with an empty temporary folder for each of them that would be created."""
     folder, location = pair.root, pair.location
     if root and not folder.exists():
         folder = Path(stack.enter_context(_empty_folder()))
@@ -287,8 +287,8 @@ def _enclosing(place: Path, asked: PairOptions) -> Pair:
 def _around(start: Path, asked: PairOptions) -> list[Pair]:
     """Return the pairs of the innermost linked folder around a path.
 
-    Those of the configuration take precedence, because it also has the store's
-    settings. Others are recognised by their identity file.
+    Those of the configuration take precedence, because they have the store's settings too. Others
+    are recognised by their `.craftsync` folder.
     """
     configured = pairs.of_configuration(asked)
     for folder in (start, *start.parents):
@@ -302,7 +302,7 @@ def _around(start: Path, asked: PairOptions) -> list[Pair]:
 
 
 def _is_service() -> bool:
-    """Return whether systemd started this process, so that the current directory has no meaning."""
+    """Return whether systemd started this process: then the current directory has no meaning."""
     return "NOTIFY_SOCKET" in os.environ
 
 
@@ -339,11 +339,11 @@ def _known_pairs(state_dir: Path) -> list[tuple[str, str]]:
 
 
 def _empty_folder() -> TemporaryDirectory[str]:
-    """Return a temporary folder that replaces one a dry run must not create."""
+    """Return a temporary folder instead of one that a dry run must not create."""
     return TemporaryDirectory(prefix="craftsync-")
 
 
 def _real_place(path: str) -> Path:
-    """Return the path with the symbolic links of its folders resolved, but not one at its end."""
+    """Return a path with the symbolic links of its folders resolved, but not a link at its end."""
     absolute = places.absolute(path)
     return Path(os.path.realpath(absolute.parent), absolute.name)

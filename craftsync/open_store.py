@@ -1,7 +1,7 @@
-"""Opens the store of a place: a directory, a bucket or an environment.
+"""Opens the store at a place: a directory, a bucket or an environment, wrapped so that it retries.
 
-The libraries of a store are imported only when such a store is opened, because
-importing boto3 alone takes longer than a small push.
+The libraries of a store are imported only when it is opened, because importing boto3 alone takes
+longer than a small push.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ _SILENT_SECONDS = 10.0
 def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> Iterator[Store]:
     """Open a store that retries transient failures, and close it afterwards.
 
-    With `create`, a missing directory store is created; without, it raises
-    `StoreMissing`. With `raw_keys`, a bucket includes keys that are no valid
-    paths. Raises `UsageError` when the token or the SDK for a Craft AI
-    environment is missing.
+    A missing directory store is created with `create`, and otherwise raises `StoreMissing`. With
+    `raw_keys`, a bucket includes keys that are not valid paths. Raises `UsageError` if the token,
+    or the SDK, of a Craft AI environment is missing.
     """
     from craftsync.stores.retrying import RetryingStore
 
@@ -47,7 +46,8 @@ def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> I
         try:
             yield retrying
         except KeyboardInterrupt:
-            # No pool knows a thread whose start a signal cut off, and the process would wait for its request.
+            # No pool knows a thread whose start a signal cut off, and the process would wait for
+            # its request.
             retrying.cancel()
             raise
         finally:
@@ -57,7 +57,8 @@ def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> I
 def waits() -> str | None:
     """Return which open store of this process is waited for, how long and why; `None` while all respond.
 
-    May be called from any thread. What a store says of itself is part of it: not safe for a terminal.
+    May be called from any thread. What a store says of itself is part of it: not safe for a
+    terminal.
     """
     for store in tuple(_open):
         health, host = store.health, store.features.host
@@ -106,7 +107,7 @@ def _environment(location: CraftAiLocation, clock: Clock) -> Store:
 
 
 def access_to(location: CraftAiLocation) -> Access:
-    """Return the addresses and credentials of an environment; the token is read when it is needed."""
+    """Return the addresses and credentials of an environment. The token is read when it is needed."""
     from craftsync.stores.craftai import CONTROL_URL, Access
 
     control_url, find_token, token_name = places.credentials_of(location)
@@ -114,7 +115,7 @@ def access_to(location: CraftAiLocation) -> Access:
 
 
 def spelled_out(location: CraftAiLocation) -> CraftAiLocation:
-    """Return an environment with the control address that variables give it, unless it is the platform's own."""
+    """Return an environment with the control URL from variables, unless that is the platform's default."""
     from craftsync.stores.craftai import CONTROL_URL
 
     found = access_to(location).control_url
@@ -123,11 +124,11 @@ def spelled_out(location: CraftAiLocation) -> CraftAiLocation:
 
 
 def refuse_nothing(store: Store, word: str) -> None:
-    """Raise `StoreMissing` when `word` is a folder of a bucket or an environment without any object.
+    """Raise `StoreMissing` if `word` is a folder, without any object, of a bucket or an environment.
 
-    Such a folder exists only through its objects, so the name is probably
-    mistyped; one that was ever synced has an identity file. A whole bucket,
-    environment or folder on disk may be empty.
+    Such a folder exists only through its objects, so the name is probably mistyped; a folder that
+    was ever synced has an identity file. A whole bucket, environment or folder on disk may be
+    empty.
     """
     if not _names_folder(word) or next(iter(store.list()), None) is not None:
         return
@@ -146,5 +147,5 @@ def _names_folder(word: str) -> bool:
 
 
 def _in_variables(word: str) -> bool:
-    """Return whether a word is a folder of the environment set by variables, whose URL has no host."""
+    """Return whether a word is a folder of the environment that variables set: its URL has no host."""
     return word.startswith("craft-ai://") and word != "craft-ai://"

@@ -1,4 +1,4 @@
-"""How far a run has come: one line on a terminal (by rich), a display of a notebook that updates in place, or a line now and then."""
+"""Shows the progress of a run: a bar on a terminal (by rich), a display in a notebook, or regular lines."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Display(Protocol):
     def show(self, event: ProgressEvent) -> None: ...
 
     def stop(self) -> None:
-        """End the display; a second call does nothing."""
+        """End the display. A second call does nothing."""
         ...
 
 
 _one_at_a_time = threading.Lock()
-"""Two lines on one terminal would tear each other apart."""
+"""Two progress lines on one terminal would garble each other."""
 
 
 @contextmanager
 def showing(command: str, on_event: OnEvent | None, *, wanted: bool) -> Iterator[OnEvent]:
-    """Give what the events of a run go to: `on_event`, and a display in a notebook or on a terminal.
+    """Yield the listener for a run's events: it calls `on_event`, and updates a notebook's or terminal's display.
 
-    Nothing is displayed where output goes to a file or a pipe, and of two runs
-    at once only the first is.
+    Nothing is displayed if output goes to a file or a pipe. Of two runs at once, only the first is
+    displayed.
     """
     display = None
     if wanted and _one_at_a_time.acquire(blocking=False):
@@ -71,7 +71,7 @@ def _is_terminal(stream: object) -> bool:
 
 
 def is_notebook() -> bool:
-    """Return whether the kernel of a notebook runs this: Jupyter, VS Code, Colab and the like."""
+    """Return whether this runs in the kernel of a notebook: Jupyter, VS Code, Colab and the like."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
@@ -81,7 +81,7 @@ _REFRESH_SECONDS = 0.1
 
 
 class NotebookDisplay:
-    """One output of a notebook's cell that follows a run; it needs no widgets. Its last state stays."""
+    """One output of a notebook's cell that follows a run. It needs no widgets, and its last state stays."""
 
     def __init__(self, command: str) -> None:
         from IPython.display import display
@@ -130,7 +130,7 @@ def _of(done: str, total: str | int | None) -> str:
 
 
 def _note_looked(looked: dict[str, int], event: ProgressEvent) -> None:
-    """Count how many files each stage before the transfers has met, for these take turns."""
+    """Count the files that each stage before the transfers has found: these stages take turns."""
     if event.files_total is None and event.stage != "transferring":
         looked[event.stage] = event.files_done or looked.get(event.stage, 0)
     else:
@@ -142,16 +142,16 @@ def _looked_shown(looked: dict[str, int]) -> str:
 
 
 _WIDE = 80
-"""Columns that bar, rate and time left need beside the counts."""
+"""Columns that the bar, the rate and the remaining time need beside the counts."""
 
 
 class Bars:
-    """One line on stderr that follows the progress events of a run and then disappears.
+    """One line on stderr that follows the progress events of a run, and then disappears.
 
-    rich is loaded only here: it takes a fifth of the time a small push does.
-    `print_above` gets what prints a line above the bar, and `None` when the bar
-    is gone; without it, what the program prints goes above by itself. While
-    `waits` returns what the run waits for, that takes the place of the bar.
+    rich is imported only here: that takes a fifth of the time of a small push. `print_above` is
+    called with a function that prints a line above the bar, and with `None` when the bar is gone;
+    without it, all output of the program is redirected above the bar. While `waits` returns what
+    the run waits for, that text replaces the bar.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Bars:
             *(amounts if self._console.width >= _WIDE else (TaskProgressColumn(),)),
             console=self._console,
             transient=True,
-            # The command line hands each line for this terminal to `_print`.
+            # The command line passes each line for this terminal to `_print`.
             redirect_stdout=print_above is None,
             redirect_stderr=print_above is None,
         )
@@ -216,7 +216,7 @@ class Bars:
         )
 
     def _hashing(self, event: ProgressEvent) -> str:
-        """Return what was hashed so far; of the files that follow it, some wait for that."""
+        """Return the number of files hashed so far, which comes before the count of finished files."""
         size = f" ({size_shown(event.bytes_hashed)})" if self._console.width >= _WIDE else ""
         return f"hashing {event.files_hashed} files{size}:"
 
@@ -226,7 +226,7 @@ class Bars:
 
 
 def _line(waits: Callable[[], str | None]) -> type[Progress]:
-    """Return a progress line of rich that shows what is waited for, if anything is."""
+    """Return a progress line of rich that shows what the run waits for, if it waits."""
     from rich.progress import Progress
     from rich.text import Text
 
@@ -241,11 +241,11 @@ def _line(waits: Callable[[], str | None]) -> type[Progress]:
 
 
 def _ignore(print_line: Callable[[str], None] | None) -> None:
-    """Need no help to print above the bar."""
+    """Do nothing: output is redirected above the bar."""
 
 
 def stats_line(event: ProgressEvent, seconds: float) -> str:
-    """Return how far a run has come in `seconds`, and how long the rest takes at that rate."""
+    """Return a line with the progress of a run after `seconds`, and the remaining time at that rate."""
     if event.files_total is None:
         return f"{event.stage}: {event.files_done} files so far"
     moved, total = event.bytes_done, event.bytes_total or 0
@@ -268,7 +268,7 @@ def _duration(seconds: float) -> str:
 
 
 class StatsLines:
-    """Prints how far a run has come, `every` seconds, also while nothing moves; `say` prints a line from any thread."""
+    """Prints the progress of a run every `every` seconds, also while nothing moves, through the thread-safe `say`."""
 
     def __init__(self, command: str, every: float, say: Callable[[str], object]) -> None:
         self._command = command
@@ -297,9 +297,9 @@ class StatsLines:
 
 
 class WaitLines:
-    """Prints, while it is open, what a command waits for: once, and again after ten minutes.
+    """Prints, while it is open, what a command waits for: once, and again every ten minutes.
 
-    `waits` returns that, or `None`; `say` prints a line from any thread.
+    `waits` returns that, or `None`. `say` prints a line, from any thread.
     """
 
     _LOOK_SECONDS, _AGAIN_SECONDS = 1.0, 600.0

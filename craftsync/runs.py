@@ -1,4 +1,4 @@
-"""One run, from the words of a call to its report: what the command line and the Python API share."""
+"""One run, from the arguments of a call to its report. Shared by the command line and the Python API."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MODES = {"push": Mode.PUSH, "pull": Mode.PULL, "sync": Mode.TWO_WAY}
 
 
 def run(command: str, words: Sequence[str], asked: RunOptions) -> Report:
-    """Push, pull or sync the pair the words name; `command` is one of the three words."""
+    """Push, pull or sync (`command`) the linked folder that the words name."""
     pair = linked_folders.resolve(words, asked)
     options = options_for(pair, asked, MODES[command])
     refuse_filter(options)
@@ -54,10 +54,10 @@ def check(
     asked: RunOptions,
     on_line: Callable[[str, str], None] = lambda symbol, path: None,
 ) -> Report:
-    """Compare the content of a pair and change nothing.
+    """Compare the content of a folder and its store, without changing anything.
 
-    `on_line` gets each path with its symbol: "=" equal, "-" only in the store, "+" only
-    in the folder, "*" different, "!" could not be read.
+    `on_line` is called with a symbol and each path: "=" equal, "-" only in the store, "+" only in
+    the folder, "*" different, "!" unreadable.
     """
     pair = linked_folders.resolve(words, asked)
     options = options_for(pair, asked)
@@ -69,14 +69,14 @@ def check(
 
 
 def options_for(pair: Pair, asked: RunOptions, mode: Mode | None = None) -> Options:
-    """Return what a call asks of a pair; the configuration, then the defaults fill in the rest."""
+    """Return the options of a call, completed by the configuration and then by the defaults."""
     refuse_unknown(asked, RunOptions)
     settings = Settings.of(pair.given, given_by(asked))
     return options_of(asked, settings, mode or settings.mode, pair.root)
 
 
 def refuse_filter(options: Options) -> None:
-    """Raise `UsageError` for a filter or for links that such a run cannot have, before anything is opened."""
+    """Raise `UsageError`, before anything is opened, for a filter or links that this run cannot have."""
     if options.follow_links and options.policy.mode is not Mode.PUSH:
         raise _links_refused("what comes from the store would have to be written through links.")
     if refusal := options.filter.refusal(options.policy):
@@ -91,7 +91,7 @@ def _links_refused(why: str) -> UsageError:
 
 
 def refuse_watching(options: Options) -> None:
-    """Raise `UsageError` for a filter or for links in a daemon: what takes part would change without an event."""
+    """Raise `UsageError` for a filter or links in a daemon: paths would begin to take part without an event."""
     if options.follow_links:
         raise _links_refused("a change behind a link would go unseen.")
     if options.filter:
@@ -104,7 +104,7 @@ def refuse_watching(options: Options) -> None:
 
 
 def refuse_direction(options: Options) -> None:
-    """Raise `UsageError` where a comparison, which has no direction, is to leave out what one side has."""
+    """Raise `UsageError` for `--existing` in a comparison, which has no direction."""
     one_sided = [flag for flag in options.filter.flags() if flag.endswith("existing")]
     if one_sided:
         raise UsageError(
@@ -116,9 +116,9 @@ def refuse_direction(options: Options) -> None:
 def options_of(
     asked: RunOptions, settings: Settings, mode: Mode, root: Path | None = None
 ) -> Options:
-    """Return the engine's options: the settings of a folder, and what concerns this one call.
+    """Return the engine's options: the settings of the folder, and those of this call.
 
-    `root` is what absolute paths of `--files-from` have to be in.
+    Absolute paths in `--files-from` must be inside `root`.
     """
     up, down = _rates_of(settings.bwlimit)
     return Options(
@@ -157,7 +157,7 @@ def _compare(asked: RunOptions) -> Compare:
 
 
 def opened_for(pair: Pair, options: Options, asked: RunOptions) -> AbstractContextManager[Session]:
-    """Open a pair for a run with these options: the side a run brings files to may be new."""
+    """Open a session for a run with these options. The side that the run copies to may be new."""
     return linked_folders.open_pair(
         pair,
         state_dir_of(asked),
@@ -173,7 +173,7 @@ _LIST_REMEDY = "Write each path relative to the folder, one a line; with --from0
 
 
 def filter_of(asked: SharedOptions | RunOptions, root: Path | None) -> Filter:
-    """Return the filter in the keywords; absolute paths in a list must be inside `root`, if given.
+    """Return the filter in the keywords. Absolute paths in a list must be inside `root`, if given.
 
     Raises `UsageError` for an invalid value, an unreadable list, or an invalid path in it.
     """
@@ -214,7 +214,7 @@ def _names(file: Any, root: Path | None, *, raw: bool) -> Iterator[str]:
         except UnicodeDecodeError:
             raise _refused(where, repr(line), "is not UTF-8") from None
         if not raw:
-            text = text.strip()  # The end of a line of Windows, too.
+            text = text.strip()  # Also removes the \r of Windows.
         if text and (raw or not text.startswith(_LIST_COMMENTS)):
             yield _name(text, root, where)
 
@@ -237,7 +237,7 @@ def _content(file: Any, called: str) -> bytes:
 
 
 def _name(text: str, root: Path | None, where: str) -> str:
-    """Return an entry as a path in the folder; a slash at its end stays."""
+    """Return an entry as a path in the folder, with its final slash, if any."""
     path = _inside(text, root, where) if text.startswith("/") else text
     names = path.rstrip("/").split("/")
     if root is not None or "." in names:

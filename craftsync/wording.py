@@ -1,4 +1,4 @@
-"""How sizes and counts are written for people, on a terminal and in a browser."""
+"""Writes sizes and counts for the user, on a terminal and in a browser."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def size_shown(size: float) -> str:
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """Return a count with its noun: `1 conflict`, `2,000 conflicts`; `many` is a plural that adds no s."""
+    """Return a count with its noun: `1 conflict`, `2,000 conflicts`. `many` is an irregular plural."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def left_out_words(other_side: str = "store") -> Mapping[str, str]:
-    """Return in words why something took no part, by the counts of `Report.left_out`."""
+    """Return, for each count of `Report.left_out`, words for why the paths took no part."""
     this_side = "source" if other_side == "target" else "folder"
     return {
         "ignored_local": f"by patterns in the {this_side}",
@@ -33,6 +33,6 @@ def left_out_words(other_side: str = "store") -> Mapping[str, str]:
 
 
 def left_out_shown(counts: Mapping[str, int] | None) -> str:
-    """Return in words what the last whole run left out; empty when nothing, or when that is not known."""
+    """Return, in words, what the last complete run left out; empty if nothing, or if unknown."""
     words = left_out_words()
     return ", ".join(f"{count:,} {words[name]}" for name, count in (counts or {}).items() if count)
