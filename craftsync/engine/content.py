@@ -199,7 +199,7 @@ class Fetcher:
     ) -> tuple[RemoteObject, bytes]:
         """Download the missing parts, several at once, and hash each while later ones arrive.
 
-        If a part fails, this raises only after the others have ended: none may write to a closed file.
+        If a part fails, raise only after the others have ended: none may write to a closed file.
         """
         given_up = threading.Event()
 

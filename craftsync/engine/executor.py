@@ -84,7 +84,8 @@ class Executor:
         approved: bool = False,
     ) -> None:
         """`command` is the name in the history; `None` records none. `limit` is the guard's limit
-        of deletes; `None` if the user ordered them. `approved`: the user saw why each step was held.
+        of deletes; `None` if the user ordered them. `approved`: the user saw why each step was
+        held.
         """
         self._pool = pool
         self._clock = clock
@@ -418,7 +419,8 @@ class Executor:
                 waiting = (o.action for o in finished if o.status is Status.HELD)
                 mode = self._carrier.policy.mode
                 self._state.held.add_archived(waiting, ARCHIVED, mode, now)
-            # `left` comes first, because its sizes come from a stat: the first record of a version counts.
+            # `left` comes first, because its sizes come from a stat: the first record of a version
+            # counts.
             kept = [*left, *(one for o in finished for one in o.kept)]
             self._state.note_kept(kept, now)
             if self._limit is not None:

@@ -230,7 +230,8 @@ class Planner:
             return self._at(sorted(set(paths)), unknown, note, listed=listed)
         baseline, database = self.state.baseline, self.state.database
         boundaries = baseline.boundaries(LISTING_SHARE)
-        # Keep this order: in a migration `NestingDetector.source_seen` must run before `target_seen`.
+        # Keep this order: in a migration `NestingDetector.source_seen` must run before
+        # `target_seen`.
         scanned = self.left.scan(boundaries, baseline.count())
         left = known(counted(scanned, self.left.stage, self.on_event), unknown.left, note)
         files = in_order_left(self.left, database, left)
@@ -351,7 +352,8 @@ class Planner:
         any_name = self.left.is_folder or self.right.store.features.raw_keys
         unchanged = 0
         for path, local, row, remote in triples:
-            # Fast path for unchanged files, which are nearly all: gives the result of `decide` without its calls.
+            # Fast path for unchanged files, which are nearly all: gives the result of `decide`
+            # without its calls.
             if (
                 row is not None
                 and remote is not None
@@ -436,7 +438,8 @@ class Planner:
             # Only a complete run can show that a side is empty.
             is_empty = whole and not listed and (side != self.left.word or self.left.is_empty())
             counts = SideCounts(0 if is_empty else max(listed, 1), deletes, baseline)
-            # Deleting the only file of a folder is normal. A source is suspicious whenever it is empty.
+            # Deleting the only file of a folder is normal. A source is suspicious whenever it is
+            # empty.
             if counts.emptied or (not counts.listed and side == "source"):
                 planned.emptied.add(side)
             limit = replace(

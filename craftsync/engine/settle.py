@@ -179,7 +179,8 @@ class Contents:
             raise PathBusy(f"{remote.path}: changed in the store since it was listed")
         if found.digest is not None and (found.md5 is None or found.digest != self.local_digest()):
             return found.digest == self.local_digest()
-        # The digest is unknown, or it equals the file's although the MD5 differs: only reading decides.
+        # The digest is unknown, or it equals the file's although the MD5 differs: only reading
+        # decides.
         return may_read and self._comparison(remote).is_same
 
     def _local_md5(self) -> str:
@@ -283,7 +284,8 @@ class Settler:
         """
         looked_ns = self.clock.now_ns() if looked_ns is None else looked_ns
         # Placing a file sets its ctime, so each download would be racy and be read again, which
-        # costs too much. Judged by mtime, a write in the same tick that resets mtime goes unnoticed.
+        # costs too much. Judged by mtime, a write in the same tick that resets mtime goes
+        # unnoticed.
         racy = in_writing or self._is_racy(
             local._replace(ctime_ns=local.mtime_ns) if placed else local, looked_ns
         )
@@ -329,7 +331,8 @@ class Settler:
         for intent in intents:
             if self._is_of(intent, found, contents):
                 digest = found.digest or intent.digest
-                # Racy, so that the next run reads the file: a power cut may keep its times and lose its content.
+                # Racy, so that the next run reads the file: a power cut may keep its times and lose
+                # its content.
                 row = self.baseline_row(intent.local, found, digest)._replace(racy=True)
                 return row, (intent,)
         return None, ()

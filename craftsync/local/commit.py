@@ -1,8 +1,9 @@
 """Puts files in place, renames them, and moves them to the trash, without losing a version.
 
-Another program may save a file between our stat and our rename. So the rename that replaces a file also
-moves the old one to the trash, and only there it is compared with the expected one. An unexpected file
-is put back, or becomes a conflict copy. After a crash every version is at its path or in the trash.
+Another program may save a file between our stat and our rename. So the rename that replaces a file
+also moves the old one to the trash, and only there it is compared with the expected one. An
+unexpected file is put back, or becomes a conflict copy. After a crash every version is at its path
+or in the trash.
 
 Also here: `SyncGroup`, by which threads that flush at the same time share one flush.
 """
@@ -209,7 +210,8 @@ def _empty_folders(
 ) -> None:
     """Raise `PathObstructed` if the folder at `path` holds anything but folders and the files at `leaving`.
 
-    With `remove`, remove each folder, the innermost first. `inside` is the current folder, below `path`.
+    With `remove`, remove each folder, the innermost first. `inside` is the current folder, below
+    `path`.
     """
     parent, name = place_of
     listing = linux.open(name, LISTING, dir_fd=parent)

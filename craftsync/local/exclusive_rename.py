@@ -1,8 +1,8 @@
 """Renames that never overwrite, and atomic swaps, on every filesystem.
 
 All functions take (directory descriptor, name) pairs and raise `OSError`. If the kernel or the
-filesystem lacks renameat2 (NFS, CIFS and FAT return EINVAL), it is emulated. Each emulation has a race of
-a few microseconds, which its docstring names.
+filesystem lacks renameat2 (NFS, CIFS and FAT return EINVAL), it is emulated. Each emulation has a
+race of a few microseconds, which its docstring names.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ def link_unnamed(descriptor: int, target_fd: int, target: str) -> None:
 def noreplace_by_link(source_fd: int, source: str, target_fd: int, target: str) -> None:
     """Emulate `noreplace` with link and unlink.
 
-    A file saved over the source between the two calls is lost. Without hard links (FAT, some network
-    shares), a stat and a rename replace them, and a file created at the target between those is lost.
+    A file saved over the source between the two calls is lost. Without hard links (FAT, some
+    network shares), a stat and a rename replace them, and a file created at the target between
+    those is lost.
     """
     try:
         linux.link(
@@ -95,9 +96,10 @@ def _rename_after_stat(source_fd: int, source: str, target_fd: int, target: str)
 def exchange_by_steps(source_fd: int, source: str, target_fd: int, target: str) -> None:
     """Emulate `exchange` in three steps.
 
-    With hard links the target always exists, and a file saved over it between the first two steps is
-    lost. Without them it is absent for an instant, and a file created there in that instant is lost. A
-    crash in between leaves the old target beside the source, with a name that ends in `.swapped`.
+    With hard links the target always exists, and a file saved over it between the first two steps
+    is lost. Without them it is absent for an instant, and a file created there in that instant is
+    lost. A crash in between leaves the old target beside the source, with a name that ends in
+    `.swapped`.
     """
     linux.stat(source, dir_fd=source_fd, follow_symlinks=False)
     aside = f"{secrets.token_hex(8)}.swapped"
@@ -128,7 +130,7 @@ def _set_aside(target_fd: int, target: str, source_fd: int, aside: str) -> bool:
 def timestamp_granularity_ns(descriptor: int) -> int:
     """Return the granularity of a filesystem's timestamps in nanoseconds.
 
-    Local Linux filesystems use the kernel's tick (at most 10 ms before multigrain timestamps). For any
-    other filesystem, assume FAT's 2 s.
+    Local Linux filesystems use the kernel's tick (at most 10 ms before multigrain timestamps). For
+    any other filesystem, assume FAT's 2 s.
     """
     return 10_000_000 if linux.statfs_type(descriptor) in _FINE_TIMESTAMPS else 2_000_000_000

@@ -1,8 +1,8 @@
 """Single files: stat, read, hash, replace. Also the names in one folder in path order.
 
-A file is read through its descriptor, never again by name, so two versions are never mixed. Paths sort
-by the bytes of their UTF-8, and a folder sorts as if a slash followed its name: `a.txt` comes before
-`a/b`. A huge folder is sorted on disk.
+A file is read through its descriptor, never again by name, so two versions are never mixed. Paths
+sort by the bytes of their UTF-8, and a folder sorts as if a slash followed its name: `a.txt` comes
+before `a/b`. A huge folder is sorted on disk.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from craftsync.local import linux
 from craftsync.local.tree import LinkInTheWay, Tree
 
 BLOCK = 256 * 1024
-"""Bytes per read into new memory. With 1 MiB, the allocator would map and the kernel clear each block
-(`limits.give_back_large_blocks`): 130,000 page faults for 512 MiB."""
+"""Bytes per read into new memory. With 1 MiB, the allocator would map and the kernel clear each
+block (`limits.give_back_large_blocks`): 130,000 page faults for 512 MiB."""
 _REUSED_BLOCK = 256 * 1024
 """Bytes per read into reused memory. Each read releases the interpreter's lock: with 1 MiB, hashing
 512 MiB beside the threads that receive them takes 0.35 processor seconds more."""
@@ -80,8 +80,8 @@ def inode_of(status: os.stat_result) -> int:
 def stat_file(tree: Tree, path: str) -> LocalFile | None:
     """Stat the regular file at `path`; `None` if it or a folder above it does not exist.
 
-    Raises `PathObstructed` for a folder, `PathLeftOut` for a special file or a symbolic link (at the path
-    or above it), and `PathError` if the stat fails.
+    Raises `PathObstructed` for a folder, `PathLeftOut` for a special file or a symbolic link (at
+    the path or above it), and `PathError` if the stat fails.
     """
     try:
         status = tree.status(path)
@@ -161,8 +161,8 @@ class OpenFile:
     def may_still_be_written(self, now_ns: int) -> bool:
         """Return whether a program may still change the content without changing mtime. Call before reading.
 
-        A write sets mtime when it begins; writes through a memory mapping set it once until the page is
-        written to disk.
+        A write sets mtime when it begins; writes through a memory mapping set it once until the
+        page is written to disk.
         """
         is_young = abs(now_ns - self.file.mtime_ns) < _WRITTEN_BACK_NS
         if not is_young or self.file.size <= _PAGE:
@@ -274,8 +274,9 @@ def in_path_order(
 ) -> Iterator[tuple[str, Entry]]:
     """Yield (sort key, entry) for the names in a folder. The key of a folder ends with "/".
 
-    So does the key of a symbolic link for which `leads_to_folder` returns True. `listing` is the folder's
-    descriptor, which must stay open until the end. Raises `OSError` before the first entry.
+    So does the key of a symbolic link for which `leads_to_folder` returns True. `listing` is the
+    folder's descriptor, which must stay open until the end. Raises `OSError` before the first
+    entry.
     """
     with linux.scandir(listing) as scanned:
         named = filter(lambda entry: wanted(entry.name), scanned) if wanted else scanned
@@ -357,8 +358,8 @@ def _read_run(spill: int, start: int, end: int) -> Iterator[tuple[str, str]]:
 def replacing(place: Path, mode: int | None = None, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file that replaces `place` at the end of the block. If that raises, `place` is unchanged.
 
-    The permission bits are `mode`, else those of the replaced file. If `durable`, the content is flushed
-    before it is visible. Raises `OSError`.
+    The permission bits are `mode`, else those of the replaced file. If `durable`, the content is
+    flushed before it is visible. Raises `OSError`.
     """
     part = place.with_name(f".{token_hex(8)}.craftsync-part")
     try:

@@ -1,8 +1,8 @@
 """`Folder`: an open folder on disk, either a linked folder or the folder of a directory store.
 
 Operations on files stay below the folder that was opened, even if its path now leads elsewhere
-(`ensure_same` checks that). Identity files and locks are in `.craftsync/`; a lock ends with its process,
-so none is ever stale. Errors are craftsync's own, with the `OSError` as cause.
+(`ensure_same` checks that). Identity files and locks are in `.craftsync/`; a lock ends with its
+process, so none is ever stale. Errors are craftsync's own, with the `OSError` as cause.
 """
 
 from __future__ import annotations
@@ -148,8 +148,9 @@ class Folder:
     def stat(self, path: str) -> LocalFile | None:
         """Stat the regular file at `path`; `None` if it or a folder above it does not exist.
 
-        Raises `PathObstructed` for a folder, `PathLeftOut` for a special file or a symbolic link (at the
-        path or above it), `PathRefused` for a malformed path, and `PathError` if the stat fails.
+        Raises `PathObstructed` for a folder, `PathLeftOut` for a special file or a symbolic link
+        (at the path or above it), `PathRefused` for a malformed path, and `PathError` if the stat
+        fails.
         """
         _check(path)
         return files.stat_file(self.tree, path)
@@ -179,8 +180,8 @@ class Folder:
     def temporary(self, name: str | None = None, *, size: int | None = None) -> Temporary:
         """Create a temporary file for `size` bytes, or reopen the unfinished one called `name`.
 
-        Raises `PathBusy` if `name` is open, in this or another process. Raises `NoSpace` if `size` does
-        not fit; then the file is removed.
+        Raises `PathBusy` if `name` is open, in this or another process. Raises `NoSpace` if `size`
+        does not fit; then the file is removed.
         """
         if name is not None:
             _check(name)
@@ -220,10 +221,11 @@ class Folder:
     ) -> LocalFile:
         """Put a finished temporary file at `path` and return the new file. Call `sync` first.
 
-        It replaces `expect` and takes over its permissions; if that is `None`, `path` must not exist. The
-        replaced file goes to the trash under `trash_stamp`, or is removed if that is `None`. `mode` is for
-        a new file, by default 0666 less the umask. Raises `PathBusy` if another file is at the path, which
-        stays. Raises `PathObstructed` if the path is a folder with files, or lies below a file.
+        It replaces `expect` and takes over its permissions; if that is `None`, `path` must not
+        exist. The replaced file goes to the trash under `trash_stamp`, or is removed if that is
+        `None`. `mode` is for a new file, by default 0666 less the umask. Raises `PathBusy` if
+        another file is at the path, which stays. Raises `PathObstructed` if the path is a folder
+        with files, or lies below a file.
         """
         _check(path)
         with path_errors(path):
@@ -245,7 +247,8 @@ class Folder:
     def displace(self, path: str, expect: LocalFile, trash_stamp: str | None) -> None:
         """Move a file to the trash under `trash_stamp`, if it exists, and remove folders left empty.
 
-        Without `trash_stamp` the file is removed. Raises `PathBusy` if it is not `expect`; then it stays.
+        Without `trash_stamp` the file is removed. Raises `PathBusy` if it is not `expect`; then it
+        stays.
         """
         _check(path)
         with path_errors(path):
@@ -273,8 +276,8 @@ class Folder:
     def sync(self) -> None:
         """Flush everything that was written before this call.
 
-        Concurrent calls share one `syncfs`. After an error the content may be lost and must be written
-        again.
+        Concurrent calls share one `syncfs`. After an error the content may be lost and must be
+        written again.
         """
         with path_errors(self.path):
             blocking_together(self._group.sync)
@@ -299,7 +302,8 @@ class Folder:
             _locked_by_us.add(self._inode())
             self._locks.callback(_release_lock, descriptor, self._inode())
         with suppress(OSError):
-            # The process id is only for messages, so a full disk does not matter. The flock is the lock.
+            # The process id is only for messages, so a full disk does not matter. The flock is the
+            # lock.
             linux.ftruncate(descriptor, 0)
             linux.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 

@@ -1,12 +1,12 @@
 """Ignore rules: which paths take part, by patterns from options, `.craftsyncignore` files and defaults.
 
-As in git, the last matching pattern of the most specific source decides, and nothing below an ignored
-folder takes part. From most to least specific, the sources are the options, the `.craftsyncignore` files
-from the innermost folder outwards, and the defaults.
+As in git, the last matching pattern of the most specific source decides, and nothing below an
+ignored folder takes part. From most to least specific, the sources are the options, the
+`.craftsyncignore` files from the innermost folder outwards, and the defaults.
 
-pathspec parses the patterns; only this module imports it. Its regular expressions are rewritten so that
-matching is at worst quadratic in the path's length, because any client of the store can write an ignore
-file. Most paths match nothing, so one expression first tests all patterns at once.
+pathspec parses the patterns; only this module imports it. Its regular expressions are rewritten so
+that matching is at worst quadratic in the path's length, because any client of the store can write
+an ignore file. Most paths match nothing, so one expression first tests all patterns at once.
 """
 
 from __future__ import annotations
@@ -159,9 +159,10 @@ def _of_plain_name(line: str) -> str:
 def _without_backtracking(line: str, expression: str) -> str:
     """Return an expression that matches the same, and never backtracks over two wildcards.
 
-    The text between two wildcards matches at the first possible place and stays there (an atomic group),
-    because a later place would only leave less of the path for the rest. That holds for the stars in a
-    name, and for the names between two `**`. Raises `ValueError` for an unknown form of expression.
+    The text between two wildcards matches at the first possible place and stays there (an atomic
+    group), because a later place would only leave less of the path for the rest. That holds for the
+    stars in a name, and for the names between two `**`. Raises `ValueError` for an unknown form of
+    expression.
     """
     if expression == ".":
         return expression
@@ -246,8 +247,8 @@ def narrowed(match: Match | None, path: str, key: str, include: Patterns | None)
 class CallRules:
     """The patterns of one call, applied to the paths of a store, where no ignore file is read.
 
-    Accepts any key, also one that no folder can hold. As elsewhere, nothing below an ignored folder takes
-    part.
+    Accepts any key, also one that no folder can hold. As elsewhere, nothing below an ignored folder
+    takes part.
     """
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
@@ -275,7 +276,8 @@ class CallRules:
 
     def _takes_part(self, entry: _HasPath) -> bool:
         if isinstance(entry, Skipped) and entry.subtree:
-            # Paths below it are unknown and may take part, even if --include does not match the folder.
+            # Paths below it are unknown and may take part, even if --include does not match the
+            # folder.
             return not (entry.path and self.ignored_folder(entry.path))
         return not self.ignored(entry.path)
 
@@ -376,8 +378,8 @@ class FolderRules:
 class IgnoreRules:
     """All rules of one run over a folder. Thread-safe.
 
-    An ignore file is read when a path below it is first tested. If it is unreadable or holds an invalid
-    pattern, nothing below its folder takes part (`FolderRules.failure`).
+    An ignore file is read when a path below it is first tested. If it is unreadable or holds an
+    invalid pattern, nothing below its folder takes part (`FolderRules.failure`).
     """
 
     def __init__(

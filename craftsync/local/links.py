@@ -1,8 +1,9 @@
 """Follows symbolic links (`push --links follow`): for reading only, and only to targets in the folder.
 
-Links are resolved name by name from the folder's descriptor. Then the target is opened by its real path,
-without following any link. So a link that another program changes in between leads at worst to another
-file of the folder, which is noticed, and never out of the folder. Writes never follow links.
+Links are resolved name by name from the folder's descriptor. Then the target is opened by its real
+path, without following any link. So a link that another program changes in between leads at worst
+to another file of the folder, which is noticed, and never out of the folder. Writes never follow
+links.
 """
 
 from __future__ import annotations

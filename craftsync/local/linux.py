@@ -1,8 +1,8 @@
 """All system calls on a linked folder: Python's, and openat2, renameat2, syncfs and statfs.
 
-Nothing accesses a folder in another way. Call `linux.stat(…)` and so on, never import the functions:
-tests replace them here to simulate a disk. Paths are names in an open folder (`dir_fd`). All functions
-raise `OSError`.
+Nothing accesses a folder in another way. Call `linux.stat(…)` and so on, never import the
+functions: tests replace them here to simulate a disk. Paths are names in an open folder (`dir_fd`).
+All functions raise `OSError`.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ def fadvise_dontneed(descriptor: int) -> None:
 def is_open_for_writing(descriptor: int) -> bool | None:
     """Return whether any program has the file of a read-only descriptor open, or mapped, for writing.
 
-    `None` if unknown: for another user's file, and on some filesystems. Takes a read lease (fcntl(2)),
-    which the kernel grants only while no program has the file open for writing, and releases it at once. A
-    program that opens the file in between waits that long.
+    `None` if unknown: for another user's file, and on some filesystems. Takes a read lease
+    (fcntl(2)), which the kernel grants only while no program has the file open for writing, and
+    releases it at once. A program that opens the file in between waits that long.
     """
     # Such a program also triggers a signal. The default, SIGIO, would kill this process.
     fcntl(descriptor, F_SETSIG, SIGURG)
@@ -148,8 +148,8 @@ def _how(flags: int, mode: int) -> ctypes.Array[ctypes.c_char]:
 def open_beneath(descriptor: int, path: str, flags: int, mode: int = 0) -> int:
     """Open a path below a folder in one call, following no symbolic link, in its middle or at its end.
 
-    openat2(2), Linux 5.6. Also raises `OSError` if the call is missing or a sandbox forbids it. Only walking
-    the path distinguishes that from other errors.
+    openat2(2), Linux 5.6. Also raises `OSError` if the call is missing or a sandbox forbids it.
+    Only walking the path distinguishes that from other errors.
     """
     how = _how(flags, mode)
     name = path.encode(_ENCODING, _ERRORS)  # os.fsencode takes four times as long.
@@ -177,7 +177,8 @@ def renameat2(source_fd: int, source: str, target_fd: int, target: str, flags: i
 def syncfs(descriptor: int) -> None:
     """Flush the descriptor's filesystem to disk.
 
-    Since Linux 5.8 it reports, once, a write-back error since the descriptor was opened (syncfs(2)).
+    Since Linux 5.8 it reports, once, a write-back error since the descriptor was opened
+    (syncfs(2)).
     """
     _check(_libc.syncfs(descriptor))
 
@@ -185,7 +186,8 @@ def syncfs(descriptor: int) -> None:
 def start_writing(descriptor: int, offset: int, length: int) -> None:
     """Make the kernel start to write a range of a file to disk, without waiting for it.
 
-    sync_file_range(2). It guarantees nothing: `syncfs` must follow. ENOSYS if the C library lacks it.
+    sync_file_range(2). It guarantees nothing: `syncfs` must follow. ENOSYS if the C library lacks
+    it.
     """
     if not hasattr(_libc, "sync_file_range"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

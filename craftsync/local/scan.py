@@ -1,9 +1,9 @@
 """Scans a folder: yields every file in path order.
 
-An entry that cannot be read, or vanishes during the scan, is yielded as `Skipped`: its absence proves
-nothing. Symbolic links are followed only after `Folder.follow_links`. A large folder is scanned by a child
-process. It sends tuples by `marshal` and a number at the end, so that a child that died does not look like
-a finished scan.
+An entry that cannot be read, or vanishes during the scan, is yielded as `Skipped`: its absence
+proves nothing. Symbolic links are followed only after `Folder.follow_links`. A large folder is
+scanned by a child process. It sends tuples by `marshal` and a number at the end, so that a child
+that died does not look like a finished scan.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def scan(
 ) -> Iterator[LocalFile | Skipped]:
     """Yield every file below the folder `under` ("" is the whole) that takes part.
 
-    `starting` limits this to names directly in `under` with this prefix. `.craftsync/` is left out, unless
-    `under` is in it. Raises `RootError` if the folder cannot be listed, or has moved by the end: then no
-    absence is proved.
+    `starting` limits this to names directly in `under` with this prefix. `.craftsync/` is left out,
+    unless `under` is in it. Raises `RootError` if the folder cannot be listed, or has moved by the
+    end: then no absence is proved.
     """
     folder.ensure_same()
     if not (rules and under and rules.ignored(under, is_folder=True)):
@@ -275,7 +275,8 @@ def look(
 ) -> Iterator[LocalFile | Skipped]:
     """Yield what a scan would yield at these paths and, for folders, everything below them.
 
-    A missing or ignored path yields nothing. All paths get a stat before the first entry is yielded.
+    A missing or ignored path yields nothing. All paths get a stat before the first entry is
+    yielded.
     """
     folder.ensure_same()
     met = sorted(filter(None, (_met(folder, rules, path) for path in set(paths))), key=_place_of)
@@ -351,7 +352,8 @@ def scan_aside(
 ) -> Iterator[LocalFile | Skipped]:
     """Scan in a child process: yield as `scan` does with these rules, and count what they leave out.
 
-    Raises `RootError` if anything ends the scan early, in either process: then no absence is proved.
+    Raises `RootError` if anything ends the scan early, in either process: then no absence is
+    proved.
     """
     import subprocess  # Imported only for large folders.
 
@@ -390,7 +392,8 @@ def _received(pipe: IO[bytes], root: str) -> Generator[LocalFile | Skipped, None
 
 def _next_batch(pipe: IO[bytes], root: str) -> list[Any] | int:
     try:
-        # Reading from the pipe itself, marshal would read each value singly, which costs more than all the rest.
+        # Reading from the pipe itself, marshal would read each value singly, which costs more than
+        # all the rest.
         length = int.from_bytes(pipe.read(_LENGTH), "little")
         batch: list[Any] | str | int = marshal.loads(pipe.read(length))
     except (EOFError, ValueError, TypeError) as error:

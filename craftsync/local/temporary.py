@@ -1,8 +1,8 @@
 """`Temporary`: a file being written, in `.craftsync/tmp`. `SpaceClaim`: the disk space that it claims.
 
-If the filesystem supports O_TMPFILE, a temporary file has no name, and needs no lock and no cleanup. A
-file is begun only if it fits and the reserve stays free; space claimed by other files of this process
-counts as used.
+If the filesystem supports O_TMPFILE, a temporary file has no name, and needs no lock and no
+cleanup. A file is begun only if it fits and the reserve stays free; space claimed by other files of
+this process counts as used.
 """
 
 from __future__ import annotations
@@ -175,10 +175,10 @@ _GENERATED_NAME = r"[0-9a-f]{24}"
 class Temporary:
     """A file being written in `.craftsync/tmp`, until `Folder.place` gives it its path.
 
-    A file created with a name survives `close` and can be reopened by its name, to resume a download. Any
-    other is removed by `close`, and without a name also by a crash. A named file holds an flock while it
-    is open, so that no process sweeps it. All methods but `give_name` raise `PathError`, whose cause is
-    the `OSError`.
+    A file created with a name survives `close` and can be reopened by its name, to resume a
+    download. Any other is removed by `close`, and without a name also by a crash. A named file
+    holds an flock while it is open, so that no process sweeps it. All methods but `give_name` raise
+    `PathError`, whose cause is the `OSError`.
     """
 
     def __init__(self, tree: Tree, name: str | None, reserve: Reserve | None = None) -> None:
@@ -322,7 +322,8 @@ def _open_unnamed(tree: Tree) -> int:
     """Open a new file without a name. Returns -1 if the filesystem does not support that."""
     if not exclusive_rename.can_link_unnamed():
         return -1
-    # Setting the final mode now saves a chmod later. No other program can open a file without a name.
+    # Setting the final mode now saves a chmod later. No other program can open a file without a
+    # name.
     try:
         return linux.open_beneath(tree.descriptor, TEMPORARIES, _UNNAMED, 0o666)
     except OSError:

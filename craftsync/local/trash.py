@@ -1,7 +1,7 @@
 """The trash of a folder: lists, opens and removes its replaced and deleted files.
 
-They are at `.craftsync/trash/<stamp>/<path>`; stamps sort by age. A second version of a path under the
-same stamp goes to `<stamp>-2`, and so on. `commit` puts files into the trash.
+They are at `.craftsync/trash/<stamp>/<path>`; stamps sort by age. A second version of a path under
+the same stamp goes to `<stamp>-2`, and so on. `commit` puts files into the trash.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from craftsync.local.scan import scan
 def entries(folder: Folder) -> Iterator[tuple[str, LocalFile]]:
     """Yield (stamp, file) for each version in the trash, with its original path."""
     for stamp in _stamps(folder):
-        # Open the stamp as a folder of its own: with the trash's prefix, the longest paths would be too long.
+        # Open the stamp as a folder of its own: with the trash's prefix, the longest paths would be
+        # too long.
         try:
             kept = Folder(f"{folder.path}/{TRASH}/{stamp}", folder.tree.listing(f"{TRASH}/{stamp}"))
         except (FileNotFoundError, NotADirectoryError):
@@ -75,7 +76,8 @@ def purge(folder: Folder, before: str | None = None, but: Container[str] = ()) -
 def purge_unkept(folder: Folder, before: str) -> int:
     """Remove the files that a crash left in `UNKEPT` before the stamp `before`; return how many.
 
-    They have the same retention as the others, because one may be an edit that could not be put back.
+    They have the same retention as the others, because one may be an edit that could not be put
+    back.
     """
     gone = 0
     with path_errors(TRASH), suppress(FileNotFoundError, NotADirectoryError):

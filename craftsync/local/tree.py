@@ -1,9 +1,9 @@
 """`Tree`: opens and stats paths below an open folder, so that none can lead outside it.
 
-Every path is resolved from the folder's descriptor, by the kernel in one openat2 or name by name through
-directory descriptors. No symbolic link is followed, whatever another program swaps in. No descriptor of a
-subfolder outlives a call, because the subfolder may be moved out. Raises `OSError`; paths must be
-well-formed.
+Every path is resolved from the folder's descriptor, by the kernel in one openat2 or name by name
+through directory descriptors. No symbolic link is followed, whatever another program swaps in. No
+descriptor of a subfolder outlives a call, because the subfolder may be moved out. Raises `OSError`;
+paths must be well-formed.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Tree:
     def parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
         """Yield a descriptor of the folder of `path`, and the path's last name.
 
-        With `make`, missing folders are created. Raises `FileNotFoundError`, or `NotADirectoryError`
-        (`LinkInTheWay` for a symbolic link).
+        With `make`, missing folders are created. Raises `FileNotFoundError`, or
+        `NotADirectoryError` (`LinkInTheWay` for a symbolic link).
         """
         descriptor, name = self.open_parent(path, make=make)
         try:

@@ -59,8 +59,8 @@ class PendingCommit:
 class SecondConnection:
     """A second connection to a database, outside of transactions. Thread-safe.
 
-    Its commits survive a crash of the process at once; they survive a power cut after the next commit
-    of the first connection.
+    Its commits survive a crash of the process at once; they survive a power cut after the next
+    commit of the first connection.
     """
 
     def __init__(

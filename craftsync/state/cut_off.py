@@ -1,8 +1,8 @@
 """Remembers the deletes and moves of a killed run that it may have carried out without recording them.
 
-Such a step leaves its path in the last synced state, although one side has lost it. If the user then
-puts the path back on the other side, the next run would take the loss for a new delete, and delete the
-restored file too. If not, the guard would not count the delete.
+Such a step leaves its path in the last synced state, although one side has lost it. If the user
+then puts the path back on the other side, the next run would take the loss for a new delete, and
+delete the restored file too. If not, the guard would not count the delete.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _MAY_BE_CARRIED_OUT = (
 class CutOff:
     """The table of steps of interrupted runs. Writes belong to the caller's transaction.
 
-    A delete or move that is still in the plan when the next run begins may have been carried out. It
-    counts as carried out if the side it removes the path from now lacks the path. Then the path's last
-    synced state ends: what the other side has there was put back since, and is new. If neither side has
-    the path, a delete counts for the guard. A step is remembered until its path is recorded, or until
-    both sides show that it was not carried out.
+    A delete or move that is still in the plan when the next run begins may have been carried out.
+    It counts as carried out if the side it removes the path from now lacks the path. Then the
+    path's last synced state ends: what the other side has there was put back since, and is new. If
+    neither side has the path, a delete counts for the guard. A step is remembered until its path is
+    recorded, or until both sides show that it was not carried out.
     """
 
     def __init__(self, database: Database) -> None:
@@ -64,7 +64,8 @@ class CutOff:
             " SELECT coalesce(source, path), kind, coalesce(size, remote_size, 0),"
             " coalesce((SELECT value FROM meta WHERE key = 'trash_stamp'), '') FROM plan"
             f" WHERE {_MAY_BE_CARRIED_OUT}"
-            # Keep the kind of an earlier step, which names its side: a `forget` may be due to a late listing.
+            # Keep the kind of an earlier step, which names its side: a `forget` may be due to a
+            # late listing.
             " ON CONFLICT DO UPDATE SET kind = excluded.kind, size = excluded.size,"
             " stamp = excluded.stamp WHERE excluded.kind <> 'forget'"
         )
@@ -98,7 +99,8 @@ class CutOff:
                 self._end(path)
                 triple = triple._replace(baseline=None)
             else:
-                # If only the store shows it, that may be a late listing, and the path may still be put back.
+                # If only the store shows it, that may be a late listing, and the path may still be
+                # put back.
                 self._end(path, still_open=row is not None and left is None)
             yield triple
         # Delete only now: until here the rows were being read.
@@ -107,8 +109,8 @@ class CutOff:
     def _with_stats(self, triples: Iterator[_Met], stat: Stat) -> Iterator[_Met]:
         """Yield the triples, with a new stat of each object that a step may have removed from the store.
 
-        Only at paths that the folder still has: a late listing may still show a removed object, or may
-        not show a new one yet.
+        Only at paths that the folder still has: a late listing may still show a removed object, or
+        may not show a new one yet.
         """
         while batch := list(islice(triples, _BATCH)):
             uncertain = {
@@ -162,8 +164,9 @@ class CutOff:
     def carried_out_deletes(self, now_ns: int) -> list[Deleted]:
         """Return, once, the carried-out deletes that the user did not order.
 
-        Their time is unknown, so they are dated `now_ns` and count with the next deletes. A path in the
-        last synced state is remembered until it is recorded as gone, because it may be put back before.
+        Their time is unknown, so they are dated `now_ns` and count with the next deletes. A path in
+        the last synced state is remembered until it is recorded as gone, because it may be put back
+        before.
         """
         deleted = []
         for path in self._gone:

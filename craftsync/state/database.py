@@ -1,8 +1,8 @@
 """`Database`: opens a state database, upgrades its schema, and sets a damaged one aside.
 
-A transaction is on disk when it ends (`synchronous=FULL`), because deletes rely on baseline rows. While
-a worker waits for the disk, other tasks run (`commits.PendingCommit`). All methods belong to the control
-thread; only the result of `Moves.leaving` may be used by others.
+A transaction is on disk when it ends (`synchronous=FULL`), because deletes rely on baseline rows.
+While a worker waits for the disk, other tasks run (`commits.PendingCommit`). All methods belong to
+the control thread; only the result of `Moves.leaving` may be used by others.
 """
 
 from __future__ import annotations
@@ -171,8 +171,8 @@ class Database:
     def open(cls, path: Path) -> Database:
         """Open or create the database at `path`. A damaged one is renamed, and a new one created.
 
-        Raises `StateError` for a database of a newer craftsync, a locked one, or a full or read-only
-        disk. None of these is damage, so the database stays.
+        Raises `StateError` for a database of a newer craftsync, a locked one, or a full or
+        read-only disk. None of these is damage, so the database stays.
         """
         _make_folder(path.parent)
         try:
@@ -207,8 +207,8 @@ class Database:
     def reading(cls, path: Path) -> Database:
         """Open the database at `path` read-only in place, or an empty one if it does not exist.
 
-        Leaves no files behind, and works on a read-only disk. A database of an older schema is copied
-        and upgraded. Raises `StateError` as `scratch` does.
+        Leaves no files behind, and works on a read-only disk. A database of an older schema is
+        copied and upgraded. Raises `StateError` as `scratch` does.
         """
         if not path.exists():
             return cls.scratch()

@@ -186,8 +186,8 @@ EVENT_SECONDS = 120
 class Deleted(NamedTuple):
     """A carried-out delete of an event. `at_ns` is in ns since the epoch (UTC), `size` in bytes.
 
-    `stamp` is its folder in the trash of the side it was deleted on. `rejected`: the user rejected it,
-    but it could not be restored.
+    `stamp` is its folder in the trash of the side it was deleted on. `rejected`: the user rejected
+    it, but it could not be restored.
     """
 
     kind: Kind
@@ -201,8 +201,8 @@ class Deleted(NamedTuple):
 class Events:
     """The tables of delete events. Writes belong to the caller's transaction.
 
-    Each direction has at most one event. It lasts while deletes follow each other closely, or any of
-    its direction is held. Changing the limit starts over.
+    Each direction has at most one event. It lasts while deletes follow each other closely, or any
+    of its direction is held. Changing the limit starts over.
     """
 
     def __init__(self, database: Database) -> None:

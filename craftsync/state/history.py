@@ -3,9 +3,9 @@
 A store's trash contains versions of every client. Retention uses only the records here, so it never
 removes another client's versions.
 
-Resolved conflicts, single-object commands, `serve` and `migrate` work while a daemon runs. They take no
-lock and open no database: they append lines to one file for each folder or store (`Outside`), which the
-next run imports.
+Resolved conflicts, single-object commands, `serve` and `migrate` work while a daemon runs. They
+take no lock and open no database: they append lines to one file for each folder or store
+(`Outside`), which the next run imports.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ class Kept:
         """Choose the paths whose versions must stay for now, for `oldest` and `is_spared`.
 
         These are the `conflicts`; held deletes, with all deletes of their event; the deletes of an
-        event since `event_since_ns`; rejected deletes that are not restored yet; and the paths of an
-        unfinished or interrupted run.
+        event since `event_since_ns`; rejected deletes that are not restored yet; and the paths of
+        an unfinished or interrupted run.
         """
         self._db.execute(
             "CREATE TEMP TABLE IF NOT EXISTS spared (path TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID"

@@ -20,8 +20,8 @@ class Moves:
     def pair(self, *, by_version: bool) -> None:
         """Replace the delete and the arrival that a move on one side causes by a move on the other.
 
-        A renamed file keeps inode, size and mtime. A moved object keeps its size, and its version if
-        that depends on the content (`by_version`), else its time; the move compares the content.
+        A renamed file keeps inode, size and mtime. A moved object keeps its size, and its version
+        if that depends on the content (`by_version`), else its time; the move compares the content.
         Ambiguous pairs stay. The baseline of a move is the row of its source.
         """
         fingerprint = ("inode", "size", "mtime_ns")

@@ -236,8 +236,8 @@ class PairState(State):
     ) -> PairState:
         """Open the database: with `scratch` a temporary copy, with `reading` read-only in place.
 
-        `place` is `server_and_location` of the store, by default the last one given. A database that
-        an earlier version kept under another name of the same store is found, and moved unless
+        `place` is `server_and_location` of the store, by default the last one given. A database
+        that an earlier version kept under another name of the same store is found, and moved unless
         `scratch` or `reading`. Raises `StateError`.
         """
         with state_place(f"the state in {state_dir} cannot be used"):
@@ -270,8 +270,8 @@ class PairState(State):
     ) -> None:
         """Import, once, the legacy record of all stores with this location on any server.
 
-        `found_of` returns those of the versions that are in this store's trash. The record stays for
-        the other stores.
+        `found_of` returns those of the versions that are in this store's trash. The record stays
+        for the other stores.
         """
         legacy = self._outside.legacy
         if legacy is None:

@@ -77,9 +77,10 @@ class Plan:
     ) -> None:
         """Clear the plan, and save what may have been carried out of the last run's plan.
 
-        `by_operation`: the store keeps operation ids, which identify writes of the last run. `as_new`:
-        steps get no baseline row, like those of new paths. With `again`, only unfinished steps and the
-        steps of these paths are removed: other steps of this run that failed stay (`undone`).
+        `by_operation`: the store keeps operation ids, which identify writes of the last run.
+        `as_new`: steps get no baseline row, like those of new paths. With `again`, only unfinished
+        steps and the steps of these paths are removed: other steps of this run that failed stay
+        (`undone`).
         """
         if again is not None:
             self._db.execute("DELETE FROM plan WHERE stage <> ?", (_UNDONE,))
@@ -197,8 +198,8 @@ class Plan:
         """Yield the steps in the order of execution, deletes deepest first.
 
         Small and large steps alternate, so that neither kind waits for the other; large ones are
-        postponed while `may_begin_large` returns False. Reads the table in pages, so that outcomes can
-        be recorded between them.
+        postponed while `may_begin_large` returns False. Reads the table in pages, so that outcomes
+        can be recorded between them.
         """
         self._last = self._db.execute("SELECT coalesce(max(id), 0) FROM plan").fetchone()[0]
         if not self._last:
@@ -284,8 +285,8 @@ class Result(NamedTuple):
 class Replaced(NamedTuple):
     """A version that one side ("root" or "store") held before the run. `size` is in bytes.
 
-    `stamp` is its folder in the trash, `None` if it was not kept. `version` is the store's token, `None`
-    for a file. `result` is `None` if the run deleted the path.
+    `stamp` is its folder in the trash, `None` if it was not kept. `version` is the store's token,
+    `None` for a file. `result` is `None` if the run deleted the path.
     """
 
     path: str

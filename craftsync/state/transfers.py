@@ -1,13 +1,13 @@
 """What a crash may interrupt: large transfers (`Transfers`), writes (`Intents`), placed files (`Arrivals`).
 
-An intent is a write to the store that has begun and is not recorded yet. After a crash, only its operation
-id or digest proves that an object is our own write; size and time prove nothing. An intent ends when its
-path is recorded as in sync, when a stat of the path finds nothing or another object, or when a power cut
-may have taken its file.
+An intent is a write to the store that has begun and is not recorded yet. After a crash, only its
+operation id or digest proves that an object is our own write; size and time prove nothing. An
+intent ends when its path is recorded as in sync, when a stat of the path finds nothing or another
+object, or when a power cut may have taken its file.
 
-An arrival is a file that was put into the folder and is not recorded yet. After a crash it is recognised
-by its inode, so that an edit of it is an edit, not a conflict. After a power cut only equal content
-counts.
+An arrival is a file that was put into the folder and is not recorded yet. After a crash it is
+recognised by its inode, so that an edit of it is an edit, not a conflict. After a power cut only
+equal content counts.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ class Arrivals:
     def take_over(self, stat: Callable[[str], LocalFile | None]) -> list[BaselineRow]:
         """Return rows for the files that an earlier run of this boot put in place without recording them.
 
-        Forgets all arrivals. `stat` returns the current file at a path. A path without a file is left out:
-        the file may never have been put in place, and is downloaded again.
+        Forgets all arrivals. `stat` returns the current file at a path. A path without a file is
+        left out: the file may never have been put in place, and is downloaded again.
         """
         rows = self._db.execute(
             "SELECT path, size, inode, digest, modified_ns, version, placed FROM arrival"
@@ -210,9 +210,9 @@ class Intent(NamedTuple):
 class Intents:
     """The table of intents. `begin` and `end` are thread-safe; the rest belongs to the control thread.
 
-    These two write through a connection of their own. Its commits survive a crash of the process at once,
-    but a power cut only after the next group is recorded. A power cut before that loses the intents of
-    the last second; equal contents are adopted even then.
+    These two write through a connection of their own. Its commits survive a crash of the process at
+    once, but a power cut only after the next group is recorded. A power cut before that loses the
+    intents of the last second; equal contents are adopted even then.
     """
 
     def __init__(self, database: Database, second_connection: SecondConnection) -> None:
@@ -227,8 +227,8 @@ class Intents:
     def take_over(self, run: str, *, by_operation: bool, path: str | None = None) -> None:
         """Add intents for the steps left in the plan of the last run, which has the id `run`.
 
-        Only if the store keeps operation ids (`by_operation`), and only for paths without an intent. With
-        `path`, only for that path.
+        Only if the store keeps operation ids (`by_operation`), and only for paths without an
+        intent. With `path`, only for that path.
         """
         if by_operation:
             self._db.execute(
@@ -243,8 +243,8 @@ class Intents:
     def forget_lost(self, stat: Callable[[str], LocalFile | None]) -> None:
         """In the first run after a restart, forget the intents of files that are gone.
 
-        The disk may never have had them: the user did not delete them, so their objects are downloaded.
-        `stat` returns the current file at a path. Belongs to the caller's transaction.
+        The disk may never have had them: the user did not delete them, so their objects are
+        downloaded. `stat` returns the current file at a path. Belongs to the caller's transaction.
         """
         boot = clock.boot_id()
         if self._database.get(_BOOT) == boot:

@@ -1,7 +1,7 @@
 """Notes files that were recorded before they were flushed, and forgets their rows after a power cut.
 
-A run that deletes nothing does not wait for the disk. After a power cut, a file that it pushed may be
-gone or hold wrong content. That must not count as a delete or an edit by the user.
+A run that deletes nothing does not wait for the disk. After a power cut, a file that it pushed may
+be gone or hold wrong content. That must not count as a delete or an edit by the user.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def note_unflushed(database: Database, clock: Clock) -> None:
 def forget_unflushed(state: PairState, sync: Callable[[], None] | None) -> None:
     """After a restart, forget the rows of files that the disk may have lost; in the same boot, call `sync`.
 
-    At a path without a row both sides are merged, and nothing is deleted. `None` as `sync` does nothing.
+    At a path without a row both sides are merged, and nothing is deleted. `None` as `sync` does
+    nothing.
     """
     boot, _, since = (state.database.get(_NOTE) or "").partition(" ")
     if not boot:

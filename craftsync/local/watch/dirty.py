@@ -1,6 +1,7 @@
 """`DirtyPaths`: the queue of paths that may have changed, each until it settles.
 
-Accepts watchdog's events and keeps one entry per path. Pure except for the lock: time is an argument.
+Accepts watchdog's events and keeps one entry per path. Pure except for the lock: time is an
+argument.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ MAX_SETTLE_SECONDS = 30.0
 """Seconds after which a path that keeps changing is returned anyway."""
 
 DELETE_SETTLE_SECONDS = 1.0
-"""Seconds that a delete waits longer than an edit, so that a program that deletes and rewrites a file
-causes one change."""
+"""Seconds that a delete waits longer than an edit, so that a program that deletes and rewrites a
+file causes one change."""
 
 MOST_PATHS = 10_000
 """More paths than this are replaced by their folders, to limit memory."""
@@ -26,8 +27,8 @@ MOST_PATHS = 10_000
 _CROWD = 100
 """Folders with at least this many dirty paths are collapsed first."""
 _BURST = 1_000
-"""With more dirty paths than this, none is returned until most have settled: one large run after a burst
-costs less than many during it."""
+"""With more dirty paths than this, none is returned until most have settled: one large run after a
+burst costs less than many during it."""
 
 
 class Dirty(NamedTuple):
@@ -40,9 +41,9 @@ class Dirty(NamedTuple):
 class DirtyPaths:
     """A bounded set of paths that may have changed. Beyond the bound it means everything.
 
-    The path of a folder includes everything below it. Any thread may add; one thread waits and takes. A
-    path is returned once it has been quiet for `settle` seconds (a delete for longer), and after
-    `MAX_SETTLE_SECONDS` in any case. Both ends of a move are returned together.
+    The path of a folder includes everything below it. Any thread may add; one thread waits and
+    takes. A path is returned once it has been quiet for `settle` seconds (a delete for longer), and
+    after `MAX_SETTLE_SECONDS` in any case. Both ends of a move are returned together.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """`Inotify`: reads the kernel's file events of a folder into a queue.
 
-It is an emitter for watchdog's public API, with the system calls declared here. watchdog's own inotify
-emitter is not used: on an overflow it removes and adds every watch, which overflows the queue again; it
-hides refused watches; it keeps the watches of folders that were moved out, and crashes at such a move; and
-its queue has no bound.
+It is an emitter for watchdog's public API, with the system calls declared here. watchdog's own
+inotify emitter is not used: on an overflow it removes and adds every watch, which overflows the
+queue again; it hides refused watches; it keeps the watches of folders that were moved out, and
+crashes at such a move; and its queue has no bound.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ class Inotify(EventEmitter):
     def cover(self, path: str = "") -> None:
         """Watch the folder at `path` ("" is the whole tree) and all folders below it.
 
-        Existing watches stay, and follow folders that were moved. A folder is watched before it is listed,
-        so that no change in between is missed. May be called while events are read.
+        Existing watches stay, and follow folders that were moved. A folder is watched before it is
+        listed, so that no change in between is missed. May be called while events are read.
         """
         if not path:
             with self._guard:

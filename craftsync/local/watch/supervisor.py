@@ -1,8 +1,9 @@
 """`Supervisor`: restarts the watching of a folder when it stops, and reports whether events are reliable.
 
-Watching can stop silently: the reading thread dies, the kernel's limit is reached, the folder is moved,
-replaced or unmounted. A check every second detects most of that; a canary, a file of our own that is
-touched from time to time, detects the rest. Watching is then restarted, with growing pauses.
+Watching can stop silently: the reading thread dies, the kernel's limit is reached, the folder is
+moved, replaced or unmounted. A check every second detects most of that; a canary, a file of our own
+that is touched from time to time, detects the rest. Watching is then restarted, with growing
+pauses.
 """
 
 from __future__ import annotations

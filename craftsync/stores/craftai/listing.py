@@ -1,9 +1,10 @@
 """Reads the platform's descriptions and listings; replaces many stats by one recent listing.
 
-The platform reports an object's size and time and nothing else: no ETag, no checksum, no metadata. So
-the time is the version. It is compared for equality only, never with this machine's clock; two writes
-of the same size within its resolution (a second, on S3) look equal. The pages of a listing have no
-guaranteed order and are no snapshot, so each listing is checked: it is complete, or it raises.
+The platform reports an object's size and time and nothing else: no ETag, no checksum, no metadata.
+So the time is the version. It is compared for equality only, never with this machine's clock; two
+writes of the same size within its resolution (a second, on S3) look equal. The pages of a listing
+have no guaranteed order and are no snapshot, so each listing is checked: it is complete, or it
+raises.
 
 The requests themselves are functions passed in.
 """
@@ -80,8 +81,8 @@ def _bytes(size: object) -> int:
 def moment_of(text: str) -> tuple[int | None, str]:
     """Return a time of the platform in nanoseconds since the epoch, and the version made of it.
 
-    A time without a zone is UTC (platform documentation, "Follow an execution"). If the text is not a
-    time, it is itself the version.
+    A time without a zone is UTC (platform documentation, "Follow an execution"). If the text is not
+    a time, it is itself the version.
     """
     try:
         moment = datetime.fromisoformat(text.strip())
@@ -160,8 +161,8 @@ class Listing:
         """Yield the pages of a folder, or of everything if the platform's meaning of folders is uncertain.
 
         `folder_path` is undocumented. It is used only if the first page contains objects in
-        subfolders, as a folder with craftsync's identity file has: a listing without them would look
-        like deletes.
+        subfolders, as a folder with craftsync's identity file has: a listing without them would
+        look like deletes.
         """
         if folder:
             try:
@@ -271,8 +272,8 @@ class Written(NamedTuple):
 class BatchedStats:
     """Replaces the stats of many paths by one recent listing. Thread-safe.
 
-    A listing is used for `seconds` after its start. For that long, another client's new object may go
-    unnoticed and be overwritten.
+    A listing is used for `seconds` after its start. For that long, another client's new object may
+    go unnoticed and be overwritten.
     """
 
     def __init__(
@@ -308,8 +309,8 @@ class BatchedStats:
         """Held while the store is listed again. Wait for it only through `blocking`."""
 
     def listed(self, began: float, count: int, pages: int) -> None:
-        """Note a complete listing begun at that monotonic time. Its paths are not kept: the caller expects
-        no object only at paths that it did not show."""
+        """Note a complete listing begun at that monotonic time. Its paths are not kept: the caller
+        expects no object only at paths that it did not show."""
         with self._lock:
             self._began, self._count, self._pages, self._paths = began, count, pages, set()
             self._agreed = 0
@@ -317,8 +318,8 @@ class BatchedStats:
     def find(self, path: str) -> RemoteObject | None:
         """Return the object at a path by a stat, or `None`, which a recent listing may also prove.
 
-        A listing only ever proves absence, and is trusted once it has agreed with the first stats after
-        it. One that lags behind is no longer used.
+        A listing only ever proves absence, and is trusted once it has agreed with the first stats
+        after it. One that lags behind is no longer used.
         """
         if is_own(path):
             return self._stat(path)  # A listing leaves out craftsync's own objects.
@@ -392,7 +393,8 @@ class BatchedStats:
     def catch_up(self) -> dict[str, RemoteObject]:
         """Stat the paths written since the last call; return the objects proved to be the written ones.
 
-        A write without a stat, or whose object may be another client's, is left out. Retries nothing.
+        A write without a stat, or whose object may be another client's, is left out. Retries
+        nothing.
         """
         with self._lock:
             written, self._written = self._written, {}

@@ -1,9 +1,9 @@
 """Multipart uploads of large objects: parallel if the storage allows it, resumed after a failure.
 
-The platform has two kinds of storage and does not report which it uses. On S3, parts are independent
-and each gets an ETag; on Google Cloud Storage they are one resumable upload, strictly in order. The
-first part is sent alone, and its response shows which kind it is. An upload cannot be aborted: parts of
-one that is never completed stay until the storage's own rules remove them.
+The platform has two kinds of storage and does not report which it uses. On S3, parts are
+independent and each gets an ETag; on Google Cloud Storage they are one resumable upload, strictly
+in order. The first part is sent alone, and its response shows which kind it is. An upload cannot be
+aborted: parts of one that is never completed stay until the storage's own rules remove them.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Upload:
     """An upload under way, with the ETags of its finished parts by number (`None` without an ETag).
 
     `in_order`: until the storage shows that it accepts parts in any order. `proven`: while every
-    part's checksum was right. `complete`: the last part has made the object visible, as it does in an
-    upload in order. `whole`: the hash of the bytes sent in order.
+    part's checksum was right. `complete`: the last part has made the object visible, as it does in
+    an upload in order. `whole`: the hash of the bytes sent in order.
     """
 
     id: str
@@ -93,9 +93,9 @@ def part_size(size: int, smallest: int = PART_SIZE) -> int:
 class Order:
     """An object to upload, and callbacks.
 
-    `before_visible` is called just before the last request, so that its stat of the replaced object is
-    recent. `in_doubt` is called with the object's expected ETag if the response to that request is
-    lost. `attempt` paces and counts the bytes.
+    `before_visible` is called just before the last request, so that its stat of the replaced object
+    is recent. `in_doubt` is called with the object's expected ETag if the response to that request
+    is lost. `attempt` paces and counts the bytes.
     """
 
     key: str
@@ -124,8 +124,9 @@ class Uploads:
     def send(self, order: Order) -> Upload:
         """Upload an object in parts, and return the upload with the ETags of its parts.
 
-        After a transient failure, the next call for the same content resumes the upload, if the storage
-        accepts parts in any order. An upload that the platform no longer knows is started again.
+        After a transient failure, the next call for the same content resumes the upload, if the
+        storage accepts parts in any order. An upload that the platform no longer knows is started
+        again.
         """
         upload = self._sent(order)
         if not upload.complete:

@@ -1,8 +1,8 @@
 """The platform's API: `Token`, and `Platform` with one method for each of the nine calls.
 
 Keys are complete keys of the environment. The encoding of a body differs between routes, as the
-platform requires (craft-ai-sdk 0.74.7, core/data_store.py). Requests use kept connections, and every
-wait has a timeout. Only a request refused for its token is retried, once.
+platform requires (craft-ai-sdk 0.74.7, core/data_store.py). Requests use kept connections, and
+every wait has a timeout. Only a request refused for its token is retried, once.
 """
 
 from __future__ import annotations

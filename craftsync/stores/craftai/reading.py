@@ -1,8 +1,8 @@
 """Reads objects through signed URLs, which are kept while they work.
 
 A body is accepted only if its size is the one that the platform reported, and its time the expected
-one. What the storage does not report comes from the platform. So a proxy's page, or an object that was
-replaced since, is never taken for the expected object.
+one. What the storage does not report comes from the platform. So a proxy's page, or an object that
+was replaced since, is never taken for the expected object.
 """
 
 from __future__ import annotations
@@ -146,9 +146,9 @@ class Reading:
     def _opened(self, known: RemoteObject, offset: int, wanted: int) -> Iterator[Body]:
         """Open the body of the known object, and check that it is this object's.
 
-        A kept URL may be refused because it has expired, or because its signing key or the storage has
-        changed. So it is replaced once, as is a fresh URL that has already expired. Only the refusal of
-        a fresh URL is the store's error.
+        A kept URL may be refused because it has expired, or because its signing key or the storage
+        has changed. So it is replaced once, as is a fresh URL that has already expired. Only the
+        refusal of a fresh URL is the store's error.
         """
         signed, is_kept = self._url_of(known)
         try:

@@ -1,9 +1,9 @@
 """`transport: sdk`: uses the five public functions of the platform's SDK instead of its API.
 
-It is the fallback for the day that the API takes a form unknown to `platform`; the store above it is
-the same. The functions are slow and lose data (they ignore failed parts, drop last bytes, round sizes,
-have no timeout). So no write of theirs is trusted: each is checked by a stat or read back. `LIMITS` is
-the warning about what that costs.
+It is the fallback for the day that the API takes a form unknown to `platform`; the store above it
+is the same. The functions are slow and lose data (they ignore failed parts, drop last bytes, round
+sizes, have no timeout). So no write of theirs is trusted: each is checked by a stat or read back.
+`LIMITS` is the warning about what that costs.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class NotAsShown(StoreUnavailable):
 class _Content:
     """Bytes as a file for the SDK to read, until the caller has given up.
 
-    It has no name, because the SDK would send one. The last byte is never returned alone: the SDK drops
-    a byte that it has read ahead (0.74.7, utils/file_utils.py:21-38).
+    It has no name, because the SDK would send one. The last byte is never returned alone: the SDK
+    drops a byte that it has read ahead (0.74.7, utils/file_utils.py:21-38).
     """
 
     def __init__(self, content: bytes, is_left: Callable[[], bool]) -> None:
@@ -103,8 +103,8 @@ class _Content:
 class _Threads:
     """Calls the SDK, each time in a thread, so that every call ends within its time.
 
-    A waiting thread cannot be ended. One that takes too long is abandoned; until it ends, no other call
-    may change the object that it changes.
+    A waiting thread cannot be ended. One that takes too long is abandoned; until it ends, no other
+    call may change the object that it changes.
     """
 
     def __init__(self, make: Callable[[], Any], slots: int, clock: Clock) -> None:

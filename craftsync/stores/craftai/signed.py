@@ -1,7 +1,7 @@
 """`Storage`: sends the bytes of objects to signed URLs, fetches them from there, and hashes them.
 
-A signed URL grants access to one object. A request to it has no token, no login of `~/.netrc` and no
-headers but its own; its redirects are not followed; and it never appears in a message.
+A signed URL grants access to one object. A request to it has no token, no login of `~/.netrc` and
+no headers but its own; its redirects are not followed; and it never appears in a message.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def _quoted(name: str) -> str:
 class Content:
     """A span of a source's bytes, hashed as it is read.
 
-    They are sent at `pace`. `held`: the last bytes are held back until the source is verified. `before`
-    is the hash of the bytes before the span; `running` continues it.
+    They are sent at `pace`. `held`: the last bytes are held back until the source is verified.
+    `before` is the hash of the bytes before the span; `running` continues it.
     """
 
     def __init__(
@@ -96,8 +96,9 @@ class Content:
 class Receipt(NamedTuple):
     """The storage's response to an upload. `etag` is verbatim; `date_ns` is by the storage's clock.
 
-    `intact`: whether its checksum matches the bytes sent; `None` if it reports none. `complete`: false
-    while a resumable upload needs more parts. `digest`: the SHA-256 of the bytes sent, if computed.
+    `intact`: whether its checksum matches the bytes sent; `None` if it reports none. `complete`:
+    false while a resumable upload needs more parts. `digest`: the SHA-256 of the bytes sent, if
+    computed.
     """
 
     etag: str | None
@@ -142,8 +143,8 @@ class Storage(Platform):
     def _post_form(self, url: str, fields: Mapping[str, str], source: Source, path: str) -> Receipt:
         """Upload a whole object as the form that the URL is signed for.
 
-        The end of the body is held back until `source.verify` has succeeded, so content that changes
-        while it is read never becomes an object.
+        The end of the body is held back until `source.verify` has succeeded, so content that
+        changes while it is read never becomes an object.
         """
         boundary = uuid4().hex
         head, tail = form(boundary, fields)

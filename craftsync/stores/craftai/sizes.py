@@ -1,7 +1,7 @@
 """Finds exact sizes for `transport: sdk`: the SDK's public functions show them rounded ("104.50 MB").
 
-An exact size is learnt by writing or reading the object, and cached. Losing the cache costs downloads,
-never correctness.
+An exact size is learnt by writing or reading the object, and cached. Losing the cache costs
+downloads, never correctness.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Shown(NamedTuple):
 class KnownSizes:
     """The exact sizes learnt so far, in a cache file that lasts between runs (XDG Base Directory).
 
-    A size is valid while the SDK shows the same rounded size and time. A cache file that is missing,
-    damaged or not writable is not an error.
+    A size is valid while the SDK shows the same rounded size and time. A cache file that is
+    missing, damaged or not writable is not an error.
     """
 
     def __init__(self, location: str) -> None:

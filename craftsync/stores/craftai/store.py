@@ -209,9 +209,9 @@ class Writing:
     ) -> RemoteObject:
         """Stat the path after a write, and return the object if it is the one written.
 
-        If another client has replaced it since, return it without version and time. A response without
-        an ETag may not come from the store: then the replaced object may still be in place, and this
-        raises.
+        If another client has replaced it since, return it without version and time. A response
+        without an ETag may not come from the store: then the replaced object may still be in place,
+        and this raises.
         """
         with written_already():
             found = self._stat(written.path)

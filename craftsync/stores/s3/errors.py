@@ -58,8 +58,8 @@ _MESSAGE = re.compile(r"<Message>\s*([^<]*?)\s*</Message>")
 _KEY = re.compile(r"<Key>([^<]*)</Key>")
 _OF_SEVERAL = re.compile(r"<(Deleted|Error)>(.*?)</\1>", re.DOTALL)
 _STATUSES = {"AccessDenied": 403, "SlowDown": 503, "PreconditionFailed": 412}
-"""Statuses for the codes in the response to a delete of several objects, which has codes only. After any
-other code the object may have been deleted."""
+"""Statuses for the codes in the response to a delete of several objects, which has codes only.
+After any other code the object may have been deleted."""
 _REGION = re.compile(r"<Region>\s*([^<]*?)\s*</Region>")
 
 

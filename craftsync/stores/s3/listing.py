@@ -383,8 +383,8 @@ class FreshListing:
         self._lock = threading.Lock()
 
     def listed(self, began: float, count: int) -> None:
-        """Note a complete listing of `count` keys, begun at that monotonic time. Its paths are not kept:
-        the caller expects no object only at paths that it did not show."""
+        """Note a complete listing of `count` keys, begun at that monotonic time. Its paths are not
+        kept: the caller expects no object only at paths that it did not show."""
         with self._lock:
             self._paths, self._count, self._began, self._asked = set(), count, began, 0
 

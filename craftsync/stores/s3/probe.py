@@ -84,8 +84,8 @@ _TIDY_SECONDS = 10.0
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them in another order."""
 _DELETED, _NOT_DELETED, _NOT_REPLACED, _REPLACED = _NAMES
-"""Their second use, once they are listed: the right version is tried at one object and the wrong one at
-another, so both at once."""
+"""Their second use, once they are listed: the right version is tried at one object and the wrong
+one at another, so both at once."""
 
 _NEW, _COPY, _NOT_COPIED = "new", "copy", "copied-not"
 _IN_PARTS, _COMPLETED, _DAMAGED = "in-parts", "completed", "damaged"
