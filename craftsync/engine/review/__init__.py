@@ -1,1 +1,1 @@
-"""What a person reviews and settles after a run: held deletes, conflicts, the trash, damage."""
+"""What the user reviews and decides after a run: held deletes, conflicts, the trash, damaged content."""

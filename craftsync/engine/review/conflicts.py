@@ -1,9 +1,8 @@
-"""Conflicts that wait for a person: which there are, and settling them.
+"""Finds conflicts, and resolves them as the user decides.
 
-A conflict copy is a file beside the one it conflicts with, known by its name
-alone (`core.conflict_names`): the scan of the folder finds it, whoever put it there.
-So settling needs neither store nor state and works beside a running daemon;
-the next run finds ordinary changes and carries them to the store.
+A conflict copy is a file beside the one it conflicts with, recognised by its name alone
+(`core.conflict_names`), whichever client made it. So resolving needs neither store nor state, and
+works while a daemon runs: the next run finds ordinary changes and uploads them.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from craftsync.local.temporary import Temporary, copy_content
 from craftsync.state.history import KeptVersion
 
 _AT_ONCE = 50
-"""Files settled before each wait for the disk."""
+"""Files resolved between two flushes."""
 
 
 class Keep(StrEnum):
-    """Which version a person wants."""
+    """Which version the user keeps."""
 
     LOCAL = "local"
     REMOTE = "remote"
@@ -50,7 +49,7 @@ class Conflict(NamedTuple):
 
     @property
     def since_ns(self) -> int:
-        """When the conflict copy was made, by the clock of this machine (UTC)."""
+        """When the conflict copy was made, by this machine's clock (UTC)."""
         return self.copy.ctime_ns
 
     def is_meant(self, word: str) -> bool:
@@ -64,9 +63,9 @@ _ALL = Selection()
 def find(
     root: Folder, rules: IgnoreRules, wanted: Selection = _ALL, since_ns: int | None = None
 ) -> Iterator[Conflict]:
-    """Yield the conflicts that are meant, in order of the copies' paths in each folder that is scanned.
+    """Yield the selected conflicts; within each scanned folder, in the order of the copies' paths.
 
-    `since_ns`: only those whose copy was put there at that time (UTC) or later.
+    `since_ns`: only those whose copy was made at that time (UTC) or later.
     """
     for folder in wanted.folders():
         for entry in scan(root, rules, folder):
@@ -81,7 +80,7 @@ def find(
 def find_exactly(
     root: Folder, rules: IgnoreRules, wanted: Selection, since_ns: int | None = None
 ) -> list[Conflict]:
-    """Return what `find` yields; a word that is the exact name of a file selects only that file."""
+    """Return the conflicts of `find`, but a word that is the exact name of a file selects only that."""
     found = list(find(root, rules, wanted, since_ns))
     exact = wanted.by_name(path for one in found for path in (one.path, one.copy.path))
     return [one for one in found if exact.has(one.path) or exact.has(one.copy.path)]
@@ -105,7 +104,7 @@ def _conflict(root: Folder, rules: IgnoreRules, path: str, copy: LocalFile) -> C
 
 
 def _longer(root: Folder, rules: IgnoreRules, path: str) -> LocalFile | None:
-    """Return the file whose name may have been shortened to this path; `None` unless exactly one fits."""
+    """Return the file whose name may have been shortened to this path, if exactly one fits."""
     folder = posixpath.dirname(path)
     stem, extension = posixpath.splitext(path)
     found = [
@@ -122,7 +121,7 @@ def _longer(root: Folder, rules: IgnoreRules, path: str) -> LocalFile | None:
 class Resolved(NamedTuple):
     """The result for one file: `done`, `planned`, `skipped` or `problem`, with the reason.
 
-    `stays` are the paths that are there in the end, `size` (bytes) is that of the first.
+    `stays` are the paths that remain; `size` is that of the first, in bytes.
     """
 
     path: str
@@ -133,7 +132,7 @@ class Resolved(NamedTuple):
 
 
 class _Chosen(NamedTuple):
-    """A file to settle: `winner` is the copy that replaces it, `ready` its content in a temporary file."""
+    """A file to resolve. `winner` is the copy that replaces it, `ready` its content in a temporary file."""
 
     conflicts: Sequence[Conflict]
     winner: Conflict | None
@@ -146,9 +145,9 @@ class _Chosen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resolving:
-    """Settles conflicts in one folder. Versions that lose go to its trash under `trash_stamp`.
+    """Resolves conflicts in one folder. The other versions go to its trash under `trash_stamp`.
 
-    `note` is called with each version that went there.
+    `note` is called with each version moved to the trash.
     """
 
     root: Folder
@@ -158,7 +157,7 @@ class Resolving:
     dry_run: bool = False
 
     def run(self, files: Iterable[Sequence[Conflict]]) -> Iterator[Resolved]:
-        """Settle the conflicts of each file; yields each result once it survives a power cut."""
+        """Resolve the conflicts of each file. Yields each result once it survives a power cut."""
         rest = iter(files)
         if self.dry_run:
             yield from (self._ended(self._chosen(conflicts)) for conflicts in rest)
@@ -167,7 +166,7 @@ class Resolving:
                 begun = [self._begun(conflicts, stack) for conflicts in batch]
                 self.root.sync()
                 placed = [self._placed(one) for one in begun]
-                # Only what survives a power cut lets a copy go.
+                # A copy is removed only after its replacement survives a power cut.
                 self.root.sync()
                 ended = [self._ended(one) for one in placed]
                 self.root.sync()
@@ -211,7 +210,7 @@ class Resolving:
                 return _Chosen(conflicts, None)
 
     def _taken(self, conflicts: Sequence[Conflict]) -> str | None:
-        """Return the first name for a copy that is taken, `None` if there is none."""
+        """Return the first new name of a copy that is taken, or `None`."""
         for conflict in conflicts:
             name = settled_name(conflict.copy.path)
             try:
@@ -238,7 +237,7 @@ class Resolving:
         return chosen
 
     def _ended(self, chosen: _Chosen | Resolved) -> Resolved:
-        """Move the copies to the trash, or with `both` rename them."""
+        """Move the copies to the trash, or rename them if both versions are kept."""
         if isinstance(chosen, Resolved):
             return chosen
         stays = self._stays(chosen)
@@ -269,6 +268,6 @@ class Resolving:
 
 
 def _failed(path: str, error: PathError) -> Resolved:
-    """Return the result for a file that cannot be settled; one that is changing is skipped, as it can be tried again."""
+    """Return the result for a file that cannot be resolved. One that is changing is only skipped."""
     status = "skipped" if isinstance(error, PathBusy) else "problem"
     return Resolved(path, status, reason=sentence(error))

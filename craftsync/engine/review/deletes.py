@@ -1,13 +1,12 @@
 """Approves and rejects held deletes.
 
-A run holds deletes that are suspicious: more at once than
-`max_delete` allows, or all of a side (`core.guard`, called by `engine.planner`),
-and the delete or edit of an archived object of which no copy can be kept
-(`engine.carrier`). They are rows of the table `held` (`state.held`).
+A run holds suspicious deletes: more at once than `max_delete` allows, or all of a side
+(`core.guard`, called by `engine.planner`). It also holds the delete or edit of an archived object
+of which no copy can be kept (`engine.carrier`). They are rows of the table `held` (`state.held`).
 
-Approved or rejected, they become a plan that is carried out exactly as
-reviewed, each step only if nothing changed. Rejecting also restores from the
-trash what the same event deleted before the guard held the rest.
+An approval or a rejection turns them into a plan, which is carried out exactly as reviewed, each
+step only if nothing has changed. Rejecting also restores, from the trash, the paths that the same
+event deleted before the guard held the rest.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ _RETURNS = {
 class Approval(NamedTuple):
     """A decision about held deletes: those at `paths` and below them, or all (`None`).
 
-    Approved deletes are carried out. Rejected ones are undone: the surviving
-    version is copied back to the side that lost the path.
+    Approved deletes are carried out. For a rejected one, the surviving version is copied back to
+    the side that lost the path.
     """
 
     approved: bool
@@ -69,11 +68,11 @@ class Approval(NamedTuple):
     def policy(self, mode: Mode) -> Policy:
         """Return the policy of the steps, for deletes held by a run of this mode.
 
-        An approved delete belongs to that mode; restoring may copy against its direction.
+        An approved delete has that mode's policy. Restoring may copy against the mode's direction.
         """
         if self.approved:
             return Policy(mode, delete=True)
-        # An edit that was held is undone by the object it would have replaced.
+        # A held edit is undone with the object that it would have replaced.
         return Policy(Mode.TWO_WAY, conflict=OnConflict.REMOTE)
 
 
@@ -87,7 +86,7 @@ def resolving(
     on_event: OnEvent,
     trash_stamp: str,
 ) -> Iterator[Iterable[Action]]:
-    """Yield the steps that carry out a decision; at the end the events that it settles are forgotten."""
+    """Yield the steps that carry out a decision. At the end of the block, forget the settled events."""
     paths, kinds = approval.paths, state.events.held()
     returning = Returning(root, store, report, on_event, trash_stamp)
     back: list[Action] = []
@@ -104,11 +103,10 @@ def resolving(
 
 @dataclass(slots=True)
 class Returning:
-    """Restores what an event deleted before the guard held the rest.
+    """Restores the paths that an event deleted before the guard held the rest.
 
-    Only paths that neither side holds now are restored; others are reported and
-    left alone. `settled` are the paths that need nothing more, `failed` those that
-    could not be restored.
+    Only paths that neither side holds now are restored; others are reported and stay as they are.
+    `settled` are the paths that need nothing more, `failed` those that could not be restored.
     """
 
     root: Folder
@@ -122,13 +120,13 @@ class Returning:
     def put_back(self, deleted: Iterable[Deleted]) -> list[Action]:
         """Restore the kept versions into the folder; return the steps that upload them.
 
-        A dry run reports what would be restored, and returns no steps.
+        A dry run reports the versions that it would restore, and returns no steps.
         """
         restoring = Restoring(
             self.root,
             self.store,
             self.trash_stamp,
-            note=lambda versions: None,  # Nothing is replaced: `_refusal` leaves what is there.
+            note=lambda versions: None,  # Nothing is replaced: `_refusal` skips paths that exist.
             dry_run=self.report.dry_run,
             refusal=self._refusal,
         )
@@ -136,7 +134,7 @@ class Returning:
         return list(filter(None, map(self._settle, restoring.run(entries))))
 
     def _entry(self, one: Deleted) -> TrashEntry | None:
-        """Return where a deleted version is kept; `None` if the bucket has no such version, which is reported."""
+        """Return where a deleted version is kept, or report and return `None` if the bucket lacks it."""
         if one.kind is not Kind.DELETE_REMOTE or not self.store.features.keeps_versions:
             return TrashEntry(_KEPT_BY[one.kind], one.stamp, one.path, one.size)
         try:
@@ -153,7 +151,7 @@ class Returning:
         return None
 
     def _refusal(self, path: str, _: LocalFile | None = None) -> str | None:
-        """Return why a path is not restored, `None` if it is."""
+        """Return why a path is not restored, or `None` if it may be."""
         self.on_event(ProgressEvent("scanning"))
         try:
             is_in_folder = self.root.stat(path) is not None
@@ -164,7 +162,7 @@ class Returning:
         return "the path exists again in the store" if self.store.stat(path) else None
 
     def _settle(self, one: Restored) -> Action | None:
-        """Report what became of one path; return the step that uploads it, if it was restored."""
+        """Report the result for one path; return the step that uploads it, if it was restored."""
         path = one.entry.path
         if one.status == "problem":
             self._problem(path, one.reason)

@@ -1,4 +1,4 @@
-"""What `status`, `why` and `check` report: what is in sync, and why not."""
+"""Reads, without changing anything, what `status`, `why` and `check` report: what is out of sync, and why."""
 
 from __future__ import annotations
 
@@ -50,16 +50,17 @@ from craftsync.stores.sources import workers
 
 
 def of_pair(root: str, store: str, state_dir: Path) -> dict[str, Any]:
-    """Return the fields of `status --json`, whether or not root and store are there.
+    """Return the fields of `status --json`, whether or not folder and store exist.
 
-    `reason` says what is wrong with the root; the store is not asked. Raises `StateError`.
+    `reason` is the problem with the folder, if any. No request is sent to the store. Raises
+    `StateError`.
     """
     with closing(PairState.open(state_dir, root, store, new_id=str, reading=True)) as state:
         return of_state(root, store, state)
 
 
 def of_state(root: str, store: str, state: PairState) -> dict[str, Any]:
-    """As `of_pair`, for a state that is open."""
+    """As `of_pair`, for an open state."""
     return {**_of_stopped(root, store, state), "reason": _wrong_with(root, state)}
 
 
@@ -95,10 +96,10 @@ def _of_stopped(root: str, store: str, state: PairState) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What each side holds at a path, and what follows. `decision` is `None` when nothing does.
+    """What each side holds at a path, and what a run would do. `decision` is `None` if it does nothing.
 
-    `unread` says what stands in the folder where that is not a file. Without
-    `compared`, neither side was asked.
+    `unread` is the reason if the path in the folder is not a readable file. If not `compared`,
+    neither side got a stat.
     """
 
     path: str
@@ -117,7 +118,7 @@ class Explanation:
 def explain(
     path: str, root: Folder, store: Store, state: PairState, rules: IgnoreRules, policy: Policy
 ) -> Explanation:
-    """Stat both sides and explain what a run would do; raises `UsageError` for what is not the path of a file."""
+    """Stat both sides and explain what a run would do. Raises `UsageError` if `path` cannot be a file's."""
     if is_own(path):
         rule = f"{OWN_FOLDER} is craftsync's own"
         return Explanation(path, None, None, None, None, rule, compared=False)
@@ -184,7 +185,10 @@ _Side = TypeVar("_Side", LocalFile, RemoteObject)
 
 
 class Unread:
-    """Reports what one side of a check could not read: a `!` for each, and no line for what takes no part by design."""
+    """Reports the entries that one side of a check could not read, each with a `!`.
+
+    An entry that takes no part by design gets an event, but no line.
+    """
 
     def __init__(
         self, report: Report, on_line: Callable[[str, str], None], on_event: OnEvent
@@ -195,7 +199,7 @@ class Unread:
         self._unknown = Unknown()
 
     def of(self, stream: Iterable[_Side | Skipped]) -> Iterator[_Side]:
-        """Yield the entries, and report the rest."""
+        """Yield the entries; report the skipped ones."""
         for entry in stream:
             if isinstance(entry, Skipped):
                 self._note(entry)
@@ -203,7 +207,7 @@ class Unread:
                 yield entry
 
     def symbol(self, path: str, absent: str) -> str | None:
-        """Return the symbol of a path that was not found: `absent`, or `None` if a `!` covers it."""
+        """Return the symbol of a path that the side does not show: `absent`, or `None` if a `!` covers it."""
         return None if path in self._unknown else absent
 
     def _note(self, skipped: Skipped) -> None:
@@ -226,13 +230,13 @@ _BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """Reports for every path whether both sides hold the same bytes, by hashing, not by fingerprint."""
+    """Reports for every path whether both sides hold the same bytes, by hashing them."""
 
     left: Left
     right: StoreSide
     database: Database
     equal: Callable[[LocalFile, RemoteObject], bool]
-    """Compares the two sides of a path; raises `CraftsyncError` or `OSError` for one that cannot be read."""
+    """Compares the two sides of a path. Raises `CraftsyncError` or `OSError` if one cannot be read."""
     workers: int
     stores: Sequence[Store]
     on_event: OnEvent
@@ -242,10 +246,9 @@ class Checker:
     def run(self, report: Report, on_line: Callable[[str, str], None]) -> None:
         """Call `on_line(symbol, path)` for each path, in order.
 
-        `=` equal, `*` different, `-` only on the right, `+` only on the left,
-        `!` could not be read, for which an event gives the reason. Anything but
-        `=` counts as a problem, but for what takes no part on either side: by
-        design, or as skipped.
+        `=` equal, `*` different, `-` only on the right, `+` only on the left, `!` unreadable, with
+        an event for the reason. All but `=` count as problems, except entries that take no part: by
+        design, or skipped.
         """
 
         unread_left, unread_right = (Unread(report, on_line, self.on_event) for _ in range(2))
@@ -315,7 +318,7 @@ class Checker:
         on_line("!", path)
 
     def _compare(self, unread_left: Unread, unread_right: Unread, triple: Triple) -> str | None:
-        """Return the symbol of a path, `None` for none, "" where patterns leave it out, or why it could not be read."""
+        """Return the symbol of a path (`None`: no line; "": left out by patterns), or why it is unreadable."""
         if triple.remote is None:
             return unread_right.symbol(triple.path, "+")
         if triple.local is None:

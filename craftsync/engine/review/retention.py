@@ -1,8 +1,8 @@
-"""Deletes versions from the trash: when their retention ends, and when a person says so.
+"""Removes versions from the trash for good: when their retention ends, or when the user purges it.
 
-This is the only code that destroys data on purpose. So it spares what a person or an
-unfinished run may still need. What ends by itself is found in this client's own
-records only, and nothing ends while the clock is doubtful."""
+Only this code destroys data on purpose. So it spares the versions that the user or an unfinished
+run may still need. Retention applies only to versions in this client's own records, and not while
+the clock is doubtful."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from craftsync.stores.base import Store
 _AT_ONCE = 500
 """Versions removed between two records."""
 _AT_MOST = 1000
-"""Versions that one run removes, so that it ends soon; the next one removes the rest."""
+"""The most versions that one run removes, so that it ends soon. The next run removes the rest."""
 BATCH = 1000
-"""Versions that a store is asked to remove at once."""
+"""The most versions that one call removes from a store."""
 _REASONS = 20
-"""So many failures are shown."""
+"""The most failures that a message lists."""
 _HOUR = 3600
 _SUSPENDED = "retention_suspended"
 _CLOCK = "retention_clock"
 
 
 def holdings(state: PairState, retention: Retention) -> dict[str, Any]:
-    """Return what the trash of both sides holds of this client, as in `status --json`.
+    """Return the totals of this client's versions in both trashes, as in `status --json`.
 
     `suspended` is the reason why nothing is removed now, or `None`.
     """
@@ -77,15 +77,15 @@ def import_outside_records(state: PairState, store: Store | None) -> None:
 
 
 def _found_in_store(store: Store, versions: Iterable[KeptVersion]) -> set[KeptVersion]:
-    """Return which of these versions are in the store's trash, by listing it."""
+    """Return those of these versions that are in the store's trash, by listing it."""
     wanted = {version[:3]: version for version in versions}
     return {wanted[entry[:3]] for entry in in_store(store) if entry[:3] in wanted}
 
 
 def spare(state: PairState, event_since_ns: int) -> None:
-    """Select the paths whose versions are spared: a person or an unfinished run may still need them.
+    """Select the paths whose versions are spared, because the user or an unfinished run may need them.
 
-    Deletes that are not held count if their event is later than `event_since_ns` (UTC).
+    They include deletes that are not held, if their event is later than `event_since_ns` (UTC).
     """
     conflicts = filter(None, map(conflict_original, state.baseline.conflict_paths()))
     state.kept.spare(conflicts, event_since_ns)
@@ -98,7 +98,7 @@ def suspended(database: Database) -> str | None:
 
 @dataclass(slots=True)
 class Purging:
-    """Deletes the expired versions of one linked folder. `tick` is called between deletions, and may raise to stop.
+    """Removes the expired versions of one linked folder. `tick` is called between removals, and may raise.
 
     At most `at_most` versions are deleted; without a `reachable` store, only those in
     the folder's trash that are too old.
@@ -114,9 +114,9 @@ class Purging:
     at_most: int = _AT_MOST
 
     def run(self) -> int:
-        """Delete what is due and return how many versions; failed deletions are retried by the next run.
+        """Remove the expired versions and return their number. The next run retries failed removals.
 
-        The clock is watched without a bound, too: a bound that is set later counts from true times.
+        The clock is watched even without a bound, so that a bound set later counts from true times.
         """
         reason = ClockWatch(self.state, self.clock).doubt()
         if not self.retention.is_bounded:
@@ -161,7 +161,7 @@ class Purging:
         return gone, reason
 
     def _remove(self, batch: Iterable[KeptVersion], removed: list[KeptVersion]) -> str | None:
-        """Delete versions and add them to `removed`; return why one failed, or `None`."""
+        """Remove versions and add them to `removed`; return why one failed, or `None`."""
         reason = None
         for version in batch:
             self.tick()
@@ -188,14 +188,14 @@ class Purging:
         return reason
 
     def _spare(self, version: KeptVersion, error: CraftsyncError) -> str:
-        """Leave a version that cannot be removed to a later run, and return why."""
+        """Leave a version that cannot be removed to a later run; return the reason."""
         self.state.kept.spare_also([version.path])
         return sentence(error)
 
     def _due(self) -> Iterator[KeptVersion]:
-        """Yield the next versions to delete, oldest first.
+        """Yield the next versions to remove, oldest first.
 
-        With one side alone it is unknown which versions are the oldest beyond the size limit.
+        Without the store the size limit is ignored: which versions exceed it depends on both sides.
         """
         keep, excess = self.retention.keep, self._excess() if self.reachable else 0
         but = "" if self.reachable else "store"
@@ -213,9 +213,9 @@ Kept = TypeVar("Kept", TrashEntry, KeptVersion)
 def removed_from_store(
     store: Store, versions: Iterable[Kept], removed: list[Kept]
 ) -> dict[Kept, CraftsyncError]:
-    """Delete versions from a store's trash permanently, and add them to `removed`; return why others were not.
+    """Remove versions from a store's trash for good, and add them to `removed`; return the errors.
 
-    A missing one counts as removed. Raises what concerns the whole store.
+    A missing version counts as removed. Raises an error that concerns the whole store.
     """
     rest, failed = iter(versions), dict[Kept, CraftsyncError]()
     while batch := {place_of(version): version for version in islice(rest, BATCH)}:
@@ -228,7 +228,7 @@ def removed_from_store(
 
 
 def raise_unremoved(failed: Mapping[Kept, CraftsyncError]) -> None:
-    """Raise one error that names all versions that could not be removed, and why."""
+    """Raise one error that names the versions that could not be removed, and why."""
     if not failed:
         return
     first = next(iter(failed.values()))
@@ -257,9 +257,9 @@ class _Seen:
     known_ns: int = 0
 
     def agrees(self, now: _Seen) -> bool:
-        """Return whether both clocks have advanced equally; after a reboot, whether they had before.
+        """Return whether both clocks have advanced equally; after a reboot, whether they had before it.
 
-        The other clock also counts the time in which the machine was suspended.
+        The clock since boot also counts the time that the machine was suspended.
         """
         if self.boot != now.boot:
             return not self.doubtful
@@ -269,21 +269,20 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class ClockWatch:
-    """Detects jumps of the wall clock by comparing it with the clock that never jumps."""
+    """Detects jumps of the wall clock by comparing it with the clock since boot, which never jumps."""
 
     state: PairState
     clock: Clock
 
     def begin(self) -> None:
-        """Store the current times where none are known yet: before the first version is kept."""
+        """Save the current times if none are saved yet: before the first version is kept."""
         if self._before() is None:
             self._remember(self._now(), 0)
 
     def doubt(self) -> str | None:
-        """Return why the wall clock is doubtful now, or `None`; stores the current times.
+        """Return why the wall clock is doubtful now, or `None`. Saves the current times.
 
-        A doubt lasts until the wall clock and the one that never jumps have
-        agreed for an hour.
+        A doubt lasts until both clocks have agreed for an hour.
         """
         before, newest = self._before(), self.state.kept.newest_ns() or 0
         now = self._now()
@@ -306,7 +305,7 @@ class ClockWatch:
         return _Seen(self.clock.now_ns(), self.clock.boottime(), boot_id())
 
     def _postpone(self, before: _Seen, now: _Seen) -> None:
-        """Do not let versions from before a jump forward age by it: either time may have been wrong."""
+        """After a jump forward, add it to the times of earlier versions: either time may have been wrong."""
         passed = round((now.boottime - before.boottime) * 1e9)
         ahead = now.wall_ns - before.wall_ns - passed
         if before.boot == now.boot and ahead > 0:
@@ -330,7 +329,7 @@ class ClockWatch:
 
 
 class Purged(NamedTuple):
-    """How many versions were removed, and how many old ones were kept."""
+    """The number of versions removed, and of old ones spared."""
 
     removed: int
     spared: int
@@ -339,15 +338,15 @@ class Purged(NamedTuple):
 def purgeable(
     root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]
 ) -> Iterator[TrashEntry]:
-    """Yield the versions of both sides from before the stamp `before`, without spared paths."""
+    """Yield the versions of both sides from before the stamp `before`, except spared paths."""
     old = (entry for entry in entries(root, store) if entry.stamp < before)
     return (entry for entry in old if not is_spared(entry.path))
 
 
 def purge(root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
-    """Delete the versions of both sides from before the stamp `before`, without spared paths.
+    """Remove the versions of both sides from before the stamp `before`, except spared paths.
 
-    Leftovers of a crash, of versions that were not to be kept, are deleted at the same age.
+    Files that a crash left in `UNKEPT` are removed at the same age.
     """
     local, remote = _purge_root(root, before, is_spared), _purge_store(store, before, is_spared)
     return Purged(local.removed + remote.removed, local.spared + remote.spared)
@@ -360,7 +359,7 @@ def _purge_root(root: Folder, before: str, is_spared: Callable[[str], bool]) -> 
             old += 1
             stays[stamp] += is_spared(file.path)
     needed = {stamp for stamp, number in stays.items() if number}
-    # After the listing, since this also removes folders that are empty by then.
+    # Remove only after the listing, because this also removes folders left empty.
     beside = [
         entry for entry in in_root(root) if entry.stamp in needed and not is_spared(entry.path)
     ]

@@ -1,7 +1,7 @@
-"""Finds content that was damaged without being changed, and repairs it from the other side.
+"""Finds content that is damaged although nothing wrote to it, and repairs it from the other side.
 
-A disk or a server that loses a bit changes neither size nor time, so only hashing
-finds it. Files and objects changed since the last sync are left to the next run."""
+A disk or a server that flips a bit changes neither size nor time, so only hashing finds it. Files
+and objects that changed since the last sync are left to the next run."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ from craftsync.stores.sources import workers
 from craftsync.stores.trash_copies import left_in_trash
 
 _CURSOR = "scrubbed"
-"""The last path checked; the next call starts after it."""
+"""In `meta`: the last path checked. The next call starts after it."""
 _BATCH = 256
 _LOOKS_AT_ONCE = 8
 
 
 class Damage(StrEnum):
-    """The side that no longer holds the last synced content."""
+    """Which side no longer holds the last synced content."""
 
     NONE = "intact"
     ROOT = "damaged in the folder"
@@ -63,7 +63,7 @@ _CANNOT = "cannot be repaired: no side holds what was last synced; see craftsync
 
 
 class Examined(NamedTuple):
-    """Whether both sides of a path are intact, and what they were then."""
+    """The result for one path, with the file and the object as they were read."""
 
     damage: Damage
     local: LocalFile
@@ -80,7 +80,7 @@ class Scrubber:
     clock: Clock
     on_event: OnEvent
     repair: bool = False
-    """Replace damaged content by that of the other side; what is replaced goes to the trash."""
+    """Whether to replace damaged content by the other side's. The damaged version goes to the trash."""
     fetcher: Fetcher = field(init=False)
 
     def run(
@@ -89,12 +89,11 @@ class Scrubber:
         share: float | None = None,
         heed: Callable[[], None] = do_nothing,
     ) -> Report:
-        """Check these paths and everything below them, or all, or the next `share` of all bytes.
+        """Check these paths and everything below them, or all paths, or the next `share` of all bytes.
 
-        Unrepaired damage and unreadable content count as problems; paths changed
-        since the last sync are skipped. `heed` is called whenever bytes were
-        read, from any thread, and may raise to stop. Raises `UsageError` for a
-        path where nothing was synced, nor below it.
+        Unrepaired damage and unreadable content count as problems; paths that changed since the
+        last sync are skipped. `heed` is called, from any thread, whenever bytes were read, and may
+        raise to stop. Raises `UsageError` for a path without synced files at it or below it.
         """
         paths = self._synced(paths)
         report, started = Report("scrub"), self.clock.monotonic()
@@ -114,8 +113,8 @@ class Scrubber:
         return report
 
     def _synced(self, paths: Sequence[str]) -> Sequence[str]:
-        """Return the paths; empty if they mean everything."""
-        # A mistyped name must not count as intact.
+        """Return the paths; empty if they mean all."""
+        # A mistyped name must raise, and not count as intact.
         for path in paths:
             if path != "." and next(self.state.baseline.below([path]), None) is None:
                 raise UsageError(
@@ -140,14 +139,14 @@ class Scrubber:
                 if read >= most_bytes:
                     break
             if not batch:
-                # At the end; the next call starts from the beginning.
+                # The end is reached: the next call starts from the beginning.
                 self.state.database.put(_CURSOR, "")
                 return
             yield batch
             behind = batch[-1].path
 
     def _examined(self, row: BaselineRow) -> Examined | str | None:
-        """Return whether a path is intact, or why that is unknown; `None` if it is skipped."""
+        """Return the result for a path, or why it is unknown; `None` if the path is skipped."""
         try:
             sides = self._unchanged(row)
             if sides is None or row.digest is None or row.racy:
@@ -208,7 +207,7 @@ class Scrubber:
         try:
             store_is_bad = not self._is_intact_there(agreed, remote)
         except ObjectArchived:
-            # An archived object cannot be read, but the file can.
+            # An archived object cannot be read, but the file's damage is certain.
             if root_is_bad:
                 return Damage.ROOT
             raise
@@ -220,14 +219,14 @@ class Scrubber:
 
     def _is_intact_here(self, agreed: bytes, local: LocalFile) -> bool:
         with self.root.open_file(local.path) as file:
-            # The page cache may be intact while the disk is not.
+            # The page cache may be intact although the disk is damaged.
             file.drop_cached()
             digest = file.digest(self.fetcher.hashing.read)
             file.verify()
         return digest == agreed
 
     def _is_intact_there(self, agreed: bytes, remote: RemoteObject) -> bool:
-        """Return whether an object is intact; a mismatch is read twice, as transit may have damaged it."""
+        """Return whether an object is intact. Reads it again after a mismatch, which transit may have caused."""
         for _ in range(2):
             with suppress(ContentDamaged):
                 if self.fetcher.read_digest(remote) == agreed:
@@ -263,19 +262,19 @@ class Scrubber:
             )
         written = self.store.barrier().get(row.path, written)
         repaired = row._replace(modified_ns=written.modified_ns, version=written.version)
-        # Versions kept by a bucket are not in its trash.
+        # The versions that a bucket keeps itself are not in the trash.
         in_trash = not self.store.features.keeps_versions
         self._record(repaired, KeptVersion("store", keep, row.path, row.size) if in_trash else None)
 
     def _record_left(self) -> None:
-        """Record what a repair has left in the store's trash besides what it replaced."""
+        """Record the trash copies that a repair left in the store besides the replaced version."""
         with left_in_trash(self.store) as copies:
             if left := [KeptVersion("store", *copy) for copy in copies]:
                 with self.state.transaction():
                     self.state.kept.add(left, self.clock.now_ns())
 
     def _record(self, row: BaselineRow, kept: KeptVersion | None) -> None:
-        self._record_left()  # With sizes that a stat found: the first record of a version counts.
+        self._record_left()  # First, because its sizes come from a stat: a version's first record counts.
         with self.state.transaction():
             self.state.baseline.put([row])
             self.state.kept.add([kept] if kept else [], self.clock.now_ns())

@@ -1,6 +1,6 @@
-"""Selects paths and times by the words of a person: files, folders and globs; dates, times and ages.
+"""Selects paths by the user's words (files, folders, globs) and parses times (dates, times, ages).
 
-`trash`, `conflicts` and `deletes` share this, so that a word means the same everywhere.
+`trash`, `conflicts` and `deletes` share this, so that a word has the same meaning in all of them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _DAY = len("2026-11-29")
 class Selection(NamedTuple):
     """Selects paths; without `words`, all of them.
 
-    A word stands for a file, for a folder and all below it ("." is the whole),
-    or is a glob whose `*` also takes slashes.
+    A word is a file, a folder with everything below it ("." is the whole), or a glob whose `*` also
+    matches slashes.
     """
 
     words: tuple[str, ...] = ()
     names: frozenset[str] = frozenset()
-    """Words that are no globs, although they look like one; see `by_name`."""
+    """Words that look like a glob but are names (see `by_name`)."""
 
     def has(self, path: str) -> bool:
         return not self.words or any(
@@ -37,7 +37,7 @@ class Selection(NamedTuple):
         )
 
     def by_name(self, paths: Iterable[str]) -> Selection:
-        """Return the same, but a word that names one of these paths exactly, or a folder above it, is not a glob."""
+        """Return this selection with globs that exactly name one of these paths, or a folder above it, as names."""
         globs = [word for word in self.words if _GLOB.search(word)]
         if not globs:
             return self
@@ -46,7 +46,7 @@ class Selection(NamedTuple):
         )
 
     def unmatched(self, paths: Iterable[str]) -> list[str]:
-        """Return the words that select none of these paths; reads only as many as it needs."""
+        """Return the words that select none of these paths. Reads only as many paths as it needs."""
         left = list(self.words)
         rest = iter(paths)
         while left and (path := next(rest, None)) is not None:
@@ -54,7 +54,7 @@ class Selection(NamedTuple):
         return left
 
     def prefixes(self) -> list[str]:
-        """Return the prefixes of all selected paths, none the beginning of another; "" selects all."""
+        """Return prefixes of all selected paths, none a prefix of another; "" selects all."""
         found = {"" if word == "." else _GLOB.split(word)[0] for word in self.words or ("",)}
         shortest: list[str] = []
         for prefix in sorted(found):
@@ -63,7 +63,7 @@ class Selection(NamedTuple):
         return shortest
 
     def folders(self) -> list[str]:
-        """Return the folders to scan for the selected paths, none inside another; "" is the whole."""
+        """Return the folders to scan for the selected paths, none inside another ("" is the whole)."""
         found = {prefix.rpartition("/")[0] for prefix in self.prefixes()}
         return [""] if "" in found else sorted(one for one in found if not _is_inside(one, found))
 
@@ -83,9 +83,9 @@ def _is_at(path: str, name: str) -> bool:
 
 
 def in_utc(when: str, now_ns: int) -> str:
-    """Return WHEN with an age (90m, 2h, 3d, 1w), `today` or `yesterday` as a date or time in UTC.
+    """Return an age (90m, 2h, 3d, 1w), `today` or `yesterday` as a date or time in UTC.
 
-    Any other word is returned as it is.
+    Any other word is returned unchanged.
     """
     now = datetime.fromtimestamp(now_ns / 1e9, UTC)
     word = when.strip().lower()
@@ -105,7 +105,7 @@ def _before(now: datetime, age: timedelta) -> datetime:
 
 
 def parse_time(when: str) -> datetime:
-    """Return a date or time in ISO 8601, UTC where it names no zone, or the beginning of a stamp of the trash.
+    """Parse a date or time in ISO 8601 (UTC without a zone), or the beginning of a trash stamp.
 
     Raises `UsageError` for any other word.
     """
@@ -122,12 +122,12 @@ def parse_time(when: str) -> datetime:
 
 
 def is_day(when: str) -> bool:
-    """Return whether WHEN names a whole day."""
+    """Return whether a word names a whole day."""
     return len(when) <= _DAY
 
 
 def parse_time_ns(when: str) -> int:
-    """Return WHEN, see `parse_time`, as nanoseconds since the epoch."""
+    """Parse as `parse_time` does; return nanoseconds since the epoch."""
     return (
         round((parse_time(when) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
         * 1000

@@ -1,6 +1,6 @@
-"""The trash as a person uses it: what is kept, restoring it, undoing a run, and removing it for good.
+"""The trash for the user: list kept versions, restore them, undo a run, remove versions for good.
 
-`Trash` is that of a linked folder, `TrashOfStore` that of a store alone.
+`Trash` is the trash of a linked folder, `TrashOfStore` that of a store alone.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class Restored(NamedTuple):
 
 @dataclass(slots=True)
 class Trash:
-    """What both sides of a linked folder keep of what was replaced or deleted.
+    """The replaced and deleted versions that both sides of a linked folder keep.
 
-    With `read_only` the state is only read: restoring works beside another process
-    that holds the folder, and to that one it is a change like any other.
+    With `read_only` the state is only read, so restoring works while another process holds the
+    folder. To that process it is a change like any other.
     """
 
     root: Folder
@@ -86,7 +86,7 @@ class Trash:
     """Whether the bucket refused to list its versions."""
 
     def entries(self, wanted: Wanted = _ALL) -> Iterator[TrashEntry]:
-        """Yield the wanted versions that can be restored, newest first."""
+        """Yield the selected versions that can be restored, newest first."""
         return wanted.among(entries(self.root, self.store, self._in_bucket(wanted)))
 
     def _in_bucket(self, wanted: Wanted) -> list[TrashEntry]:
@@ -102,26 +102,26 @@ class Trash:
             return []
 
     def keeps_versions(self) -> bool:
-        """Return whether the bucket's own versions take the place of the store's trash."""
+        """Return whether the bucket keeps versions itself, instead of in the store's trash."""
         self._load_features()
         return self.store.features.keeps_versions
 
     def _load_features(self) -> None:
-        """Give a bucket the features that a run found; nothing is probed."""
+        """Load a bucket's saved features, without a probe."""
         if self.store.location.startswith("s3://"):
             features.load_features(self.store, self.state.database, self.clock, may_write=False)
 
     def in_versions(self, path: str = "") -> str | None:
-        """Return how to get at the versions of a bucket, if it refused to list them."""
+        """Return the commands for the versions of a bucket that refused to list them, else `None`."""
         return in_versions(self.store, path) if self._unlisted else None
 
     def restore(
         self, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
     ) -> Iterator[Restored]:
-        """Put the newest of the wanted versions back into the folder, unless a different file is there.
+        """Restore the newest selected version of each path into the folder, unless a different file exists.
 
-        With `overwrite` such a file is replaced, and kept in its turn. Raises
-        `UsageError` for a path of which nothing is kept.
+        With `overwrite`, such a file is replaced and goes to the trash. Raises `UsageError` for a
+        path without kept versions.
         """
         restoring = self._restoring(overwrite=overwrite, dry_run=dry_run)
         return restoring.run(wanted.newest(self.entries(wanted), self.in_versions))
@@ -129,10 +129,10 @@ class Trash:
     def restore_run(
         self, run: int, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
     ) -> Iterator[Restored]:
-        """Put back into the folder what a run deleted and, with `overwrite`, replaced, on either side.
+        """Restore into the folder what a run deleted and, with `overwrite`, replaced, on either side.
 
-        Only where both sides are still as the run left them; the next run carries
-        it to the store. Raises `UsageError` for a run that replaced and deleted nothing.
+        Only at paths that both sides still have as the run left them. The next run uploads them.
+        Raises `UsageError` for a run that replaced and deleted nothing.
         """
         self._load_features()
         rows = {one.path: one for one in self.state.replaced.of(run)}
@@ -162,12 +162,12 @@ class Trash:
                 self.state.kept.add(versions, self.clock.now_ns())
 
     def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
-        """Yield what `purge` would remove."""
+        """Yield the versions that `purge` would remove."""
         before = stamp(self.clock, days_ago=older_than_days)
         return retention.purgeable(self.root, self.store, before, self._spared())
 
     def purge(self, older_than_days: float) -> retention.Purged:
-        """Remove what has been kept for longer, except what a conflict, a held delete or an unfinished run needs."""
+        """Remove older versions, except those that a conflict, a held delete or an unfinished run needs."""
         before = stamp(self.clock, days_ago=older_than_days)
         retention.import_outside_records(self.state, self.store)
         purged = retention.purge(self.root, self.store, before, self._spared())
@@ -176,13 +176,13 @@ class Trash:
         return purged
 
     def _spared(self) -> Callable[[str], bool]:
-        """Return a predicate: does a purge spare a path? Deletes that are not held are not spared."""
+        """Return a function that returns whether a purge spares a path. Deletes that are not held are not."""
         retention.spare(self.state, _NEVER_NS)
         return self.state.kept.is_spared
 
 
 Refusal = Callable[[str, LocalFile | None], str | None]
-"""Takes a path and the file there now; returns why it is not restored, `None` if it is."""
+"""Called with a path and its current file; returns why it is not restored, or `None` if it may be."""
 
 
 def _never(path: str, found: LocalFile | None) -> str | None:
@@ -200,8 +200,8 @@ class _Fetched(NamedTuple):
 class Restoring:
     """Restores into one folder. With `overwrite`, replaced files go to the trash under `trash_stamp`.
 
-    `note` is called with the versions kept in the trash. `refusal` returns why a
-    path must not be restored, even with `overwrite`.
+    `note` is called with the versions moved to the trash. `refusal` returns why a path must not be
+    restored, even with `overwrite`.
     """
 
     root: Folder
@@ -213,7 +213,7 @@ class Restoring:
     refusal: Refusal = _never
 
     def run(self, entries: Iterable[TrashEntry]) -> Iterator[Restored]:
-        """Restore each version to its path; yields each result once it survives a power cut."""
+        """Restore each version to its path. Yields each result once it survives a power cut."""
         rest = iter(entries)
         while batch := list(islice(rest, _AT_ONCE)):
             with ExitStack() as stack:
@@ -229,7 +229,7 @@ class Restoring:
             yield from results
 
     def _placed(self, ended: Sequence[_Fetched | Restored]) -> list[Restored]:
-        """Swap in what was fetched; the bytes are on the disk before, the names after."""
+        """Swap in the fetched files: flush their bytes before, and their names after."""
         if all(isinstance(one, Restored) for one in ended):
             return [one for one in ended if isinstance(one, Restored)]
         self.root.sync()
@@ -260,10 +260,10 @@ class Restoring:
         try:
             return self.root.stat(path)
         except PathObstructed:
-            return None  # Empty folders are no obstacle; `place` raises for any other.
+            return None  # Empty folders do not obstruct; `place` raises for others.
 
     def _left(self, entry: TrashEntry, found: LocalFile) -> Restored | None:
-        """Return the result for a path whose current file is kept."""
+        """Return the result for a path whose current file stays, or `None` if it is to be replaced."""
         if found.size == entry.size:
             with self.root.open_file(entry.path) as file:
                 if file.digest() == digest(self.root, self.store, entry):
@@ -289,7 +289,7 @@ class Restoring:
 
 @dataclass(frozen=True, slots=True)
 class _AsLeft:
-    """Finds where replaced versions are kept, and whether both sides are still as the run left them.
+    """Finds where a run's replaced versions are kept, and whether both sides are still as it left them.
 
     Raises `PathError` and `StoreError`.
     """
@@ -299,7 +299,7 @@ class _AsLeft:
     baseline: Baseline
 
     def entries(self, replaced: Iterable[Replaced]) -> Iterator[TrashEntry]:
-        """Yield where each version is kept; the side is `NOT_KEPT` if it is not."""
+        """Yield the kept version of each; its side is `NOT_KEPT` if there is none."""
         for one in replaced:
             if one.stamp is not None:
                 yield TrashEntry(one.side, one.stamp, one.path, one.size)
@@ -317,7 +317,7 @@ class _AsLeft:
             return None
 
     def refusal(self, one: Replaced, found: LocalFile | None) -> str | None:
-        """Return why a path is not restored, `None` if it is; `found` is the file there now."""
+        """Return why a path is not restored, or `None` if it may be. `found` is its current file."""
         if one.result is None:
             if found is not None:
                 return "the path exists again in the folder"
@@ -354,7 +354,7 @@ def _is_as_left_in_store(result: Result, remote: RemoteObject) -> bool:
 
 
 class Records(Protocol):
-    """What this client has put into the trash of a store outside of runs."""
+    """The records of the versions that this client moved to a store's trash outside runs."""
 
     def note(self, versions: Iterable[KeptVersion]) -> None: ...
 
@@ -363,13 +363,13 @@ class Records(Protocol):
     def forget_kept(self, versions: Sequence[KeptVersion]) -> None: ...
 
     def is_linked(self) -> bool:
-        """Return whether this client remembers a folder that is linked to the store."""
+        """Return whether this client has the state of a folder that is linked to the store."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TrashOfStore:
-    """What one store keeps of what was replaced or deleted in it, whoever did that, and restoring it there.
+    """The versions that a store keeps, of any client, restored in the store itself.
 
     Replaced objects go to the trash under `trash_stamp`.
     """
@@ -379,15 +379,15 @@ class TrashOfStore:
     records: Records
 
     def entries(self, wanted: Wanted) -> Iterator[TrashEntry]:
-        """Yield the wanted versions, newest first."""
+        """Yield the selected versions, newest first."""
         prefixes = wanted.selection.prefixes() if self.store.features.keeps_versions else []
         return wanted.among(entries_of_store(self.store, prefixes))
 
     def restore(self, wanted: Wanted, *, overwrite: bool, dry_run: bool) -> Iterator[Restored]:
-        """Put the newest of each path back, unless a different object is there.
+        """Restore the newest selected version of each path, unless a different object exists.
 
-        With `overwrite` such an object is replaced, and kept in its turn. Raises
-        `UsageError` for a path of which nothing is kept.
+        With `overwrite`, such an object is replaced and goes to the trash. Raises `UsageError` for
+        a path without kept versions.
         """
         for entry in wanted.newest(self.entries(wanted)):
             try:
@@ -408,7 +408,7 @@ class TrashOfStore:
         return Restored(entry, "done")
 
     def _left(self, entry: TrashEntry, found: RemoteObject, *, overwrite: bool) -> Restored | None:
-        """Return the result for a path whose current object is kept."""
+        """Return the result for a path whose current object stays, or `None` if it is to be replaced."""
         if found.size == entry.size:
             current = digest_of(self.store.read(entry.path))
             if current == digest_of(opened(self.store, entry)):
@@ -418,7 +418,7 @@ class TrashOfStore:
         return Restored(entry, "skipped", "a different object is there; --overwrite replaces it")
 
     def bring_back(self, path: str) -> int:
-        """Write the newest version of a deleted object again, unless something is there by now; return its bytes.
+        """Write the newest version of a deleted object again, unless it exists; return its size in bytes.
 
         For a bucket that keeps versions. The caller waits for `Store.barrier`.
         """
@@ -429,7 +429,7 @@ class TrashOfStore:
         raise ObjectNotFound(f"{path}: the bucket has no version of it.")
 
     def _put_back(self, entry: TrashEntry, found: RemoteObject | None) -> None:
-        """Copy a version to its path; raises `PreconditionFailed` if the object there is not `found`."""
+        """Copy a version to its path. Raises `PreconditionFailed` if the current object is not `found`."""
         if reason := refusal(entry.path):
             raise PathRefused(f"{entry.path} cannot be written: {reason}.")
         expect, operation = found or ABSENT, token_hex(16)
@@ -466,15 +466,15 @@ class TrashOfStore:
             )
 
     def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
-        """Yield the versions of that age that this client put there, by its own record.
+        """Yield the older versions that this client moved to the trash, by its own records.
 
-        Raises `UsageError` where a folder of this client is linked to the store: its conflicts
-        and held deletes may need some of it.
+        Raises `UsageError` if a folder of this client is linked to the store: its conflicts and
+        held deletes may need some of them.
         """
         return iter(self._mine(self._older(older_than_days)))
 
     def purge(self, older_than_days: float) -> retention.Purged:
-        """Remove for good what is `purgeable`; others' versions of that age stay."""
+        """Remove the `purgeable` versions for good. Other clients' versions of that age stay."""
         older, removed = self._older(older_than_days), list[TrashEntry]()
         wanted = self._mine(older)
         try:
@@ -485,7 +485,7 @@ class TrashOfStore:
         return retention.Purged(len(removed), len(older) - len(removed))
 
     def _mine(self, versions: Iterable[TrashEntry]) -> list[TrashEntry]:
-        """Return those that this client put there, by their names: a record may have another size."""
+        """Return this client's versions, matched by name: a record may have another size."""
         noted = {version[:3] for version in self.records.noted()}
         return [entry for entry in versions if entry[:3] in noted]
 

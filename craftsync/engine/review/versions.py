@@ -1,7 +1,7 @@
-"""The kept versions of both sides: where they are, which of them are meant, and reading one.
+"""The kept versions of both sides: lists them, selects some by path and time, reads one.
 
-Both sides use one layout: `.craftsync/trash/<stamp>/<path>`, where the stamp is
-the start of the run in UTC. A bucket may keep versions of its own instead.
+Both trashes have one layout: `.craftsync/trash/<stamp>/<path>`; the stamp is the start of the run
+in UTC. A bucket may keep versions of its own instead.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from craftsync.stores.base import Reader, Store
 _BEGINNING = re.compile(r"\d{8}T\d*Z?")
 """The beginning of a stamp."""
 _STAMP = re.compile(r"(\d{8}T\d{12}Z)(?:-(\d+))?")
-"""A whole stamp; a second version of a path in one run has the number 2."""
+"""A whole stamp. That of a second version of a path in one run ends with `-2`."""
 _SEE_LIST = "`craftsync trash list` shows what can be restored."
 
 
@@ -42,10 +42,10 @@ NoteKept = Callable[[list[KeptVersion]], None]
 
 
 class TrashEntry(NamedTuple):
-    """One kept version. `side` is "root" or "store"; `size` is bytes.
+    """One kept version. `side` is "root" or "store"; `size` is in bytes.
 
-    With `version_id` it is not in the trash: the bucket keeps it as a version,
-    and the stamp is when it was replaced or deleted there.
+    With `version_id`, it is not in the trash but a version of the bucket, and the stamp is the time
+    when it was replaced or deleted there.
     """
 
     side: str
@@ -56,21 +56,21 @@ class TrashEntry(NamedTuple):
 
     @property
     def kept(self) -> KeptVersion:
-        """This version, as the records name it."""
+        """This version in the form of the records."""
         return KeptVersion(*self[:4])
 
 
 def entries(
     root: Folder, store: Store, in_bucket: Iterable[TrashEntry] = ()
 ) -> Iterator[TrashEntry]:
-    """Yield all kept versions of both sides, newest first; `in_bucket` are those in a bucket with versioning."""
+    """Yield all kept versions of both sides, newest first. `in_bucket` are those of a bucket's versioning."""
     local = sorted(in_root(root), key=_age, reverse=True)
     remote = sorted(chain(in_store(store), in_bucket), key=_age, reverse=True)
     return heapq.merge(local, remote, key=_age, reverse=True)
 
 
 def entries_of_store(store: Store, prefixes: Iterable[str] = ()) -> list[TrashEntry]:
-    """Return all that a store keeps, newest first: its trash, and the bucket's own versions below the prefixes."""
+    """Return a store's kept versions, newest first: its trash, and the bucket's own below the prefixes."""
     versions = (entry for prefix in prefixes for entry in bucket_versions(store, prefix))
     return sorted(chain(in_store(store), versions), key=_age, reverse=True)
 
@@ -78,23 +78,23 @@ def entries_of_store(store: Store, prefixes: Iterable[str] = ()) -> list[TrashEn
 def bucket_versions(store: Store, prefix: str) -> Iterator[TrashEntry]:
     """Yield the versions in a bucket with versioning, of paths that start with `prefix`.
 
-    The newest of each path comes first. Raises `StoreError` if they cannot be listed.
+    The newest of each path comes first. Raises `StoreError` if the server cannot list them.
     """
     for old in store.old_versions(prefix):
         yield TrashEntry("store", stamp_of(old.gone_ns), old.path, old.size, old.version_id)
 
 
 def why_not_kept(store: Store, path: str) -> str:
-    """Return why a version that a run replaced was not kept."""
+    """Return why no version is found that a run replaced."""
     if store.features.keeps_versions:
         return f"its version is not found. {in_versions(store, path)}"
     return "no version of it was kept (trash: store in the configuration)"
 
 
 def version_of(store: Store, path: str, size: int, version: str | None) -> TrashEntry | None:
-    """Return the newest earlier version of an object with this size, and this version token if given.
+    """Return the newest earlier version of an object with this size, and with this token if given.
 
-    Raises `StoreError` where versions cannot be listed.
+    Raises `StoreError` if the server cannot list versions.
     """
     for old in store.old_versions(path):
         if (old.path, old.size) == (path, size) and version in (None, old.version):
@@ -113,13 +113,13 @@ def _order(stamp: str) -> tuple[str, int]:
 
 
 def in_root(root: Folder) -> Iterator[TrashEntry]:
-    """Yield what the folder's trash holds, in no order."""
+    """Yield the versions in the folder's trash, unsorted."""
     for stamp, file in local_trash.entries(root):
         yield TrashEntry("root", stamp, file.path, file.size)
 
 
 def in_store(store: Store) -> Iterator[TrashEntry]:
-    """Yield what the store's trash holds, in no order."""
+    """Yield the versions in the store's trash, unsorted."""
     for found in store.list(TRASH):
         if not isinstance(found, Skipped):
             stamp, _, path = found.path.removeprefix(TRASH).partition("/")
@@ -129,8 +129,8 @@ def in_store(store: Store) -> Iterator[TrashEntry]:
 class Wanted(NamedTuple):
     """Selects kept versions by path (`Selection`) and by time.
 
-    `since` and `at` are the first and the last time: a stamp, its beginning, or a
-    date or time in ISO 8601 (UTC).
+    `since` and `at` are the first and the last time: a stamp, the beginning of one, or a date or
+    time in ISO 8601 (UTC).
     """
 
     paths: tuple[str, ...] = ()
@@ -159,10 +159,10 @@ class Wanted(NamedTuple):
         kept_versions: Iterable[TrashEntry],
         remedy: Callable[[str], str | None] = lambda _: None,
     ) -> list[TrashEntry]:
-        """Return the newest version of each path, in order of path; the input is newest first.
+        """Return the newest version of each selected path, sorted by path. The input is newest first.
 
-        If a path was a file once and a folder at another time, the newer one is
-        returned. Raises `UsageError` with `remedy` for a path without kept versions.
+        If a path was a file and a folder at different times, only the newer one counts. Raises
+        `UsageError`, with `remedy`, for a path without kept versions.
         """
         found: dict[str, TrashEntry] = {}
         for entry in self.among(kept_versions):
@@ -181,7 +181,7 @@ class Wanted(NamedTuple):
 
 
 def _fitting(newest_first: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
-    """Drop files whose path is a folder in a newer version, and paths below a newer file."""
+    """Drop files whose path is a newer folder, and paths below a newer file."""
     files: set[str] = set()
     folders: set[str] = set()
     for entry in newest_first:
@@ -194,12 +194,12 @@ def _fitting(newest_first: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
 
 
 def _is_until(stamp: str, at: str) -> bool:
-    """Return whether a stamp is not later than another, which may be given by its beginning."""
+    """Return whether a stamp is not later than `at`, a stamp or the beginning of one."""
     return _order(stamp) <= _order(at) if _STAMP.fullmatch(at) else stamp[: len(at)] <= at
 
 
 def in_versions(store: Store, path: str) -> str:
-    """Return the commands that list and fetch versions in a bucket: of one object, or of all (empty path)."""
+    """Return the commands that list and fetch a bucket's versions, of one object or, without path, of all."""
     bucket, _, folder = store.location.removeprefix("s3://").partition("/")
     key = "/".join(part for part in (folder, path) if part)
     of = f"--bucket {shlex.quote(bucket)}"
@@ -214,7 +214,7 @@ def in_versions(store: Store, path: str) -> str:
 
 
 def _stamp_of(at: str) -> str:
-    """Return a stamp, a day or a time in ISO 8601 as the beginning of a stamp."""
+    """Return the stamp, or the beginning of a stamp, for a stamp, a day or a time in ISO 8601."""
     if _STAMP.fullmatch(at):
         return at
     if _BEGINNING.fullmatch(at):
@@ -224,23 +224,23 @@ def _stamp_of(at: str) -> str:
 
 
 def time_of(stamp: str) -> str | None:
-    """Return the time of a stamp in ISO 8601; `None` for the name of a folder that is not a stamp."""
+    """Return the time of a stamp in ISO 8601, or `None` if the name is not a stamp."""
     try:
         return iso(parse_time_ns(stamp))
     except UsageError:
-        # Anyone can put a folder into the trash.
+        # Another program may have put a folder into the trash.
         return None
 
 
 class Attributes(NamedTuple):
-    """What is restored besides the content: times in nanoseconds, permission bits; `None` if unknown."""
+    """The attributes that are restored with the content: mtime in ns, permission bits; `None` if unknown."""
 
     mtime_ns: int | None
     mode: int | None = None
 
 
 def fetch(root: Folder, store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:
-    """Write a kept version into a temporary file. Raises `PathBusy` or `ObjectNotFound` if it no longer exists."""
+    """Write a kept version into a temporary file. Raises `PathBusy` or `ObjectNotFound` if it is gone."""
     if entry.side == "root":
         return _from_root(root, entry, temporary)
     return _from_store(store, entry, temporary)
@@ -271,7 +271,7 @@ def digest(root: Folder, store: Store, entry: TrashEntry) -> bytes:
 
 
 def digest_of(opening: AbstractContextManager[Reader]) -> bytes:
-    """Return the SHA-256 of an object or a version that is opened for it."""
+    """Return the SHA-256 of an object or a version, given as an unopened reader."""
     content = sha256()
     with opening as reader:
         for chunk in reader:
@@ -281,7 +281,7 @@ def digest_of(opening: AbstractContextManager[Reader]) -> bytes:
 
 @contextmanager
 def opened(store: Store, entry: TrashEntry) -> Iterator[Reader]:
-    """Open a version that the store keeps, for reading. Raises `ObjectNotFound` if it no longer exists."""
+    """Open a version that the store keeps. Raises `ObjectNotFound` if it is gone."""
     try:
         if entry.version_id is None:
             opening = store.read(place_of(entry))
