@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -126,6 +127,27 @@ def test_lost_write_is_recognized_by_content_without_a_time() -> None:
     assert store.calls == ["write", "stat", "read"]
 
 
+class Unversioned(Bare):
+    """A store that tells versions apart by their time alone."""
+
+    def stat(self, path: str) -> RemoteObject | None:
+        found = super().stat(path)
+        return found and found._replace(version=None)
+
+    def _held(self, path: str, expect: RemoteObject | None) -> tuple[RemoteObject, bytes]:
+        return super()._held(path, None)
+
+
+def test_lost_write_over_an_object_without_a_version_is_recognized_by_content() -> None:
+    store = Unversioned()
+    store.write("a", Bytes(b"old"), expect=None, operation="theirs")
+    failing = Failing(store, write=[LOST])
+    replaced = store.stat("a")
+    written = patient(failing).write("a", Bytes(b"new"), expect=replaced, operation="mine")
+    assert written == store.stat("a")
+    assert failing.calls == ["write", "stat", "read"]
+
+
 def test_object_that_a_write_did_not_replace_is_not_read() -> None:
     bare = Bare()
     bare.write("a", Bytes(b"old"), expect=None, operation="theirs")
@@ -192,6 +214,23 @@ def test_a_failed_delete_reports_no_copy_that_was_removed() -> None:
     with pytest.raises(StoreDenied):
         store.delete("a", expect=None, trash_stamp=STAMP)
     assert left_behind(store) == []
+
+
+def test_copies_of_a_parent_are_not_those_of_its_forked_child() -> None:
+    overtaken = Overtaken()
+    overtaken.write("a", Bytes(b"old"), expect=ABSENT, operation="theirs")
+    store = patient(Failing(overtaken))
+    with pytest.raises(PreconditionFailed):
+        store.write("a", Bytes(b"new"), expect=None, operation="mine", trash_stamp=STAMP)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = len(left_behind(store))
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert left_behind(store) == [(STAMP, "a", 3)]
 
 
 def test_a_change_through_serve_notes_all_copies_in_the_trash() -> None:

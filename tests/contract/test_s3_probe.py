@@ -204,8 +204,9 @@ def test_read_only_bucket_gets_the_most_careful_facts(
     def script(request: Request) -> Answer | None:
         return None if request.method == "GET" else error(403, "AccessDenied")
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(moto_server, script) as (server, proxy):
         assert probe(open_s3(server, facts=CAREFUL)) == CAREFUL
+    assert removals(proxy) == []
 
 
 def test_server_without_conditions_is_sent_none(moto_server: S3Server, open_s3: OpenS3) -> None:

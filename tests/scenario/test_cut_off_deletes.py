@@ -79,6 +79,8 @@ def test_run_over_single_paths_counts_only_their_cut_off_deletes(world: World) -
 
 
 def test_forced_deletes_do_not_count_after_a_kill(world: World) -> None:
+    lose(world, "folder", NAMES[-1:])
+    assert world.run().deleted_remote == 1  # Its trash stamp is none of the deletes that follow.
     lose(world, "folder", NAMES[:BATCH])
     assert die_in_a_pass(world, BATCH, after=True, force_delete=True)
     world.run(force_delete=True)

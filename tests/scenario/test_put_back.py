@@ -12,7 +12,8 @@ import pytest
 
 from craftsync.core.model import Action, Kind, Mode, Policy, RemoteObject, Skipped
 from craftsync.engine import planfile
-from craftsync.engine.report import Options
+from craftsync.engine.report import Options, Report
+from craftsync.engine.review.inspect import Explanation
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.s3 import S3Store
@@ -138,6 +139,11 @@ def killed_and_put_back(
             die_in_a_pass(world, 1, after=False, policy=policy)
         they.put_back()
         yield world
+
+
+def why(world: World, path: str) -> Explanation:
+    with world.open(reading=True, read_only=True) as session:
+        return session.why(path, Options(policy=TWO_WAY))
 
 
 def assert_all_is_there(world: World, **more: str) -> None:
@@ -275,10 +281,8 @@ class MissingInListings:
                 yield entry
 
 
-@S3_WHEN_EXHAUSTIVE
-def test_unfinished_delete_is_synced_after_a_listing_missed_its_object(
-    make_world: MakeWorld,
-) -> None:
+def killed_after_a_listing_missed_an_object(make_world: MakeWorld) -> World:
+    """Return a world where a run was killed before it deleted an object, and the next one after it missed it."""
     world = synced(make_world("world"))
     world.remove("removed")
     assert die_in_a_pass(world, 1, after=False, policy=TWO_WAY)
@@ -288,6 +292,14 @@ def test_unfinished_delete_is_synced_after_a_listing_missed_its_object(
     world.store = MissingInListings(store, "removed")  # type: ignore[assignment]
     assert die_in_a_pass(world, 1, after=False, policy=TWO_WAY)
     world.store = store
+    return world
+
+
+@S3_WHEN_EXHAUSTIVE
+def test_unfinished_delete_is_synced_after_a_listing_missed_its_object(
+    make_world: MakeWorld,
+) -> None:
+    world = killed_after_a_listing_missed_an_object(make_world)
     run(world, TWO_WAY)
     assert "removed" not in world.here()
     world.assert_in_step()
@@ -308,6 +320,16 @@ def test_file_put_back_gets_the_object_that_a_late_listing_hides(
     run(world, TWO_WAY)
     assert "download removed" in world.said
     assert world.here()["removed"] == "another client's"
+
+
+@S3_WHEN_EXHAUSTIVE
+def test_why_explains_an_unfinished_delete_after_a_listing_missed_its_object(
+    make_world: MakeWorld,
+) -> None:
+    world = killed_after_a_listing_missed_an_object(make_world)
+    assert why(world, "removed").decision == Kind.DELETE_REMOTE
+    run(world, TWO_WAY)
+    assert "delete-remote removed" in world.said
 
 
 class ShownInListings(MissingInListings):
@@ -350,19 +372,61 @@ def test_what_is_put_back_during_a_late_listing_stays(make_world: MakeWorld) -> 
     assert_put_back_stays(world, "folder", showing_the_deleted(world))
 
 
+def do_nothing() -> None:
+    """Change nothing."""
+
+
+def planned_and_applied(world: World, meanwhile: Callable[[], None] = do_nothing) -> Report:
+    """Write a plan and apply it; `meanwhile` is called between the two."""
+    out = StringIO()
+    with world.open(read_only=True) as session:
+        session.write_plan(Options(policy=TWO_WAY), out)
+    meanwhile()
+    actions = planfile.read(out.getvalue().splitlines()).actions
+    with world.open() as session:
+        return session.apply_plan(actions, Options(policy=TWO_WAY), world.listen)
+
+
 @S3_WHEN_EXHAUSTIVE
 def test_skipped_rename_does_not_undo_another_clients_delete(make_world: MakeWorld) -> None:
     world = synced(make_world("world"))
     (world.root / "renamed").rename(world.root / NEW_NAME)
-    out = StringIO()
-    with world.open() as session:
-        session.write_plan(Options(policy=TWO_WAY), out)
-        world.take("renamed")
-        session.apply_plan(planfile.read(out.getvalue().splitlines()).actions, Options())
+    planned_and_applied(world, lambda: world.take("renamed"))
     (world.root / NEW_NAME).rename(world.root / "renamed")
     run(world, TWO_WAY)
     assert world.said == ["delete-local renamed"]
     assert "renamed" not in world.there()
+
+
+@S3_WHEN_EXHAUSTIVE
+def test_skipped_delete_does_not_undo_another_clients_delete(make_world: MakeWorld) -> None:
+    world = synced(make_world("world"))
+    file = world.root / "removed"
+    file.rename(world.root.parent / "aside")
+    planned_and_applied(world, lambda: world.put("removed", "theirs"))
+    assert world.there()["removed"] == "theirs"
+    world.take("removed")
+    (world.root.parent / "aside").rename(file)
+    run(world, TWO_WAY)
+    assert world.said == ["delete-local removed"]
+    assert not file.exists()
+
+
+@S3_WHEN_EXHAUSTIVE
+def test_another_clients_delete_is_synced_after_an_unfinished_one(make_world: MakeWorld) -> None:
+    world = make_world("world")
+    for path in ("d/file", "still", "too"):
+        world.write(path, path)
+    run(world, TWO_WAY)
+    # What is in a folder keeps its ctime when the folder is renamed: nothing is recorded of it.
+    (world.root / "d").rename(world.root.parent / "aside")
+    assert die_in_a_pass(world, 1, after=False, policy=TWO_WAY)
+    (world.root.parent / "aside").rename(world.root / "d")
+    run(world, TWO_WAY)
+    assert world.said == []
+    world.take("d/file")
+    run(world, TWO_WAY)
+    assert world.said == ["delete-local d/file"]
 
 
 @pytest.mark.parametrize("make_world", ["directory"], indirect=True)
@@ -387,8 +451,7 @@ def test_why_explains_what_a_run_does_with_what_is_put_back(
     if paths is not None:
         run(world, TWO_WAY, paths=paths)
     (world.root.parent / "aside").rename(place / "d")
-    with world.open(reading=True, read_only=True) as session:
-        explanation = session.why("d/file", Options(policy=TWO_WAY))
+    explanation = why(world, "d/file")
     assert (explanation.decision, explanation.baseline) == (expected, None)
     run(world, TWO_WAY)
     assert world.said == [f"{expected} d/file"]
@@ -399,11 +462,24 @@ def test_why_explains_what_a_run_does_with_what_is_put_back(
 def test_plan_of_what_is_put_back_can_be_applied(make_world: MakeWorld, side: str) -> None:
     world = killed_after_deleting(make_world, side)
     person(world, side).put_back()
-    out = StringIO()
-    with world.open(read_only=True) as session:
-        session.write_plan(Options(policy=TWO_WAY), out)
-    with world.open() as session:
-        actions = planfile.read(out.getvalue().splitlines()).actions
-        report = session.apply_plan(actions, Options(policy=TWO_WAY), world.listen)
-    assert report.exit_code == 0, world.said
+    assert planned_and_applied(world).exit_code == 0, world.said
     assert_all_is_there(world)
+
+
+@S3_WHEN_EXHAUSTIVE
+def test_plan_of_an_edit_after_an_unfinished_delete_can_be_applied(make_world: MakeWorld) -> None:
+    world = synced(make_world("world"))
+    world.remove("removed")
+    assert die_in_a_pass(world, 1, after=False, policy=TWO_WAY)
+    world.write("removed", "edited")
+    assert planned_and_applied(world).exit_code == 0, world.said
+    assert world.there()["removed"] == "edited"
+    world.assert_in_step()
+
+
+@S3_WHEN_EXHAUSTIVE
+def test_why_shows_what_was_synced_of_a_path_that_is_gone(make_world: MakeWorld) -> None:
+    world = killed_after_deleting(make_world, "folder")
+    explanation = why(world, "removed")
+    assert explanation.decision == Kind.FORGET
+    assert explanation.baseline is not None
