@@ -46,7 +46,7 @@ def test_man_pages_make_no_warnings(pages: Path) -> None:
     )
     # A long usage cannot be justified; that says nothing of the page.
     assert [line for line in done.stderr.splitlines() if "break" not in line] == []
-    assert "Bring what changed in the folder to the store." in done.stdout
+    assert "Transfer changes in the folder to the store." in done.stdout
 
 
 def test_command_reference_has_a_section_for_each_command() -> None:

@@ -1,8 +1,8 @@
 """The command line: parse, call, print.
 
-Nothing is decided here. Each group of commands is a module of its own that is
-imported when one of its commands is called, so that `craftsync --version` does
-not pay for what `craftsync sync` needs.
+It decides nothing. Each group of commands is a module that is imported only when
+one of its commands is called, so `craftsync --version` does not load what
+`craftsync sync` needs.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _NO_LIMIT = 1000
 
 
 class Group(click.Group):
-    """A group whose help shows whole sentences, and which suggests the command that a mistyped one resembles."""
+    """A group that shows whole sentences in its help, and suggests the nearest command for a mistyped one."""
 
     other_names: ClassVar[Mapping[str, str]] = {}
     """Names that other programs use for these commands."""
@@ -130,7 +130,7 @@ class Commands(Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Take `help [COMMAND]` and `version` as git and rclone do."""
+        """Accept `help [COMMAND]` and `version`, as git and rclone do."""
         if args[0] == "help":
             if len(args) > 1:
                 return super().resolve_command(ctx, [*args[1:], "--help"])
@@ -173,9 +173,9 @@ def cli(ctx: click.Context, config: str | None, state_dir: str | None) -> None:
 
     A STORE is an environment of the configuration (dev, dev:folder), a URL
     (s3://bucket/prefix, file:///folder) or a path (/…, ./…, ../…, ~…).
-    FOLDER is the name of a folder of the configuration. Without words it is
-    the linked folder that the current directory lies in, or else the only one
-    of the configuration.
+    FOLDER is the name of a linked folder in the configuration. Without
+    arguments, a command uses the linked folder that contains the current
+    directory, or else the only one in the configuration.
 
     \b
     Examples:
@@ -195,10 +195,10 @@ def main() -> None:
         sys.exit(completion.answer(cli, shell))
     signals.leave_to_child()
     limits.raise_limit()
-    # A run makes records by the million and hardly a cycle, so looking for those pays only rarely.
+    # A run creates millions of records and hardly any cycles, so collecting them rarely pays.
     gc.set_threshold(50_000, 20, 100)
     code = terminal.run(cli, sys.argv[1:])
-    # Nothing is left to look for: what the interpreter does at its end takes a tenth less time.
+    # No garbage is left to find; freezing makes the exit of the interpreter a tenth faster.
     gc.freeze()
     sys.exit(code)
 
@@ -206,7 +206,7 @@ def main() -> None:
 def _insist_on_utf8() -> None:
     """Restart the interpreter if the locale makes it decode names as anything but UTF-8.
 
-    A name is the bytes on the disk, and those are UTF-8 whatever the locale says.
+    A name is its bytes on the disk, which are UTF-8 in every locale.
     """
     if sys.getfilesystemencoding() != "utf-8":
         words = [sys.executable, *sys.orig_argv[1:]]

@@ -1,4 +1,4 @@
-"""`doctor`: what could keep craftsync from working here, each with its remedy."""
+"""`doctor`: finds what could keep craftsync from working, with a remedy for each finding."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from craftsync.engine.report import Report
 @click.command(cls=common.Command)
 @common.all_of(click.argument("store", required=False), common.json_option, common.access_options)
 def doctor(store: str | None, **flags: Any) -> int:
-    """Examine this machine and a store, or every root and store of the configuration.
+    """Check this machine and STORE, or every folder and store in the configuration.
 
-    Each finding comes with what to do about it. Nothing is left otherwise
-    than it was; in a store, small objects under .craftsync/ are written and
-    removed again. The exit code is that of the gravest error.
+    Each finding has a remedy. doctor changes nothing, except that it writes
+    small objects under .craftsync/ in a store and removes them again. The
+    exit code is that of the most serious error.
 
     \b
     Examples:
@@ -52,13 +52,13 @@ def doctor(store: str | None, **flags: Any) -> int:
         code = exit_code_of(found)
     if repeated:
         where = ", ".join(f"{shown(label)} ({count})" for label, count in repeated.items())
-        say(f"{'':8} Warnings above that hold for others, too: {where}")
+        say(f"{'':8} The warnings above also apply to: {where}")
     _say_summary(found, code, round(clock.monotonic() - began, 3), as_json=flags["json"])
     return code
 
 
 def _is_repeated(finding: Finding, printed: set[tuple[str, str]], repeated: Counter[str]) -> bool:
-    """Return whether a warning was printed for another store or folder, and count it there."""
+    """Return whether a warning was already printed for another store or folder; if so, count it."""
     key = (finding.detail, finding.remedy)
     if finding.level is not Level.WARNING:
         return False

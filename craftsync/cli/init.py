@@ -1,4 +1,4 @@
-"""`init` and `config`: put folders and their stores into the configuration, print and remove them."""
+"""`init` and `config`: add folders and stores to the configuration, print and remove them."""
 
 from __future__ import annotations
 
@@ -44,14 +44,13 @@ _of_new_store = common.all_of(
     _of_new_store,
 )
 def init(words: tuple[str, ...], **flags: Any) -> None:
-    """Put a folder and its store into the configuration, and print what to do next.
+    """Add a folder and its store to the configuration, and print the next steps.
 
-    NAME is what the linked folder is called from then on; by default that of
-    the folder. The store is tested first: it has to answer and to list, and
-    where it may be written to, a small object is written, read and deleted.
-    What is in the configuration already stays as it is. On a terminal it asks
-    for what is missing, and again for what is refused. A store without a
-    folder is named by config add.
+    NAME is the name of the linked folder, by default that of the folder. init
+    tests the store first: it lists the store and, if it may write there,
+    writes, reads and deletes a small object. Existing entries stay as they
+    are. On a terminal, init asks for missing arguments, and asks again if an
+    answer is invalid. To add a store without a folder, use config add.
 
     \b
     Examples:
@@ -74,7 +73,7 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
 
 
 def _questions(flags: Mapping[str, Any]) -> tuple[_Questions, str]:
-    """Return the checks of the answers, and the present text of the configuration."""
+    """Return the checks for the answers, and the current text of the configuration."""
     asked = common.asked_of(flags)
     file, old, known = _configuration(asked)
     edit.refuse_unwritable(file)
@@ -85,7 +84,7 @@ def _questions(flags: Mapping[str, Any]) -> tuple[_Questions, str]:
 
 
 def _write(file: Path, content: str, location: Location) -> None:
-    """Write the configuration, and make the folder of a directory store if it is missing."""
+    """Write the configuration, and create the folder of a directory store if it is missing."""
     if isinstance(location, DirectoryLocation):
         _make(location.path)
     edit.write(file, content)
@@ -94,7 +93,7 @@ def _write(file: Path, content: str, location: Location) -> None:
 def _make(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True)
-        say(f"made {shown(str(folder))}")
+        say(f"created {shown(str(folder))}")
 
 
 @contextmanager
@@ -120,7 +119,7 @@ def _configuration(asked: PairOptions) -> tuple[Path, str, Config]:
 
 
 def _ask(words: tuple[str, ...], questions: _Questions) -> None:
-    """Have name, root (absolute) and store accepted; on a terminal it asks for what is missing or refused."""
+    """Collect name, root (absolute) and store; on a terminal, ask for each that is missing or invalid."""
     on_terminal = sys.stdin.isatty()
     if len(words) > len(("name", "root", "store")) or (len(words) < 2 and not on_terminal):
         raise UsageError("A folder and a store are needed.", remedy="Give [NAME] ROOT STORE.")
@@ -129,7 +128,7 @@ def _ask(words: tuple[str, ...], questions: _Questions) -> None:
     if not on_terminal:
         root = str(places.absolute(root or ""))
         name = name or edit.name_of(root)
-        # What needs no connection goes first.
+        # Check first what needs no connection.
         questions.refuse_folder_name(name)
     accepted = questions.accepted
     here = shown(os.getcwd())
@@ -152,9 +151,9 @@ def _answer(
     *,
     default: str | None = None,
 ) -> str:
-    """Return the answer to a question, the `given` one or one that is prompted for.
+    """Return the answer to a question: `given`, or the one typed at a prompt.
 
-    One that is refused is prompted for again on a terminal, and loses no other.
+    On a terminal, an invalid answer is prompted for again, and earlier answers are kept.
     """
     while True:
         answer: str = click.prompt(question, default, err=True) if given is None else given
@@ -193,7 +192,7 @@ class _Questions:
         if self.token_env is not None:
             raise UsageError(
                 f"--token-env is for a new Craft AI environment; {word} is not one.",
-                remedy="Leave it out; token_env of an environment is changed in the file.",
+                remedy="Leave it out; to change an existing environment, edit its token_env in the file.",
             )
         return location
 
@@ -202,7 +201,7 @@ class _Questions:
         _refuse_unwanted(places.absolute(word))
 
     def refuse_store(self, word: str, root: str | None = None) -> None:
-        """Raise `CraftsyncError` for what is not a store, for one that overlaps with the folder, or fails its test."""
+        """Raise `CraftsyncError` if it is not a store, overlaps with the folder, or fails its test."""
         self.accepted.pop("token_env", None)
         location = self.location_of(word)
         if root is not None:
@@ -217,7 +216,7 @@ class _Questions:
             _test(location)
 
     def _ask_for_token_env(self, location: CraftAiLocation) -> None:
-        """Ask for another variable where another environment has its token in the same; raises `UsageError`."""
+        """Ask for another variable if another environment uses this one; without a terminal, raise `UsageError`."""
         other = edit.with_same_token(location, self.known)
         if other is None or self.token_env is not None:
             return
@@ -235,22 +234,22 @@ class _Questions:
 
 
 def _refuse_unwanted(folder: Path) -> None:
-    """On a terminal, ask whether a missing folder is to be made; raises `UsageError` if not."""
+    """On a terminal, ask whether to create a missing folder; raises `UsageError` if not."""
     if folder.is_dir() or not sys.stdin.isatty():
         return
-    if not click.confirm(f"{shown(str(folder))} does not exist. Make it?", True, err=True):
+    if not click.confirm(f"{shown(str(folder))} does not exist. Create it?", True, err=True):
         raise UsageError(f"{folder} does not exist.", remedy="Choose another folder.")
 
 
 def _test(location: Location) -> None:
-    """Connect to a store and print what was found; raises `CraftsyncError` for what keeps craftsync from working."""
+    """Test a store and print the findings; raises `CraftsyncError` for the first error."""
     from craftsync.doctor.examination import tried
     from craftsync.doctor.report import Level
 
     say(f"Testing {shown(str(location))} …", to_stderr=True)
     for finding in tried(location):
         if finding.level is Level.ERROR:
-            without = "With --no-test it goes into the configuration untested."
+            without = "To add it untested, use --no-test."
             named = "" if str(location) in finding.detail else f"{location}: "
             error = CraftsyncError(
                 f"{named}{finding.detail}", remedy=f"{finding.remedy} {without}".lstrip()
@@ -264,8 +263,8 @@ def _test(location: Location) -> None:
 
 def _next_steps(name: str) -> list[str]:
     steps = {
-        "doctor": "is everything as it should be?",
-        f"sync -n {name}": "what a first run would do; without -n it does",
+        "doctor": "check this machine and the stores",
+        f"sync -n {name}": "print what a first run would do; without -n, do it",
         f"watch {name}": "keep both in sync until Ctrl-C",
         "service install": "keep every folder in sync, in the background",
     }
@@ -294,9 +293,9 @@ def config() -> None:
     _of_new_store,
 )
 def add(name: str, store: str, dry_run: bool, **flags: Any) -> None:
-    """Add an environment: a name for a store. With its folder, `craftsync init` adds both.
+    """Add an environment: a name for a store. `craftsync init` adds a store with its folder.
 
-    The store is tested first, as init does. NAME is then a STORE in every
+    The store is tested first, as by init. NAME is then a STORE in every
     command, and NAME:FOLDER a folder in it.
 
     \b
@@ -311,7 +310,7 @@ def add(name: str, store: str, dry_run: bool, **flags: Any) -> None:
     location = questions.location_of(store)
     if isinstance(location, CraftAiLocation) and location.folder:
         raise UsageError(
-            f"{store} is a folder of an environment.",
+            f"{store} is a folder in an environment.",
             remedy=f"Add the environment, and write {name}:{location.folder} for the folder.",
         )
     file, entry = shown(str(questions.file)), edit.environment_entry(name, location)
@@ -328,7 +327,7 @@ def add(name: str, store: str, dry_run: bool, **flags: Any) -> None:
 @config.command("list", cls=common.Command)
 @common.json_option
 def list_(**flags: Any) -> None:
-    """List the environments and the folders, and where they are.
+    """List the environments and the linked folders, with their locations.
 
     \b
     Examples:
@@ -359,7 +358,7 @@ def _print_entry(
 @config.command(cls=common.Command)
 @common.all_of(click.argument("name"), common.json_option)
 def show(name: str, **flags: Any) -> None:
-    """Print the keys of a folder or an environment; defaults stand behind a #.
+    """Print the keys of a folder or an environment; a line with a default starts with #.
 
     \b
     Examples:
@@ -380,7 +379,7 @@ def show(name: str, **flags: Any) -> None:
         for option in rows:
             given = keys.get(option.name) is not None
             if not given and option.name == "delete" and is_two_way:
-                continue  # In two-way mode deletions are carried over anyway.
+                continue  # Two-way mode always transfers deletes.
             value = keys[option.name] if given else option.default
             if flags["json"]:
                 facts = {"key": option.name, "value": value, "given": given}
@@ -393,7 +392,7 @@ def show(name: str, **flags: Any) -> None:
 @config.command(cls=common.Command)
 @click.argument("name")
 def remove(name: str, **flags: Any) -> None:
-    """Remove a folder, or else an environment, from the configuration; no file of theirs is touched.
+    """Remove a linked folder, or else an environment, from the configuration; its files stay.
 
     \b
     Examples:
@@ -415,12 +414,12 @@ def remove(name: str, **flags: Any) -> None:
         others = [each for each in known.folders.values() if _environment_of(each) == environment]
         say("A running daemon keeps it in sync until craftsync reload.")
         if len(others) == 1:
-            say(f"No folder is left for its environment: craftsync config remove {environment}")
+            say(f"No other folder uses its environment: craftsync config remove {environment}")
 
 
 @config.command(cls=common.Command)
 def example(**flags: Any) -> None:
-    """Print a configuration with every key there is and what it means.
+    """Print a configuration with every key and its meaning.
 
     \b
     Examples:

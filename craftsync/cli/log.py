@@ -1,4 +1,4 @@
-"""The log: of the daemon on stderr and for the journal, of any command in a file (`--log-file`)."""
+"""The log: of the daemon, on stderr or for the journal; of any command, in a file (`--log-file`)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _ToStderr(logging.Handler):
         try:
             terminal.put_lines(self.format(record), to_stderr=True)
         except OSError:
-            # Nobody reads any more. That must not end what the log is about.
+            # The reader of stderr is gone. The program must continue.
             self.handleError(record)
 
 
@@ -48,7 +48,7 @@ class _ForJournal(logging.Formatter):
 
 
 class _AsJson(logging.Formatter):
-    """One JSON object a line: time, level, message, and the event if there is one."""
+    """One JSON object per line: time, level, message, and the event if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
@@ -62,7 +62,7 @@ class _AsJson(logging.Formatter):
 
 
 def configure(*, as_json: bool, quiet: bool, environment: Mapping[str, str] = os.environ) -> None:
-    """Send every log line of this process to stderr, in the format for its reader."""
+    """Send every log line of this process to stderr, in the format of its reader."""
     handler = _ToStderr()
     if as_json:
         handler.setFormatter(_AsJson())
@@ -78,8 +78,8 @@ def configure(*, as_json: bool, quiet: bool, environment: Mapping[str, str] = os
 
 
 def _appending_to(file: Path) -> logging.Handler:
-    """Return a handler that appends to a file, and opens it again after logrotate has moved it."""
-    # Loading them takes a tenth of the start of a command, of which few write a log.
+    """Return a handler that appends to a file, and reopens it after log rotation."""
+    # Importing it takes a tenth of the start of a command, and few commands write a log.
     from logging.handlers import WatchedFileHandler
 
     class ToFile(WatchedFileHandler):
@@ -98,9 +98,9 @@ def _appending_to(file: Path) -> logging.Handler:
 
 @contextmanager
 def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | None]:
-    """Write every log line to this file too, if one is named; yield a logger for this file only.
+    """Also write every log line to a file, if given; yield a logger for that file only, or `None`.
 
-    Raises `UsageError` where the file cannot be written.
+    Raises `UsageError` if the file cannot be written.
     """
     if file is None:
         yield None
@@ -110,13 +110,13 @@ def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | Non
     except OSError as error:
         raise UsageError(
             f"--log-file: {file} cannot be written: {error.strerror}.",
-            remedy="Name a file in a folder that exists and that you may write to.",
+            remedy="Name a file in an existing folder that you can write to.",
         ) from error
     plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(_AsJson() if as_json else plain)
     own = logging.getLogger("craftsync")
     if not own.handlers and logging.lastResort is not None:
-        # What a warning would be printed by if there were no file.
+        # The handler that prints warnings if there is no other.
         own.addHandler(logging.lastResort)
     own.addHandler(handler)
     own.setLevel(logging.INFO)
@@ -132,7 +132,7 @@ def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | Non
 def listener(label: str, log: logging.Logger = _log, *, naming: str = "") -> OnEvent:
     """Return a listener that logs the events of a linked folder, or of a command, under this label.
 
-    `naming` are the flags by which commands to type name the folder, see `params.naming`.
+    `naming` is the flags that name the folder in printed commands; see `params.naming`.
     """
 
     def listen(event: Event) -> None:
@@ -158,9 +158,9 @@ def _say(
 
 
 def _is_journal(environment: Mapping[str, str]) -> bool:
-    """Return whether stderr is the stream systemd connected to the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    """Return whether systemd connected stderr to the journal (systemd.exec(5), JOURNAL_STREAM)."""
     try:
-        here = os.fstat(_STDERR)
+        stream = os.fstat(_STDERR)
     except OSError:
         return False
-    return environment.get("JOURNAL_STREAM") == f"{here.st_dev}:{here.st_ino}"
+    return environment.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"

@@ -34,7 +34,7 @@ from craftsync.wording import counted, size_shown
     common.path_options,
 )
 def history(path: str | None, limit: int, **flags: Any) -> None:
-    """Show what was done, the newest first, to all files, those in a folder, or one.
+    """Show what craftsync did to all files, those in a folder, or one; newest first.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
                     f"{step} {shown(row.path)}{reason}"
                 )
     if row is None and not flags["json"]:
-        of = f" of {shown(inside)}" if path else ""
+        of = f" for {shown(inside)}" if path else ""
         say(f"Nothing is recorded{of}.", to_stderr=True)
 
 
@@ -73,7 +73,7 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
     common.path_options,
 )
 def why(path: str, mode: str | None, **flags: Any) -> None:
-    """Explain what would happen to a file, and which rule says so.
+    """Explain what a run would do with a file, and by which rule.
 
     \b
     Examples:
@@ -113,7 +113,7 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
 
 
 def _will_happen(kind: Kind | None) -> str:
-    both = "compare the contents; keep both if they differ, or as --conflict says"
+    both = "compare the contents; if they differ, keep both, or the one that --conflict chooses"
     if kind is Kind.RECONCILE:
         return both
     return STEP_WORDS.get(kind, kind).removesuffix(":") if kind else "nothing to do"
@@ -155,13 +155,13 @@ def _modified(seen: LocalFile | RemoteObject | BaselineRow) -> str | None:
     common.pair_options,
 )
 def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
-    """Drop what is remembered of a folder and its store, never their files. Asks on a terminal.
+    """Delete the saved state of a folder and its store, never their files. Asks on a terminal.
 
-    For when one of them is gone for good, or is not the one it was: the last
-    synced state, the history and held deletes are dropped. The next run is a
-    first run, which merges both sides and deletes nothing, so that what was
-    deleted on one side only comes back. The trash and conflict copies stay. A
-    running daemon has to be stopped first.
+    Use it if one of them is gone for good, or was replaced by another. It
+    deletes the last synced state, the history and held deletes. The next run
+    is then a first run: it merges both sides and deletes nothing, so files
+    that were deleted on one side only come back. The trash and conflict
+    copies stay. Stop a running daemon first.
 
     \b
     Examples:
@@ -175,7 +175,7 @@ def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
     say_which(meant, words, flags)
     with (
         outcomes("forget", flags) as output,
-        _nobody_at_work(meant, asked, dry_run=flags["dry_run"]) as place,
+        _unused_state(meant, asked, dry_run=flags["dry_run"]) as place,
     ):
         output.more["forgotten"] = memory = _memory_of(meant, asked)
         for line in _lines_of(memory):
@@ -189,34 +189,34 @@ def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
             "Forgotten. The next run is a first run: it merges both sides and deletes nothing."
         )
         if meant.folder:
-            output.say(f"It stays in the configuration: craftsync config remove {meant.folder}")
+            output.say(f"It is still configured: craftsync config remove {meant.folder}")
 
 
 @contextmanager
-def _nobody_at_work(
+def _unused_state(
     pair: pairs.Pair, asked: PairOptions, *, dry_run: bool
 ) -> Iterator[tuple[Path, str, str]]:
-    """Give the places of what is remembered, while no daemon and no run can use it; in a dry run, at any time.
+    """Yield the address of the saved state while no daemon and no run can use it; a dry run locks nothing.
 
-    Raises `LockedError` where one does, `UsageError` where nothing is remembered.
+    Raises `LockedError` if one uses it, and `UsageError` if there is no saved state.
     """
-    from craftsync.cli.watch import tell
+    from craftsync.cli.watch import request
     from craftsync.local.folder import Folder
     from craftsync.state.pair import is_remembered, pair_folder
 
     place = (pairs.state_dir_of(asked), *pair.addresses)
     if not is_remembered(*place):
         raise UsageError(
-            f"Nothing is remembered of {shown(which(pair))}.",
-            remedy="craftsync status, outside of any folder, shows what is.",
+            f"There is no saved state of {shown(which(pair))}.",
+            remedy="craftsync status, outside of any linked folder, lists those with one.",
         )
     if dry_run:
         yield place
         return
-    if tell(pair, asked, "status") is not None:
+    if request(pair, asked, "status") is not None:
         raise LockedError(
             f"A daemon keeps {shown(str(pair.root))} in sync.",
-            remedy="End it first: craftsync stop.",
+            remedy="Stop it first: craftsync stop.",
         )
     with ExitStack() as stack:
         if (pair.root / OWN_FOLDER).is_dir():
@@ -226,7 +226,7 @@ def _nobody_at_work(
 
 
 def _drop(place: tuple[Path, str, str]) -> None:
-    """Delete the state and the files of the control socket, while no daemon can start."""
+    """Delete the state and the files of the control socket while no daemon can start."""
     from craftsync.daemon.control import Endpoint, folder_of
     from craftsync.state.pair import forget as drop
 
@@ -237,7 +237,7 @@ def _drop(place: tuple[Path, str, str]) -> None:
 
 
 def _memory_of(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any] | None:
-    """Return what the state holds, `None` if it cannot be read."""
+    """Return the counts of the saved state, `None` if it cannot be read."""
     from craftsync.state.pair import Memory
 
     try:
@@ -249,7 +249,7 @@ def _memory_of(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any] | None:
 
 def _lines_of(memory: dict[str, Any] | None) -> Iterator[str]:
     if memory is None:
-        yield "What is remembered cannot be read; all of it goes."
+        yield "The saved state cannot be read; all of it is deleted."
         return
     size = size_shown(memory["bytes"])
     yield f"last synced state: {counted(memory['files'], 'file')} ({size})"
@@ -257,6 +257,6 @@ def _lines_of(memory: dict[str, Any] | None) -> Iterator[str]:
     yield f"held deletes: {memory['held']}, neither approved nor rejected"
     yield f"unresolved conflicts: {memory['conflicts']}; the conflict copies stay, as files"
     if memory["kept"]:
-        yield f"trash: {memory['kept']} versions stay, without retention; craftsync trash purge removes them"
+        yield f"trash: {memory['kept']} versions stay, and retention ends; craftsync trash purge removes them"
     if memory["uploads"]:
         yield f"unfinished uploads: {memory['uploads']} stay in the store; craftsync doctor lists them"

@@ -73,10 +73,10 @@ def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
 @click.command(cls=common.Command)
 @common.all_of(*_run_options, *_filters, common.links_option, common.written_options)
 def push(pair: tuple[str, ...], **flags: Any) -> int:
-    """Bring what changed in the folder to the store.
+    """Transfer changes in the folder to the store.
 
-    Nothing is deleted in the store without --delete, which makes the store
-    mirror the folder. What is overwritten or deleted there stays recoverable.
+    Without --delete, nothing is deleted in the store; with it, the store
+    mirrors the folder. Overwritten and deleted versions can be restored.
 
     \b
     Examples:
@@ -90,11 +90,11 @@ def push(pair: tuple[str, ...], **flags: Any) -> int:
 @click.command(cls=common.Command)
 @common.all_of(*_run_options, *_filters, common.refused_links)
 def pull(pair: tuple[str, ...], **flags: Any) -> int:
-    """Bring what changed in the store to the folder.
+    """Transfer changes in the store to the folder.
 
-    Nothing is deleted in the folder without --delete, which makes the folder
-    mirror the store. What is overwritten or deleted there stays recoverable.
-    A folder that is not there yet is created.
+    Without --delete, nothing is deleted in the folder; with it, the folder
+    mirrors the store. Overwritten and deleted versions can be restored. A
+    missing folder is created.
 
     \b
     Examples:
@@ -108,10 +108,10 @@ def pull(pair: tuple[str, ...], **flags: Any) -> int:
 @click.command(cls=common.Command)
 @common.all_of(*_run_options, common.refused_filters, common.written_options)
 def sync(pair: tuple[str, ...], **flags: Any) -> int:
-    """Bring folder and store in sync, both ways.
+    """Synchronise folder and store, both ways.
 
-    Deletions are carried over. Where both sides changed the same file, both
-    versions are kept, unless --conflict says otherwise.
+    Deletes are transferred, too. If both sides changed the same file, both
+    versions are kept, unless --conflict chooses one.
 
     \b
     Examples:
@@ -135,8 +135,7 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
 
     One line for each difference: - only in the store, + only in the folder,
     * different, ! could not be read; with -v also = equal, so that every path
-    has a line. Two stores are compared in the same way, the first one in the
-    place of the folder.
+    has a line. To compare two stores, give the first one instead of the folder.
 
     \b
     Examples:
@@ -179,7 +178,9 @@ _LEGEND = (
 
 @click.command(cls=common.Command)
 @common.all_of(
-    click.option("-o", "--output", default="-", metavar="FILE", help="Write it there."),
+    click.option(
+        "-o", "--output", default="-", metavar="FILE", help="The file to write the plan to."
+    ),
     common.mode_option,
     common.decision_options,
     *_filters,
@@ -187,7 +188,7 @@ _LEGEND = (
     common.pair_options,
 )
 def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> int:
-    """Write what a run would do, and do nothing.
+    """Write what a run would do as a plan, and do nothing.
 
     \b
     Examples:
@@ -221,9 +222,9 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
     common.written_options,
 )
 def apply(file: str, **flags: Any) -> int:
-    """Do exactly what a plan says; a step that no longer fits is skipped and reported.
+    """Carry out exactly the steps of a plan; skip and report a step that no longer applies.
 
-    With -n nothing is done and neither side is asked: the plan is shown in words.
+    With -n, print the steps in words, without reading either side.
 
     \b
     Examples:
@@ -259,7 +260,7 @@ _STEPS = {
 
 
 def _in_words(plan: planfile.PlanFile, output: Output, flags: dict[str, Any]) -> Report:
-    """Show the steps of a plan; return their report, as of a dry run."""
+    """Print the steps of a plan; return the report of a dry run."""
     report = Report("apply", dry_run=True)
     for action in plan.actions:
         size, replaces = action.size, action.replaced_size
@@ -292,7 +293,7 @@ def _refuse_inside(pair: pairs.Pair, file: str) -> None:
     for side in sides if file != "-" else ():
         if Path(os.path.realpath(file)).is_relative_to(os.path.realpath(side)):
             raise UsageError(
-                f"{file} is in {side}, which the plan is about.",
+                f"{file} is inside {side}, a side of the plan.",
                 remedy="Write the plan outside of it, such as -o /tmp/plan.jsonl.",
             )
 
@@ -331,18 +332,18 @@ def _read(file: str) -> Iterator[Iterator[str]]:
     click.option(
         "--repair",
         is_flag=True,
-        help="Replace damaged content by that of the other side; what is replaced goes to the trash.",
+        help="Replace damaged content with that of the other side; the damaged version goes to the trash.",
     ),
     common.output_options,
     common.path_options,
 )
 def scrub(paths: tuple[str, ...], repair: bool, **flags: Any) -> int:
-    """Read both sides and compare them with what was last synced.
+    """Read both sides and compare them with the last synced state.
 
-    A disk or a server that loses a bit changes neither size nor time, so no
-    run finds it. Tells for each damaged path which side is wrong. Without
-    PATH, everything is read; what was changed since the last run is left out.
-    `scrub: 1%` in the configuration has the service read so much each day.
+    Damage on a disk or a server changes neither size nor time, so no run finds
+    it. scrub prints which side of each damaged path is wrong. Without PATH, it
+    reads everything, except what has changed since the last run. With
+    `scrub: 1%` in the configuration, the service reads that share each day.
 
     \b
     Examples:
@@ -384,12 +385,12 @@ _migrate_options = (
 @click.command(cls=common.Command)
 @common.all_of(*_migrate_options)
 def migrate(source: str, target: str, **flags: Any) -> int:
-    """Copy what SOURCE has and TARGET has not, from store to store, and prove it.
+    """Copy what TARGET lacks from SOURCE, from store to store, and verify it.
 
-    The bytes pass through memory, or not at all where one server holds both
-    stores. Killed and started again, it resumes where it was; run again, it
-    copies what has changed. What it overwrites or deletes in the target stays
-    recoverable there; the source is only read.
+    The bytes pass through memory; a server that holds both stores copies them
+    itself. A killed migration resumes where it stopped; a repeated one copies
+    what has changed. Versions overwritten or deleted in the target can be
+    restored there; the source is only read.
 
     \b
     Examples:
@@ -420,7 +421,7 @@ def _say_more(report: MigrationReport, rate: float) -> None:
     """Print what only a migration reports."""
     if report.dry_run:
         say(
-            # What may be equal is compared only when it is copied.
+            # Objects that may be equal count: only the copy compares them.
             f"to copy: at most {counted(report.copied, 'object')}, {size_shown(report.bytes_copied)},"
             f" about {report.requests} requests;"
             f" at {size_shown(int(rate))}/s {_time_shown(report.bytes_copied / rate)}"

@@ -43,25 +43,36 @@ def _option(name: str, **settings: Any) -> common.Decorator[Any]:
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("store"),
-    _option("--port", type=click.IntRange(0, 65535), default=8790, help="0 takes any. [8790]"),
-    _option("--host", default="127.0.0.1", help="The address to listen on. [127.0.0.1]"),
-    _option("--token", help="The SDK token; a random one if none is given."),
     _option(
-        "--token-lifetime", type=_seconds, default=3600, help="Seconds of an access token. [3600]"
+        "--port", type=click.IntRange(0, 65535), default=8790, help="0 for any free port. [8790]"
     ),
-    _option("--url-lifetime", type=_seconds, default=3600, help="Seconds of a signed URL. [3600]"),
-    # Hidden: the time a client may be silent in the middle of a request, or between two.
+    _option("--host", default="127.0.0.1", help="The address to listen on. [127.0.0.1]"),
+    _option("--token", help="The SDK token; random by default."),
+    _option(
+        "--token-lifetime",
+        type=_seconds,
+        default=3600,
+        help="The lifetime of access tokens in seconds. [3600]",
+    ),
+    _option(
+        "--url-lifetime",
+        type=_seconds,
+        default=3600,
+        help="The lifetime of signed URLs in seconds. [3600]",
+    ),
+    # Hidden: how long a client may be silent within a request, or between two.
     _option("--client-timeout", type=_seconds, default=65, hidden=True),
-    click.option("-v", "--verbose", is_flag=True, help="Say each request."),
+    click.option("-v", "--verbose", is_flag=True, help="Print each request."),
     common.access_options,
 )
 def serve(store: str, **flags: Any) -> int:
     """Serve a store to programs that use the Craft AI SDK, until stopped.
 
-    The programs need no change, only the three variables that are printed. A token of your own is better given in
-    CRAFTSYNC_SERVE_TOKEN than in --token, which every user of the machine can
-    see. Large uploads wait in TMPDIR until they are complete. A folder given by
-    its path is made if it is not there. Ctrl-C or SIGTERM ends it in good order.
+    The programs need no change, only the three variables that serve prints. Set
+    a token of your own in CRAFTSYNC_SERVE_TOKEN: every user of the machine can
+    read --token. Large uploads stay in TMPDIR until they are complete. If STORE
+    is the path of a missing folder, it is created. Ctrl-C or SIGTERM stops the
+    server cleanly.
 
     \b
     Examples:
@@ -74,7 +85,7 @@ def serve(store: str, **flags: Any) -> int:
     try:
         _serve(location, settings, flags, create=places.is_path(store))
     except KeyboardInterrupt:
-        # How a server is stopped is not how a command is interrupted.
+        # Ctrl-C is the usual way to stop a server, not an error.
         return 0
     return 0
 
@@ -82,9 +93,9 @@ def serve(store: str, **flags: Any) -> int:
 def _serve(
     location: places.Location, settings: Settings, flags: dict[str, Any], *, create: bool
 ) -> None:
-    """Serve a place; with `create`, a folder that is not there is made.
+    """Serve a location; `create` creates a missing folder.
 
-    That of an environment is not: it may be on a disk that is not mounted.
+    The folder of an environment is never created: its disk may not be mounted.
     """
     from craftsync.serve import server
 
@@ -92,7 +103,7 @@ def _serve(
     with open_store(location, create=create) as store:
         server.ensure_there(store)
         if made:
-            say(f"Made the folder {shown(str(location))}.", to_stderr=True)
+            say(f"Created the folder {shown(str(location))}.", to_stderr=True)
         with listen(flags["host"], flags["port"]) as listener:
             _say_variables(url_of(listener), settings.sdk_token, given=flags["token"])
             server.serve(
@@ -126,16 +137,16 @@ def _settings_of(flags: dict[str, Any]) -> Settings:
         ) from error
     token = flags["token"]
     if token == "":
-        raise UsageError("The token is empty.", remedy="Give one of at least one character.")
+        raise UsageError("The token is empty.", remedy="Give a token of at least one character.")
     if not is_loopback(flags["host"]):
         if token is None:
             raise UsageError(
-                f"On {flags['host']} others can reach the server, and only a token keeps them out.",
-                remedy="Choose one and give it in CRAFTSYNC_SERVE_TOKEN.",
+                f"Other machines can reach {flags['host']}, so the server needs a token.",
+                remedy="Set one in CRAFTSYNC_SERVE_TOKEN.",
             )
         say(
-            f"Warning: what is sent to {flags['host']} is not encrypted, the token included. "
-            "Put a proxy that speaks TLS in front of it.",
+            f"Warning: traffic to {flags['host']} is not encrypted, the token included. "
+            "Put a TLS proxy in front of it.",
             to_stderr=True,
         )
     return server.Settings(
@@ -165,11 +176,11 @@ def _ui_option(name: str, **settings: Any) -> common.Decorator[Any]:
 
 @click.command(cls=common.Command)
 @common.all_of(
-    _ui_option("--port", type=click.IntRange(0, 65535), default=8765, help="0 takes any. [8765]"),
-    _ui_option("--host", default="127.0.0.1", help="The address to listen on. [127.0.0.1]"),
     _ui_option(
-        "--token", help="A token of your own, for more than one use; needed on another host."
+        "--port", type=click.IntRange(0, 65535), default=8765, help="0 for any free port. [8765]"
     ),
+    _ui_option("--host", default="127.0.0.1", help="The address to listen on. [127.0.0.1]"),
+    _ui_option("--token", help="A token of your own, which can be used more than once."),
     _ui_option(
         "--tls-certificate", metavar="FILE", help="Serve over TLS with this certificate (PEM)."
     ),
@@ -180,10 +191,10 @@ def _ui_option(name: str, **settings: Any) -> common.Decorator[Any]:
 def ui(**flags: Any) -> int:
     """Show the data store and the linked folders in a browser, until stopped.
 
-    Prints a link that opens the page once, and opens the browser with it. Only
-    this machine can reach the page, unless --host says otherwise: then it needs
-    a token of yours, better in CRAFTSYNC_UI_TOKEN than in --token, which every
-    user of the machine can see. Ctrl-C ends it; a daemon keeps running without it.
+    ui prints a link that works once, and opens it in the browser. By default,
+    only this machine can reach the page. With another --host, it needs TLS or a
+    token of your own. Set the token in CRAFTSYNC_UI_TOKEN: every user of the
+    machine can read --token. Ctrl-C stops the page; daemons keep running.
 
     \b
     Examples:
@@ -195,7 +206,7 @@ def ui(**flags: Any) -> int:
     try:
         _serve_page(flags, tls)
     except KeyboardInterrupt:
-        # How a server is stopped is not how a command is interrupted.
+        # Ctrl-C is the usual way to stop a server, not an error.
         return 0
     return 0
 
@@ -250,18 +261,18 @@ def _tls(flags: dict[str, Any]) -> Tls | None:
 
 def _check_host(flags: dict[str, Any], tls: Tls | None) -> None:
     if flags["token"] == "":
-        raise UsageError("The token is empty.", remedy="Give one of at least one character.")
+        raise UsageError("The token is empty.", remedy="Give a token of at least one character.")
     if is_loopback(flags["host"]) or tls is not None:
         return
     if flags["token"] is None:
         raise UsageError(
-            f"On {flags['host']} others can reach the page, and nothing keeps them out.",
-            remedy="Choose a token and give it in CRAFTSYNC_UI_TOKEN, or give a certificate with"
+            f"Other machines can reach {flags['host']}, so the page needs a token or TLS.",
+            remedy="Set a token in CRAFTSYNC_UI_TOKEN, or give a certificate with"
             " --tls-certificate and --tls-key.",
         )
     say(
-        f"Warning: what is sent to {flags['host']} is not encrypted, the token included. "
-        "Give --tls-certificate and --tls-key, or put a proxy that speaks TLS in front of it.",
+        f"Warning: traffic to {flags['host']} is not encrypted, the token included. "
+        "Give --tls-certificate and --tls-key, or put a TLS proxy in front of it.",
         to_stderr=True,
     )
 
@@ -275,11 +286,11 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 takes a free port. Raises `UsageError` when it cannot listen."""
+    """Return a listening socket; port 0 is any free port. Raises `UsageError` if it cannot listen."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = found[0]
-        # Without the protocol asyncio would leave Nagle's algorithm on, which costs 40 ms an answer.
+        # Without the protocol asyncio would leave Nagle's algorithm on, which costs 40 ms per response.
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

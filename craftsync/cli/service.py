@@ -38,14 +38,16 @@ _INSTANCE = re.compile(r"[A-Za-z0-9_.-]+")
 _which = common.all_of(
     click.argument("folder", required=False),
     click.option(
-        "--system", is_flag=True, help=f"For the machine: one FOLDER of {_SYSTEM_CONFIG}."
+        "--system",
+        is_flag=True,
+        help=f"The service of the machine for one FOLDER of {_SYSTEM_CONFIG}.",
     ),
 )
 
 
 @click.group(cls=Group)
 def service() -> None:
-    """Run in the background by systemd, from start-up on.
+    """Run craftsync in the background, as a systemd service.
 
     \b
     Examples:
@@ -92,7 +94,7 @@ def uninstall(folder: str | None, system: bool, **flags: Any) -> None:
 @service.command(cls=common.Command)
 @_which
 def status(folder: str | None, system: bool, **flags: Any) -> int:
-    """Tell what systemd knows of the service; `craftsync status` tells how folders stand."""
+    """Print systemd's status of the service; `craftsync status` prints that of the folders."""
     unit = unit_of(folder, system)
     unit.ask("show", "--property=Version")
     command = [*unit.systemctl, "--no-pager", "status", unit.name]
@@ -101,7 +103,7 @@ def status(folder: str | None, system: bool, **flags: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A systemd service: of the user, or with `folder` of the machine."""
+    """A systemd service: that of the user or, with `folder`, one of the machine."""
 
     folder: str | None
 
@@ -115,7 +117,7 @@ class Unit:
 
     @property
     def place(self) -> Path:
-        """The place of its unit file."""
+        """The path of its unit file."""
         if self.folder:
             return _SYSTEM_UNITS / _TEMPLATE
         home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
@@ -123,7 +125,7 @@ class Unit:
 
     @property
     def drop_in(self) -> Path:
-        """The place of its drop-in file, with settings of this service alone."""
+        """The path of its drop-in file, with the settings of this service alone."""
         return self.place.with_name(f"{self.name}.d") / "craftsync.conf"
 
     @property
@@ -143,14 +145,14 @@ class Unit:
                 [*self.systemctl, *words], capture_output=True, text=True, check=False
             )
         except FileNotFoundError as error:
-            raise _no_systemd("systemctl is not there") from error
-        said = (done.stderr or done.stdout).strip()
-        if done.returncode and ("connect to bus" in said or "not been booted" in said):
-            raise _no_systemd(said)
+            raise _no_systemd("systemctl was not found") from error
+        output = (done.stderr or done.stdout).strip()
+        if done.returncode and ("connect to bus" in output or "not been booted" in output):
+            raise _no_systemd(output)
         if done.returncode:
             raise CraftsyncError(
-                f"systemctl {' '.join(words)}: {said}",
-                remedy=f"See {self.journal} for what the service itself says.",
+                f"systemctl {' '.join(words)}: {output}",
+                remedy=f"For the log of the service, run {self.journal}.",
             )
 
     @property
@@ -158,7 +160,7 @@ class Unit:
         return f"journalctl {'' if self.folder else '--user '}--unit {self.name}"
 
     def check_config(self, named: str | None) -> None:
-        """Raise `ConfigError` unless the configuration the service will read names a folder."""
+        """Raise `ConfigError` if the configuration of the service has no folder."""
         config = configuration.load(_SYSTEM_CONFIG if self.folder else named)
         if not config.folders:
             raise ConfigError(
@@ -178,7 +180,7 @@ class Unit:
             self.drop_in.unlink(missing_ok=True)
 
     def hints(self, flags: dict[str, Any]) -> Iterator[str]:
-        """Yield hints for after the installation."""
+        """Yield hints to print after the installation."""
         yield f"Its log:     {self.journal} --follow"
         if self.folder:
             options = f"--config {_SYSTEM_CONFIG} --state-dir {_SYSTEM_STATE}/{self.folder}"
@@ -191,14 +193,14 @@ class Unit:
 
 
 def unit_of(folder: str | None, system: bool) -> Unit:
-    """Return the service that the words of a call name; raises `UsageError` if there is none."""
+    """Return the service that the arguments name; raises `UsageError` for an unknown folder."""
     if not system:
         if folder is not None:
             raise UsageError(
                 "A user's service keeps every configured folder in sync.",
-                remedy=f"Put {folder} into the configuration with craftsync init, if it is not there yet; "
-                "then craftsync service install without a folder. --system makes a service"
-                " of one folder, for the machine.",
+                remedy=f"If {folder} is not configured, add it with craftsync init; then run craftsync"
+                " service install without a folder. --system installs a service of the machine"
+                " for one folder.",
             )
         return Unit(None)
     known = list(configuration.load(_SYSTEM_CONFIG).folders)
@@ -206,7 +208,7 @@ def unit_of(folder: str | None, system: bool) -> Unit:
     if name not in known:
         raise UsageError(
             f"{name!r} is not a folder of {_SYSTEM_CONFIG} (known: {', '.join(known) or 'none'}).",
-            remedy="Give the name of one that is, or add one: "
+            remedy="Give a known name, or add a folder: "
             f"sudo craftsync --config {_SYSTEM_CONFIG} init NAME ROOT STORE",
         )
     if not _INSTANCE.fullmatch(name):
@@ -244,7 +246,7 @@ def _system_drop_in(name: str) -> str:
     for path in writable:
         if not path.is_dir():
             raise UsageError(
-                f"{path} is not there.", remedy="Make it, and give it to the user who is to own it."
+                f"{path} does not exist.", remedy="Create it, owned by the user of the service."
             )
     owner = pwd.getpwuid(pair.root.stat().st_uid)
     _refuse_unreadable(owner)
@@ -279,7 +281,7 @@ def _refuse_unwritable(owner: pwd.struct_passwd, folder: Path) -> None:
         or found.st_mode & stat.S_IWOTH
     ):
         raise UsageError(
-            f"metrics: {folder} is not a folder that {owner.pw_name}, who owns the folder, can write to.",
+            f"metrics: {folder} is not a folder that {owner.pw_name}, the owner of the linked folder, can write to.",
             remedy=f"sudo install -d -o {owner.pw_name} {folder}, or name another file.",
         )
 
@@ -291,8 +293,8 @@ def _unit_file(name: str) -> str:
         if (folder / name).is_file():
             return (folder / name).read_text("utf-8")
     raise CraftsyncError(
-        f"The unit file {name} did not come with this installation.",
-        remedy="Install craftsync anew.",
+        f"The unit file {name} is missing from this installation.",
+        remedy="Reinstall craftsync.",
     )
 
 
@@ -317,5 +319,5 @@ def _write(file: Path, content: str) -> None:
 def _no_systemd(reason: str) -> CraftsyncError:
     return CraftsyncError(
         f"systemd is not available: {reason}.",
-        remedy="Start craftsync watch by whatever starts services here.",
+        remedy="Start craftsync watch with the service manager of this machine.",
     )

@@ -1,4 +1,4 @@
-"""How a command hears Ctrl-C and SIGTERM, also just before a wait, and as process 1 of a container.
+"""How a command receives Ctrl-C and SIGTERM, even just before a wait or as process 1 of a container.
 
 A signal raises an exception in the main thread. Process 1 runs craftsync in a
 child; it only forwards signals and collects ended processes.
@@ -25,7 +25,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def hear() -> None:
-    """Let Ctrl-C and SIGTERM raise in the main thread, whatever it waits for; SIGINT stays ignored where it is."""
+    """Make Ctrl-C and SIGTERM raise in the main thread, even while it waits; an ignored SIGINT stays ignored."""
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,7 +39,7 @@ def saying_stop(*, quiet: bool) -> Iterator[None]:
 
     def heard(number: int, frame: FrameType | None) -> None:
         if not quiet:
-            # Not through the streams: the signal may have come in the middle of a line to them.
+            # Bypass the streams: the signal may have interrupted a write to them.
             clear = b"\r\x1b[2K" if os.isatty(2) else b""
             with suppress(OSError):
                 os.write(2, clear + b"craftsync: stopping\n")
@@ -60,12 +60,12 @@ def saying_stop(*, quiet: bool) -> Iterator[None]:
 
 
 def _hear_again(unheard: sys.UnraisableHookArgs) -> None:
-    """Send a signal again that came where Python lets no exception out, as while an object is freed."""
+    """Resend a signal whose exception Python had to discard, for example while it freed an object."""
     if not isinstance(unheard.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unheard)
         return
     number = signal.SIGTERM if isinstance(unheard.exc_value, Terminated) else signal.SIGINT
-    # Later, for at once it would come while this hook runs, which lets no exception out either.
+    # Delayed: sent at once, it would arrive in this hook, whose exceptions are discarded, too.
     again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
     again.daemon = True
     again.start()
@@ -74,9 +74,9 @@ def _hear_again(unheard: sys.UnraisableHookArgs) -> None:
 def _interrupt_waits() -> None:
     """Start a thread that lets the main thread handle a signal that arrived just before a wait.
 
-    Python only notes a signal, and its handler runs when the main thread continues.
-    Where that is about to wait for a lock, or another thread received the signal,
-    the wait does not end; a second signal, to the main thread, ends it.
+    Python only records a signal; the handler runs when the main thread continues.
+    If the main thread is about to wait for a lock, or another thread received the
+    signal, the wait does not end. A second signal, to the main thread, ends it.
     """
     arrived, write_end = os.pipe()
     os.set_blocking(write_end, False)
@@ -107,13 +107,13 @@ _UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP}
 
 
 def leave_to_child() -> None:
-    """Return at once unless this is process 1; then return in a child only, before any thread is there.
+    """As process 1, fork and return only in the child; call it before any thread starts.
 
-    Process 1 ends with the exit code of that child, 128 + the signal that ended it.
+    Process 1 exits with the exit code of the child, or with 128 + the signal that ended it.
     """
     if os.getpid() != 1:
         return
-    # Blocked, a signal waits for whoever asks for it: none is lost between here and there.
+    # A blocked signal stays pending until `sigwait`, so none is lost in between.
     signals = signal.valid_signals() - _UNBLOCKABLE
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     child = os.fork()

@@ -1,4 +1,4 @@
-"""`status`: from the daemon, or from the state database when no daemon runs."""
+"""`status` and `wait`: the status from the daemon, or from the state database if no daemon runs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from craftsync.config.parsers import parse_seconds
 from craftsync.errors import CraftsyncError, NoAnswer, StateError, UsageError
 
 _QUICK_SECONDS = 0.2
-"""Between two requests to a daemon while `wait` waits for a change."""
+"""The pause between two requests of `wait` to a daemon."""
 _ANSWER_SECONDS = 10.0
 """How long a daemon may take to answer."""
 _TRIES = 10
-"""How often a halted folder is checked: a requested scan makes the daemon try it again at once."""
+"""How many times `wait` checks a halted folder: the scan it requests makes the daemon retry at once."""
 _NOT_YET = 5
 _TRANSIENT = {_NOT_YET, 6}
 """Exit codes of conditions that end by themselves."""
@@ -33,15 +33,17 @@ _TRANSIENT = {_NOT_YET, 6}
 
 @click.command(cls=common.Command)
 @common.all_of(
-    click.option("--watch", "live", is_flag=True, help="Show it until Ctrl-C, as it changes."),
+    click.option("--watch", "live", is_flag=True, help="Keep showing it until Ctrl-C."),
     click.option(
-        "--check", is_flag=True, help="Print a line a folder; exit 0 only if all are in sync."
+        "--check",
+        is_flag=True,
+        help="Print one line per folder; exit code 0 only if all are in sync.",
     ),
     click.option(
         "--max-lag",
         metavar="TIME",
         callback=common.parsed(parse_seconds),
-        help="With --check: a folder that was in sync so short a time ago will do (10m).",
+        help="With --check, accept a folder that was in sync within this time, such as 10m.",
     ),
     common.json_option,
     common.pair_options,
@@ -49,10 +51,11 @@ _TRANSIENT = {_NOT_YET, 6}
 def status(
     pair: tuple[str, ...], live: bool, check: bool, max_lag: float | None, **flags: Any
 ) -> int:
-    """Show how a linked folder stands.
+    """Show the status of a linked folder.
 
-    Without words it is the one that the current directory lies in; outside of
-    any, all of the configuration and all others with a daemon or a memory.
+    Without arguments, it is the linked folder that contains the current
+    directory; outside of any, all that are configured or have a daemon or a
+    saved state.
 
     \b
     Examples:
@@ -121,20 +124,20 @@ def _check(
         default="5m",
         metavar="TIME",
         callback=common.parsed(parse_seconds),
-        help="How long at most, such as 90s or 1h. [5m]",
+        help="The longest time to wait, such as 90s or 1h. [5m]",
     ),
     common.json_option,
     common.option("quiet"),
     common.pair_options,
 )
 def wait(pair: tuple[str, ...], timeout: float, **flags: Any) -> int:
-    """Wait until everything changed so far is in sync, and return then.
+    """Wait until all changes made so far are in sync.
 
-    The running daemon is made to scan everything, so that no change is missed.
-    It returns at once when something waits for a person or has failed: the exit
-    codes are those of sync. After the timeout it is 5, or 6 when files stay
-    busy. A daemon that does not run yet is waited for; where the folder or the
-    store is not there either, it returns 3.
+    wait makes the running daemon scan everything, so that no change is missed.
+    It returns at once if something needs a decision or has failed. The exit
+    codes are those of sync; after the timeout it is 5, or 6 if files stay busy.
+    If no daemon runs yet, wait waits for one; if the folder or the store is
+    missing, too, it returns 3.
 
     \b
     Examples:
@@ -149,9 +152,9 @@ def wait(pair: tuple[str, ...], timeout: float, **flags: Any) -> int:
     ends = clock.monotonic() + timeout
     left = {one: _Awaited(one, asked) for one in _kept(words, asked)}
     while True:
-        # However silent its daemon is, no folder takes the others' share of the time.
+        # A silent daemon must not use up the time of the other folders.
         share = max(_QUICK_SECONDS, (ends - clock.monotonic()) / max(1, len(left)))
-        codes = [each.look(min(_ANSWER_SECONDS, share)) for each in left.values()]
+        codes = [each.exit_code(min(_ANSWER_SECONDS, share)) for each in left.values()]
         if all(code not in _TRANSIENT for code in codes) or clock.monotonic() >= ends:
             break
         clock.sleep(_QUICK_SECONDS)
@@ -165,7 +168,7 @@ def wait(pair: tuple[str, ...], timeout: float, **flags: Any) -> int:
 
 
 class _Awaited:
-    """A folder that `wait` waits for, and whether its daemon has begun to scan everything for it."""
+    """A folder that `wait` waits for, and whether its daemon has begun the requested scan."""
 
     def __init__(self, pair: pairs.Pair, asked: PairOptions) -> None:
         self._pair = pair
@@ -180,30 +183,30 @@ class _Awaited:
             return _unreadable(self._pair, self._silent)
         return _of_all([self._pair], self._asked)[0][0]
 
-    def look(self, within: float) -> int:
-        """Return the exit code for how it stands now; one of those that pass while it is not known.
+    def exit_code(self, within: float) -> int:
+        """Return the exit code for its current status, a transient one while that is unknown.
 
-        `within` is how many seconds its daemon may take to answer.
+        Its daemon may take `within` seconds to answer.
         """
         from craftsync.daemon.status import exit_code_of
 
-        tell = partial(watch.tell, self._pair, self._asked, within=within)
+        request = partial(watch.request, self._pair, self._asked, within=within)
         self._silent = None
         try:
-            self._scans = self._scans or tell("sync") is not None
-            now = tell("status")
+            self._scans = self._scans or request("sync") is not None
+            now = request("status")
         except NoAnswer as silent:
-            # It hangs, or has ended this moment.
+            # The daemon hangs, or has just ended.
             self._silent = silent
             return _NOT_YET
         except (UsageError, StateError):
-            # It is paused.
+            # The daemon is paused.
             now = None
         else:
             if now is None and self._is_missing():
                 return 3
         if now is None:
-            # One that is started later scans everything by itself, and is asked all the same.
+            # A daemon that starts later scans everything by itself; it gets the request all the same.
             self._scans = False
             return _NOT_YET
         if now["state"] == "halted":
@@ -235,17 +238,17 @@ def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
 
 def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, Any]:
     state_dir = pairs.state_dir_of(asked)
-    live = watch.tell(pair, asked, "status")
+    live = watch.request(pair, asked, "status")
     facts = linked_folders.standing(pair, state_dir, live)
     if live is None and named and pair.folder is None and facts["mode"] is None:
-        # Nobody has ever heard of it: the words may be mistyped, and this raises what is wrong.
+        # No trace of this pair: the arguments may be mistyped. Opening it raises the error.
         with linked_folders.open_pair(pair, state_dir, reading=True):
             pass
     return {**facts, "next": _next_steps(facts)}
 
 
 def _next_steps(facts: Facts) -> list[str]:
-    """Return the commands that show what waits for a person."""
+    """Return the commands that list what needs a decision."""
     place = naming_of(facts)
     commands = {"conflicts": "conflicts", "held": "deletes"}
     return [

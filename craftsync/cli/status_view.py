@@ -1,4 +1,4 @@
-"""How the status of linked folders looks: one line, several lines, or a panel for each."""
+"""Formats the status of linked folders: as one line, several lines, or a panel for each."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def lines_of(facts: Facts) -> list[str]:
     lines += [f"  {shown(remark)}" for remark in remarks_of(facts)]
     for name in ("pending", "conflicts", "held", "problems"):
         if facts["state"] == "offline" and facts[name] == 0:
-            # Beside the reason above, a zero would read as if all were well.
+            # Below the reason, a zero would look as if all were well.
             continue
         lines.append(f"  {name}: {_unknown(name, facts) if facts[name] is None else facts[name]}")
     if left_out := left_out_shown(facts.get("left_out")):
@@ -59,7 +59,7 @@ def lines_of(facts: Facts) -> list[str]:
 
 
 def _unknown(name: str, facts: Facts) -> str:
-    """Return what stands in the place of a figure that nobody knows."""
+    """Return the text for an unknown figure."""
     if name != "pending":
         return "unknown"
     if facts["pid"] is not None:
@@ -93,13 +93,13 @@ def remarks_of(facts: Facts) -> list[str]:
         ]
         remarks.append(f"limited: {', '.join(shares)}")
     if facts.get("transfers_at_once"):
-        remarks.append(f"up to {facts['transfers_at_once']} small files travel at once")
+        remarks.append(f"up to {facts['transfers_at_once']} small files are transferred at once")
     moving = moving_of(facts)
     return [*remarks, *([moving] if moving else [])]
 
 
 def naming_of(facts: Facts) -> str:
-    """Return the flags and words, after a space, by which any command names the linked folder of a status."""
+    """Return the flags, after a space, that name the linked folder of a status in any command."""
     folder = facts["folder"]
     return common.naming([folder] if folder else [facts["root"], facts["store"]])
 
@@ -120,14 +120,14 @@ def moving_of(facts: Facts) -> str | None:
 
 
 def show(statuses: Sequence[Facts]) -> None:
-    """Print one panel for each pair."""
+    """Print one panel for each linked folder."""
     from rich.console import Console
 
     Console().print(panels(statuses))
 
 
 def panels(statuses: Sequence[Facts]) -> RenderableType:
-    """Return one panel for each pair."""
+    """Return one panel for each linked folder."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
@@ -204,7 +204,7 @@ def _waiting(facts: Facts) -> Iterator[RenderableType]:
     table = Table("waits for you", "path", "why", box=None, pad_edge=False)
     last = None
     for issue in issues[:_MOST_SHOWN]:
-        # Held deletes have one reason for all of them.
+        # All held deletes have the same reason.
         why = issue["reason"] if issue["reason"] != last else "〃"
         last = issue["reason"]
         table.add_row(*(Text(shown(word)) for word in (issue["type"], issue["path"], why)))
@@ -212,4 +212,4 @@ def _waiting(facts: Facts) -> Iterator[RenderableType]:
     if len(issues) > _MOST_SHOWN:
         yield Text(f"… and more: craftsync status --json shows up to {len(issues)}", style="dim")
     if any(issue["type"] == "problem" for issue in issues):
-        yield Text("A problem is tried again by itself.", style="dim")
+        yield Text("Problems are retried automatically.", style="dim")

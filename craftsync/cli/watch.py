@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 
 
 _STOP_SECONDS = 60.0
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 @click.command(cls=common.Command)
 @common.pair_options
 def pause(pair: tuple[str, ...], **flags: Any) -> None:
-    """Start no more transfers until `resume`, not even after a restart.
+    """Pause all transfers until `resume`, even across a restart.
 
-    What is under way is given up, and resumes where it was.
+    Transfers under way stop; later they resume where they stopped.
 
     \b
     Examples:
       craftsync pause
       craftsync pause datasets
     """
-    _tell_every(pair, flags, "pause", "paused")
+    _request_each(pair, flags, "pause", "paused")
 
 
 @click.command(cls=common.Command)
@@ -61,7 +61,7 @@ def resume(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync resume
       craftsync resume datasets
     """
-    _tell_every(pair, flags, "resume", "resumed")
+    _request_each(pair, flags, "resume", "resumed")
 
 
 @click.command(cls=common.Command)
@@ -74,16 +74,16 @@ def rescan(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync rescan
       craftsync rescan datasets
     """
-    _tell_every(pair, flags, "sync", "scan started")
+    _request_each(pair, flags, "sync", "scan started")
 
 
 @click.command(cls=common.Command)
 @common.all_of(click.argument("rate", metavar="RATE[:RATE]"), common.pair_options)
 def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> None:
-    """Change the limit of a running daemon at once, until it ends.
+    """Change the bandwidth limit of a running daemon at once, until it ends.
 
-    RATE is bytes per second with K, M or G, `off`, or `default` for what the
-    configuration says.
+    RATE is bytes per second with K, M or G, `off`, or `default` for the
+    configured limit.
 
     \b
     Examples:
@@ -91,22 +91,22 @@ def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> None:
       craftsync bwlimit 2M:off datasets
     """
     if rate == "default":
-        _tell_every(pair, flags, "bwlimit", "limited as configured", configured=True)
+        _request_each(pair, flags, "bwlimit", "limited as configured", configured=True)
         return
     try:
         rates = parse_rates(rate)
     except BadWord as bad:
         raise UsageError(f"{rate!r} {bad}.", remedy=bad.remedy) from bad
-    _tell_every(pair, flags, "bwlimit", _limits(rates), **rates._asdict())
+    _request_each(pair, flags, "bwlimit", _limits(rates), **rates._asdict())
 
 
 @click.command(cls=common.Command)
 @common.pair_options
 def stop(pair: tuple[str, ...], **flags: Any) -> None:
-    """End the daemon in good order, and return once it has ended.
+    """Stop the daemon cleanly, and return once it has ended.
 
-    With words only that folder, until the daemon is started anew; a reload does
-    not change that. The process ends with its last.
+    With arguments, stop only that folder, until the daemon is restarted; a
+    reload does not start it again. The daemon ends with its last folder.
 
     \b
     Examples:
@@ -118,10 +118,10 @@ def stop(pair: tuple[str, ...], **flags: Any) -> None:
     asked = common.asked_of(flags)
     state_dir = pairs.state_dir_of(asked)
     with ExitStack() as opened:
-        # A descriptor, for the number of a process that has ended may be another's.
+        # Descriptors, because another process may get the number of one that has ended.
         daemons = {process: _opened(process, opened) for process in running(state_dir)}
         for one in linked_folders.every(common.words_of(flags, pair), asked):
-            if tell(one, asked, "stop") is None:
+            if request(one, asked, "stop") is None:
                 say(f"{shown(str(one.root))}: was not running")
             else:
                 _wait_for_end(folder_of(one, asked))
@@ -133,10 +133,10 @@ def stop(pair: tuple[str, ...], **flags: Any) -> None:
 @click.command(cls=common.Command)
 @common.all_of(common.access_options)
 def reload(**flags: Any) -> None:
-    """Make every running daemon read its configuration again.
+    """Make every running daemon reload its configuration.
 
-    One that is refused changes nothing: the reason is printed, and the exit
-    code is 78.
+    An invalid configuration changes nothing: the reason is printed, and the
+    exit code is 78.
 
     \b
     Examples:
@@ -171,21 +171,21 @@ def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:
     return control.folder_of(pairs.state_dir_of(asked), *pair.addresses)
 
 
-def tell(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -> Any:
+def request(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -> Any:
     """Send a request to the daemon of a pair; return its response, `None` if none runs."""
     from craftsync.daemon.control import ask
 
     return ask(folder_of(pair, asked), verb, **arguments)
 
 
-def _tell_every(
+def _request_each(
     typed: tuple[str, ...], flags: dict[str, Any], verb: str, done: str, **arguments: Any
 ) -> None:
-    """Send a request to the daemon of each pair, and print the result; raises `CraftsyncError` in the end if one did not run."""
+    """Send a request to the daemon of each pair and print the result; raises `CraftsyncError` if one does not run."""
     asked = common.asked_of(flags)
     missing = []
     for pair in linked_folders.every(common.words_of(flags, typed), asked):
-        if tell(pair, asked, verb, **arguments) is None:
+        if request(pair, asked, verb, **arguments) is None:
             missing.append(str(pair.root))
         else:
             say(f"{shown(str(pair.root))}: {done}")
@@ -193,7 +193,7 @@ def _tell_every(
         raise CraftsyncError(
             f"No daemon runs for {shown(', '.join(missing))}.",
             remedy="Start one with craftsync watch, or craftsync service install; "
-            "craftsync service status says how one is that was installed.",
+            "craftsync service status shows an installed one.",
         )
 
 
@@ -203,7 +203,7 @@ def _limits(rates: Rates) -> str:
 
 
 def _wait_for_end(folder: Path) -> None:
-    """Return when nobody listens any more: by then, all files are closed."""
+    """Return when the daemon stops listening: by then, it has closed all files."""
     from craftsync.clock import SystemClock
     from craftsync.daemon.control import connect
 
@@ -213,7 +213,7 @@ def _wait_for_end(folder: Path) -> None:
         peer.close()
         if clock.monotonic() > deadline:
             raise _not_ended()
-        clock.sleep(_LOOK_SECONDS)
+        clock.sleep(_POLL_SECONDS)
 
 
 def _opened(process: int, opened: ExitStack) -> int | None:
@@ -239,7 +239,7 @@ def _not_ended() -> StateError:
 
 
 _STDIN = 0
-"""By number, for a service may be started without."""
+"""By number, because a service may be started without it."""
 
 _STDERR = 2
 
@@ -256,17 +256,17 @@ MakeListener = Callable[[pairs.Pair], OnEvent]
     common.transfer_options,
     common.output_options,
     common.group("metrics"),
-    click.option("--log-json", is_flag=True, help="Write the log as one JSON object a line."),
+    click.option("--log-json", is_flag=True, help="Log one JSON object per line."),
     common.pair_options,
     common.written_options,
 )
 def watch(pair: tuple[str, ...], **flags: Any) -> int:
     """Keep a folder and its store in sync until stopped, in the foreground.
 
-    Without words every folder of the configuration is kept so, by one process.
+    Without arguments, one process keeps every configured folder in sync.
 
-    This is what the service runs. Ctrl-C, SIGTERM or `craftsync stop` ends it
-    in good order; SIGHUP makes it read the configuration again.
+    The service runs this command. Ctrl-C, SIGTERM or `craftsync stop` stops it
+    cleanly; SIGHUP makes it reload the configuration.
 
     \b
     Examples:
@@ -292,12 +292,12 @@ def watch(pair: tuple[str, ...], **flags: Any) -> int:
                 load, clock, manager, hangup_ends=os.isatty(_STDIN), on_status=view.show
             )
         except KeyboardInterrupt:
-            # It arrived before the loop was there to end by itself.
+            # Ctrl-C came before the loop could handle it.
             return 0
 
 
 def _setup(words: Sequence[str], flags: dict[str, Any], make_listener: MakeListener) -> Setup:
-    """Return the folders and settings from the words, the flags and the present configuration."""
+    """Return the folders and settings from the arguments, the flags and the current configuration."""
     from craftsync.daemon.process import Setup
 
     asked = common.asked_of(flags)
@@ -354,7 +354,7 @@ def _watched(
 
 @contextmanager
 def _listening(flags: dict[str, Any], view: WatchView) -> Iterator[MakeListener]:
-    """Yield a maker of listeners, which print JSON on stdout, or log and show progress."""
+    """Yield a function that makes listeners, which print JSON on stdout, or log and show progress."""
     if flags["json"]:
         with reporting("watch", {**flags, "quiet": True, "stats": None}) as output:
             yield lambda pair: partial(output.on_event, place=_place_of(pair))
@@ -375,7 +375,7 @@ def _events_of(url: str | None, location: places.Location) -> EventSource | None
         return None
     if not isinstance(location, places.S3Location):
         raise ConfigError(
-            f"events: {url!r} reports changes in a bucket, and the store is not one.",
+            f"events: {url!r} reports changes in a bucket, but the store is not a bucket.",
             remedy="Remove the key, or name an environment with store: s3.",
         )
     prefix = f"{location.prefix}/" if location.prefix else ""

@@ -215,7 +215,7 @@ OPTIONS: tuple[Option, ...] = (
            section="folder", group="times", value="SECONDS", default="0.5", example="0.5"),
     Option("poll", "Seconds between listings of the store by `watch`.", parse_seconds,
            section="folder", group="times", value="SECONDS", default="30", example="30",
-           more="Up to four times as many while the store does not change."),
+           more="Longer while the store does not change."),
     Option("rescan", "Seconds between scans of the whole folder by `watch`.", parse_seconds,
            section="folder", group="times", value="SECONDS", default="600", example="600"),
     Option("scrub", "The share of all bytes that `watch` reads each day to find damage.",

@@ -1,7 +1,7 @@
-"""What people do with objects, on any store and between any two: list, find, copy, move, remove.
+"""Operations on objects in any store and between any two stores: list, find, copy, move, remove.
 
-Used by the command line, the web page and the fsspec filesystem. What an OBJECT argument names is
-in `arguments`, which only the command line needs.
+The command line, the web page and the fsspec filesystem use them. `arguments` resolves OBJECT
+arguments; only the command line needs it.
 """
 
 from craftsync.objects.copying import (

@@ -1,8 +1,9 @@
-"""From OBJECT arguments to stores and the objects they name: where a store ends, globs, and what is near.
+"""Resolves OBJECT arguments to stores and objects: the root of the store, patterns, and suggestions for mistyped names.
 
-Trash and conditions belong to the root of a store, so a change needs to know
-it: what `--store` names, else the innermost store of the configuration, or that
-is remembered, around the path, else the nearest `.craftsync/store-id`.
+The trash and the conditions of a change belong to the root of a store, so a
+change needs to know the root. It is what `--store` names; else the innermost
+configured or remembered store that contains the path; else the nearest folder
+with a `.craftsync/store-id`.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _MAGIC = re.compile(r"[*?[]")
 
 
 class Pattern:
-    """A path with `*`, `?` and `[…]`, none of which stands for a slash, and `**` for any number of folders.
+    """A path with wildcards: `*`, `?` and `[…]` never match a slash, `**` matches any number of folders.
 
-    `[[]` stands for a bracket itself. Without any of these it is the path as it is.
+    `[[]` matches a bracket. Without wildcards, a pattern matches its own path only.
     """
 
     def __init__(self, text: str) -> None:
@@ -50,19 +51,19 @@ class Pattern:
         self._match = [re.compile(translate(part)).match for part in self._parts]
         plain = next((n for n, part in enumerate(self._parts) if _MAGIC.search(part)), -1)
         self.folder = "/".join(self._parts[:plain])
-        """The folder that it cannot lead out of."""
+        """The innermost folder that contains all matches."""
         self.depth = None if "**" in self._parts else len(self._parts)
-        """How many names a path has that matches; `None` for any number."""
+        """The number of names in a matching path; `None` for any."""
 
     def matches(self, path: str) -> bool:
         return len(self._parts) in self._after(path.split("/"))
 
     def matched(self, path: str) -> str | None:
-        """Return the first folder above a path that matches, or the path itself; `None` where nothing does."""
+        """Return the outermost folder above a path that matches, else the path if it matches, else `None`."""
         return next((each for each in (*folders_above(path), path) if self.matches(each)), None)
 
     def _after(self, names: list[str]) -> set[int]:
-        """Return how many parts may have been used up once all names have been."""
+        """Return the possible numbers of pattern parts that all the names have used up."""
         at = self._with_any({0})
         for name in names:
             stay = {n for n in at if n < len(self._parts) and self._parts[n] == "**"}
@@ -84,12 +85,12 @@ def is_pattern(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an OBJECT word leads: a path in a store, "" for all of it. It may be a pattern."""
+    """What an OBJECT argument names: a path or a pattern in a store; "" is the whole store."""
 
     store: DataStore
     path: str
     is_folder: bool
-    """The word says that it is a folder: it ends with a slash, or names a whole store."""
+    """Whether the argument names a folder: it ends with a slash, or names a whole store."""
     root: str
     address: Address
 
@@ -99,23 +100,23 @@ class Place:
 
     @property
     def folder(self) -> str:
-        """The folder that names are relative to: a pattern's that it cannot lead out of, or what the path names."""
+        """The folder that names are relative to: that of a pattern, or the path itself."""
         return Pattern(self.path).folder if is_pattern(self.path) else self.path
 
     def named(self, path: str) -> str:
-        """Return the OBJECT word for another path in the store."""
+        """Return the OBJECT argument for another path in the store."""
         return self.address.named(joined(self.root, path))
 
 
 class Found(NamedTuple):
-    """An object that a word names; `name` is its path from the folder that the word is about."""
+    """An object that an argument names; `name` is its path relative to `Place.folder`."""
 
     object: RemoteObject
     name: str
 
 
 class Arguments:
-    """Reads the OBJECT arguments of one call, and opens each store once. Use it in a `with`."""
+    """Resolves the OBJECT arguments of one call, and opens each store once. Use it in a `with`."""
 
     def __init__(
         self,
@@ -123,9 +124,9 @@ class Arguments:
         stores: Sequence[str] = (),
         how: Callable[[str], str] = "Name its root with --store, such as --store {}.".format,
     ) -> None:
-        """`stores` are words for the roots of stores, which go before those that are known.
+        """`stores` are the roots of stores given by the user; they take precedence over known ones.
 
-        `how` returns the remedy where a change needs a root, given the likely one.
+        `how` returns the remedy for a change outside of known stores, given the likely root.
         """
         self._how = how
         self._where = where
@@ -143,19 +144,19 @@ class Arguments:
         self._exit.close()
 
     def names_store(self, word: str) -> bool:
-        """Return whether a word is an OBJECT or a STORE, and not a bare name."""
+        """Return whether a word is an OBJECT or a STORE, not a bare name."""
         name, colon, _ = word.partition(":")
         known = name in self._config.environments
         return "://" in word or places.is_path(word) or (known and (bool(colon) or name == word))
 
     def is_file(self, word: str) -> bool:
-        """Return whether a word is a bare path of this machine that lies in no store that is known."""
+        """Return whether a word is a path on this machine outside of all known stores."""
         if not places.is_path(word):
             return False
         return self._root_of(object_address(word, self._config, self._access), change=True) is None
 
     def store(self, word: str, path: str) -> Place:
-        """Return the place that two words name, the first being the root of the store."""
+        """Return the place of a path in the store whose root is `word`."""
         location = places.resolve(word, self._config, self._access)
         whole, root = addresses.split(location)
         base = word if word.endswith(("/", ":")) else f"{word}{'/' if _has_path(word) else ':'}"
@@ -163,21 +164,20 @@ class Arguments:
         return Place(self._at(word, whole, root), path, path.endswith("/"), root, address)
 
     def place(self, word: str, *, change: bool = False) -> Place:
-        """Return where a word leads.
+        """Return the place that a word names.
 
-        Raises `UsageError` where something is to change and no store is known
-        to be there, and `StoreMissing` where there is no such folder to read.
+        Raises `UsageError` for a `change` outside of all known stores, and
+        `StoreMissing` for a read if not even a folder above the path exists.
         """
         address = object_address(word, self._config, self._access)
         root = self._root_of(address, change=change)
         if root is None and change:
             _refuse_linked(address)
-            unknown = f"No store is known that {word} lies in"
+            outside = f"{word} is not in a known store"
             if self._given:
-                unknown = f"{word} is not in the store {' or '.join(self._given)}"
+                outside = f"{word} is not in the store {' or '.join(self._given)}"
             raise UsageError(
-                f"{unknown}: a change needs the root of its store, to which the trash and the"
-                " conditions of a change belong.",
+                f"{outside}: a change needs the root of its store, where the trash is.",
                 remedy=self._how(_root_example(address)),
             )
         if root is None:
@@ -187,14 +187,14 @@ class Arguments:
         return Place(store, path, address.is_folder or not path, root, address)
 
     def refuse_written(self, place: Place | None) -> None:
-        """Raise `UsageError` where the call says what objects get, and what it writes to knows nothing of it."""
-        here = DirectoryLocation(Path.cwd())
-        places.refuse_written(place.store.location if place else here, self._access)
+        """Raise `UsageError` for object settings, such as --sse, that the target does not support."""
+        local = DirectoryLocation(Path.cwd())
+        places.refuse_written(place.store.location if place else local, self._access)
 
     def _root_of(self, address: Address, *, change: bool) -> str | None:
-        """Return the path in its bucket, environment or disk at which the store of an address begins.
+        """Return the root of an address's store, as a path in its bucket, environment or disk.
 
-        Only a change is worth asking a server for identity files.
+        Only for a `change` does it request identity files from a server.
         """
         for known in (
             self._given_in(address),
@@ -207,7 +207,7 @@ class Arguments:
             if around:
                 return max(around, key=len)
         on_disk = isinstance(address.whole, DirectoryLocation)
-        return self._marked(address) if change or on_disk else None
+        return self._identified(address) if change or on_disk else None
 
     def _given_in(self, address: Address) -> Iterator[str]:
         for word in self._given:
@@ -223,8 +223,8 @@ class Arguments:
                 location = places.remembered(store, self._config, self._access)
                 yield from addresses.root_in(address.whole, location)
 
-    def _marked(self, address: Address) -> str | None:
-        """Return the innermost folder around a path, or at it, that has an identity file of a store."""
+    def _identified(self, address: Address) -> str | None:
+        """Return the innermost folder, at or above a path, that contains the identity file of a store."""
         is_disk = isinstance(address.whole, DirectoryLocation)
         plain = Pattern(address.path).folder if is_pattern(address.path) else address.path
         for folder in [*filter(None, [plain]), *reversed([*folders_above(plain)]), ""]:
@@ -259,8 +259,8 @@ def _refuse_linked(address: Address) -> None:
         if os.path.isfile(f"/{joined(folder, OWN_FOLDER)}/{ROOT_ID_FILE}"):
             raise UsageError(
                 f"{address.word} lies in the linked folder /{folder}, which is not a store.",
-                remedy="Change its files with cp, mv and rm themselves:"
-                " the next run brings that to the store.",
+                remedy="Change its files with cp, mv and rm of the system:"
+                " the next run transfers the changes to the store.",
             )
 
 
@@ -273,7 +273,7 @@ def _root_example(address: Address) -> str:
 
 
 def _readable_root(address: Address) -> str:
-    """Return what to read an object from that lies in no store that is known."""
+    """Return the root from which to read an object outside of all known stores."""
     if not isinstance(address.whole, DirectoryLocation):
         return ""
     plain = Pattern(address.path).folder if is_pattern(address.path) else address.path
@@ -291,11 +291,11 @@ def found_at(
     hint: str = "",
     on_skipped: OnSkipped = lambda skipped: None,
 ) -> Iterator[Found]:
-    """Yield the objects that a word names: one, those that match a pattern, and with `recursive` all below a folder.
+    """Yield the objects that a place names: one, the matches of a pattern, or with `recursive` all below a folder.
 
-    An object that has the very name of a pattern is meant by it. Raises
-    `ObjectNotFound`, with what is near, where there is none (`hint` says what to
-    do about a folder); not for a store in which nothing is, where it `may_be_empty`.
+    If an object has the text of the pattern as its name, only that object is
+    meant. Raises `ObjectNotFound` with a suggestion if nothing is found, except in
+    an empty store if it `may_be_empty`. `hint` is the remedy for a folder.
     """
     if plain := _named_exactly(place):
         yield Found(plain, plain.path.rpartition("/")[2])
@@ -311,9 +311,9 @@ def found_at(
 def entries_at(
     place: Place, *, recursive: bool, on_skipped: OnSkipped = lambda skipped: None
 ) -> Iterator[RemoteObject | Entry]:
-    """Yield what `ls` shows of a word: one level of a folder, an object, what a pattern matches.
+    """Yield what `ls` lists for a place: one level of a folder, an object, or the matches of a pattern.
 
-    Errors, and which object a pattern means that is its very name, are as in `found_at`.
+    Errors, and an object whose name is the text of a pattern, are as in `found_at`.
     """
     if is_pattern(place.path) and (named := _named_exactly(place)):
         yield named
@@ -335,7 +335,7 @@ def _named_exactly(place: Place) -> RemoteObject | None:
 
 
 def is_empty_store(place: Place) -> bool:
-    """Return whether a place in which nothing is may be empty: a store, and not a mistyped name."""
+    """Return whether a place without objects is an empty store, not a mistyped name."""
     if not place.path or is_pattern(place.path):
         return not place.path
     own = place.store.opened().list(f"{place.path}/{OWN_FOLDER}/")
@@ -343,7 +343,7 @@ def is_empty_store(place: Place) -> bool:
 
 
 def _objects_at(place: Place, recursive: bool, on_skipped: OnSkipped) -> Iterator[RemoteObject]:
-    """Yield the objects that a pattern matches, and with `recursive` those below what it matches, or below a folder."""
+    """Yield the matches of a pattern; with `recursive`, also the objects below its matches, or below a folder."""
     if not is_pattern(place.path):
         if recursive:
             yield from below(place.store, place.path, on_skipped=on_skipped)
@@ -370,7 +370,7 @@ def _level(place: Place, _recursive: bool, on_skipped: OnSkipped) -> Iterator[Re
 def _matching_level(
     place: Place, recursive: bool, on_skipped: OnSkipped
 ) -> Iterator[RemoteObject | Entry]:
-    """Yield the objects and folders that a pattern matches, level by level where it has no `**`."""
+    """Yield the objects and folders that a pattern matches, listing level by level if it has no `**`."""
     pattern, parts = Pattern(place.path), place.path.split("/")
     if pattern.depth is None:
         yield from _objects_at(place, recursive, on_skipped)
@@ -391,7 +391,7 @@ def _matching_level(
 
 
 def missing(place: Place, *, hint: str = "") -> ObjectNotFound:
-    """Return the error for a word that names nothing, with what there is near it; `hint` is about a folder."""
+    """Return the error for a place that names nothing, with a suggestion; `hint` is the remedy for a folder."""
     path = place.path.rstrip("/")
     if not path:
         return ObjectNotFound(f"{place.word} is a whole store, not an object.", remedy=hint)
@@ -400,19 +400,19 @@ def missing(place: Place, *, hint: str = "") -> ObjectNotFound:
     with suppress(CraftsyncError):
         first = None if is_pattern(path) else next(find(place.store, path), None)
         if first is not None:
-            inside = f"there are objects below it, such as {place.named(first['path'])}"
-            remedy = f"It is a folder: {inside}. {hint}".rstrip()
+            example = place.named(first["path"])
+            remedy = f"It is a folder with objects such as {example}. {hint}".rstrip()
         else:
             remedy = _near(place, Pattern(path).folder if is_pattern(path) else path)
     return ObjectNotFound(f"{place.word}: {what}.", remedy=remedy)
 
 
 _MOST_NAMES = 10_000
-"""Of one folder: looking for a like name takes a while, and nobody waits for it."""
+"""The limit of names in one folder to search for a similar one, so that the error appears at once."""
 
 
 def _near(place: Place, path: str) -> str:
-    """Return a sentence with the name most like one that is not there, in the innermost folder that is."""
+    """Return a sentence that suggests the most similar name in the innermost existing folder."""
     from difflib import get_close_matches  # Only for a mistake: it costs every start a millisecond.
 
     for above in [*reversed([*folders_above(path)]), ""]:
@@ -423,5 +423,5 @@ def _near(place: Place, path: str) -> str:
             for name in get_close_matches(wanted, list(names), n=1):
                 near = place.named(names[name].path)
                 return f"Did you mean {near}{'/' * names[name].is_folder}?"
-            return f"craftsync ls {place.named(above)} shows what there is."
+            return f"craftsync ls {place.named(above)} lists what exists."
     return "The store is empty."

@@ -1,7 +1,7 @@
 """Copies, moves and removes objects, on any store and between any two.
 
-What is replaced or removed goes to the trash of its store, or stays there as a version. A server copies
-by itself where it can; else the bytes pass here.
+Replaced and removed objects go to the trash of their store, or stay there as versions. A server
+copies by itself if it can; otherwise, the bytes pass through this process.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ GROUP = 200
 """Objects of a move that are copied, made durable and then removed together."""
 _ATTEMPTS = 3
 OF_ONE = (PathError, ObjectNotFound, PreconditionFailed, RequestDenied, StoreFull, ObjectRefused)
-"""What goes wrong with one object, and says nothing of the others."""
+"""Errors that concern one object, not the others."""
 _MEMORY = 128 * 1024 * 1024
 
 
 class Outcome(NamedTuple):
-    """What became of one object of several: where it is now, or why it stayed as it was."""
+    """The result for one of several objects: its target path, or the error that left it unchanged."""
 
     path: str
     target: str
     size: int
     error: CraftsyncError | None = None
     copied: bool = False
-    """Its copy is at the target, and it itself stayed: removing it failed, or a stop came before."""
+    """Whether the original stayed beside its copy, because removing it failed or a stop came first."""
     stamp: str = ""
-    """Where it is in the trash of its store; empty if it is not, or the bucket keeps it as a version."""
+    """Its stamp in the trash of its store; empty if it is not there, or the bucket keeps it as a version."""
 
 
 Outcomes = Generator[Outcome, None, None]
-"""Outcomes as they come. Before a fatal error or a stop is raised, those of what was done all the same come, too."""
+"""Outcomes as they arrive. Those of completed objects are yielded even before a fatal error or a stop is raised."""
 
 
 @builtin_kinds()
@@ -71,9 +71,9 @@ def copy(
     overwrite: bool = True,
     on_bytes: OnBytes | None = None,
 ) -> None:
-    """Copy an object to a path of the same or another store, with all that belongs to it where both keep it.
+    """Copy an object to a path in the same or another store, with the properties that both stores keep.
 
-    Raises `ObjectNotFound`, and without `overwrite` `PreconditionFailed` where something is there.
+    Raises `ObjectNotFound`, and without `overwrite` `PreconditionFailed` if the target path exists.
     """
     _only(copy_each(source, target, [(path, target_path)], overwrite=overwrite, on_bytes=on_bytes))
 
@@ -90,14 +90,14 @@ def move(
 ) -> None:
     """Copy an object and then remove it, unless it has changed since. Errors are those of `copy`.
 
-    Moved within its store it leaves nothing in the trash: it is still there.
+    A move within one store leaves nothing in the trash, as the object still exists.
     """
     _only(move_each(source, target, [(path, target_path)], overwrite=overwrite, on_bytes=on_bytes))
 
 
 @builtin_kinds()
 def remove(store: DataStore, path: str) -> None:
-    """Remove an object; raises `ObjectNotFound` where there is none."""
+    """Remove an object; raises `ObjectNotFound` if it does not exist."""
     _only(remove_each(store, [path]))
 
 
@@ -109,12 +109,12 @@ def copy_each(
     overwrite: bool = True,
     on_bytes: OnBytes | None = None,
 ) -> Outcomes:
-    """Copy several objects, a few at once; each pair is an object, or its path, and where it goes.
+    """Copy several objects, a few at once; each pair is an object or its path, and the target path.
 
-    What concerns one object is the `error` of its outcome, and the others continue;
-    what concerns a whole store is raised. The copies are durable at the end. Of two
-    objects for one path the second is refused (`PathRefused`) while the first is under
-    way, or once it has replaced something.
+    An error of one object is the `error` of its outcome, and the others continue; an
+    error of a whole store is raised. The copies are durable at the end. If two objects
+    have the same target path, the second is refused (`PathRefused`) while the first is
+    under way, or if the first replaced something.
     """
     copying = Copying(source, target, overwrite, on_bytes)
     yield from copying.each(pairs, copying.copied)
@@ -129,7 +129,7 @@ def move_each(
     overwrite: bool = True,
     on_bytes: OnBytes | None = None,
 ) -> Outcomes:
-    """Move several objects, as `copy_each` copies them; each is removed once its copy is durable."""
+    """Move several objects as `copy_each` copies them; each original is removed once its copy is durable."""
     copying = Copying(source, target, overwrite, on_bytes)
     rest = iter(pairs)
     while group := list(islice(rest, GROUP)):
@@ -163,7 +163,7 @@ def remove_each(
 
 
 class Copying:
-    """The objects of one call. All that it displaces lies under one name in the trash."""
+    """The objects of one call. All versions that it replaces or removes have one stamp in the trash."""
 
     def __init__(
         self, source: DataStore, target: DataStore, overwrite: bool, on_bytes: OnBytes | None
@@ -188,7 +188,7 @@ class Copying:
         pairs: Iterable[tuple[str | RemoteObject, str]],
         act: Callable[[RemoteObject, str], None],
     ) -> Iterator[Outcome]:
-        """Do the same to each object, a few at once, and tell in their order what became of them."""
+        """Call `act` for each object, a few at once, and yield the outcomes in order."""
         copies = self.source.features.server_side_copy and _are_near(self.source, self.target)
         most = SMALL_AT_ONCE if copies else AT_ONCE
         return at_once(pairs, partial(self._outcome, act), self.source, self.target, most=most)
@@ -218,8 +218,8 @@ class Copying:
     ) -> None:
         """Copy an object to a path of the target.
 
-        A path that another object of the call takes, or has replaced, is refused:
-        what that one kept would be replaced in the trash.
+        A path that another object of the call is writing, or has replaced, is refused:
+        the second write would replace the version that the first put into the trash.
         """
         if reason := refusal(path):
             raise PathRefused(f"{path} cannot be written: {reason}.")
@@ -241,7 +241,7 @@ class Copying:
                 del self._taken[path]
 
     def _copied_over(self, found: RemoteObject, path: str) -> tuple[RemoteObject, bool]:
-        """Copy an object; return what was made, and whether it replaced another."""
+        """Copy an object; return the copy, and whether it replaced another object."""
         for attempt in range(_ATTEMPTS):
             replaced = self.target.stat(path)
             if replaced is not None and not self._overwrite:
@@ -250,7 +250,7 @@ class Copying:
                 made = self._copy(found, path, replaced or ABSENT)
                 break
             except PreconditionFailed:
-                # Another program's change came in between, or the source is another by now.
+                # Another program has changed the target or the source.
                 if attempt == _ATTEMPTS - 1:
                     raise
         if replaced is not None:
@@ -258,7 +258,7 @@ class Copying:
         return made, replaced is not None
 
     def removed(self, found: RemoteObject, path: str) -> None:
-        """Remove an object of the source; what has been moved within its store is not kept twice."""
+        """Remove an object of the source; after a move within the store, the trash keeps no copy."""
         if is_own(found.path):
             raise PathRefused(f"{found.path} cannot be removed: it is craftsync's own.")
         keep = None if path and self.source is self.target else self.keep
@@ -274,7 +274,7 @@ class Copying:
             self._note(self._from, self.source, found)
 
     def _note(self, store: DataStore, opened: Store, gone: RemoteObject) -> None:
-        """Note what went to the trash; a bucket's own versions are not in it."""
+        """Record a version in the trash; the bucket's own versions are not recorded."""
         if not opened.features.keeps_versions:
             store.note([KeptVersion("store", self.keep, gone.path, gone.size)])
 
@@ -311,7 +311,7 @@ class Copying:
 
 
 def whereabouts(store: DataStore, path: str) -> tuple[str, str]:
-    """Return what a path of a store is for everybody: the server or the disk, and the path there; stores may overlap."""
+    """Return the absolute place of a path: the server or disk, and the path there. Stores may overlap."""
     origin = store.opened().features.origin
     if origin is not None:
         return origin.server, origin.place + path
@@ -320,7 +320,7 @@ def whereabouts(store: DataStore, path: str) -> tuple[str, str]:
 
 
 def check_made(store: Store, made: RemoteObject, origin: str) -> None:
-    """Raise `PathBusy` unless a store holds what it acknowledged; `origin`, of which it was made, is to be removed then."""
+    """Raise `PathBusy` unless the store still holds `made`; only then may its `origin` be removed."""
     found = store.stat(made.path)
     if found is not None and found.size == made.size:
         answers = zip(_evidence(found), _evidence(made), strict=True)

@@ -1,4 +1,4 @@
-"""Uploads files as objects, and downloads objects as files; moved ones are removed once the other side holds them."""
+"""Uploads files as objects, and downloads objects as files; a move removes each once the other side holds it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from craftsync.stores.base import Store
 from craftsync.stores.sources import BREAKS, OnBytes, at_once
 
 _Fingerprint = tuple[int, ...]
-"""What changes whenever a file does; empty where there is none."""
+"""Values that change whenever the file does; empty if it is missing."""
 
 
 def upload_each(
@@ -45,7 +45,7 @@ def upload_each(
     while group := list(islice(rest, GROUP)):
         made = dict[str, RemoteObject]()
         before = {file: _fingerprint(file) for file, _ in group} if remove_files else {}
-        # One that cannot be read makes no store.
+        # A single file that cannot be read must not create a store.
         stores = [target.opened_to_change(create=True)] if len(group) > 1 else []
         ended = deque[Outcome]()
         try:
@@ -74,9 +74,10 @@ def download_each(
     remove: bool = False,
     on_bytes: OnBytes | None = None,
 ) -> Outcomes:
-    """Download several objects; each pair is one and the file it becomes.
+    """Download several objects; each pair is an object and its file.
 
-    With `make_folders` the folders that it lies in are made if need be, with `remove`, each is then removed from the store, unless it has changed since.
+    `make_folders` creates missing folders. `remove` then removes each object from the store, unless
+    it has changed since.
     """
 
     def download(found: RemoteObject, file: str) -> int:
@@ -91,7 +92,7 @@ def download_each(
     def act(pair: tuple[RemoteObject, str]) -> Outcome:
         outcome = _transferred(download, pair)
         if outcome.error is None and remove:
-            with suppress(Interrupted):  # The file is there; the caller notices the stop by itself.
+            with suppress(Interrupted):  # The file exists; the caller notices the stop by itself.
                 outcome = _transferred(removed, pair)
                 outcome = outcome._replace(copied=outcome.error is not None)
         return outcome
@@ -124,7 +125,7 @@ def _remove_uploaded(
     file: str,
     path: str,
 ) -> int:
-    """Remove a file of which `made[path]` was made; return its bytes. Raises `PathBusy` as `check_made`, and where the file has changed."""
+    """Remove a file that was uploaded as `made[path]`; return its size. Raises `PathBusy` as `check_made`, and if the file has changed."""
     check_made(store, made[path], file)
     if _fingerprint(file) != before[file]:
         raise PathBusy(f"{file} has changed since it was uploaded, and stays.", remedy="Try again.")

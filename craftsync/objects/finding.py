@@ -1,4 +1,4 @@
-"""What a store holds: what is in a folder, the objects that are looked for, the URL of one."""
+"""Lists the folders of a store, finds objects, and makes signed URLs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OnSkipped = Callable[[Skipped], object]
 
 
 class Entry(NamedTuple):
-    """What is directly in a folder: an object, or a folder, of which neither size nor time is known.
+    """An object or a folder directly in a folder; for a folder, size and time are unknown.
 
-    `size` is bytes, `last_modified` ISO 8601 in UTC; `path` is that in the store, without a slash at its end.
+    `size` is in bytes, `last_modified` is ISO 8601 in UTC; `path` is relative to the store, without a trailing slash.
     """
 
     path: str
@@ -33,10 +33,10 @@ class Entry(NamedTuple):
 def listing(
     store: DataStore, folder: str = "", *, on_skipped: OnSkipped = lambda skipped: None
 ) -> Iterator[Entry]:
-    """Yield what is directly in a folder ("" is the whole store), in the store's order.
+    """Yield the entries directly in a folder ("" is the whole store), in the store's order.
 
-    Of a bucket this is one request per thousand names, however much is below the folders. A missing
-    folder is empty. `on_skipped` is called for each key that no folder can hold.
+    A bucket needs one request per thousand entries, however many objects are below the folders. A
+    missing folder is empty. `on_skipped` is called for each key that no folder can hold.
     """
     with builtin_kinds():
         for entry in store.opened().list_folder(folder.strip("/")):
@@ -50,14 +50,14 @@ def listing(
 
 @dataclass(frozen=True, slots=True)
 class ObjectFilter:
-    """Which objects are looked for: sizes in bytes, both included; times in nanoseconds since the epoch, UTC."""
+    """Which objects to find: sizes in bytes, both inclusive; times in nanoseconds since the epoch, UTC."""
 
     name: str | None = None
     """A pattern with `*`, `?` and `[…]` for the last part of the path."""
     min_size: int = 0
     max_size: int | None = None
     since_ns: int | None = None
-    """Last modified then or later, by the store's clock."""
+    """The earliest time of the last change, by the store's clock."""
 
     def __call__(self, found: RemoteObject) -> bool:
         if found.size < self.min_size or (self.max_size is not None and found.size > self.max_size):
@@ -74,7 +74,7 @@ def find(
     *,
     on_skipped: OnSkipped = lambda skipped: None,
 ) -> Iterator[ObjectInformation]:
-    """Yield the wanted objects below a folder, as the store lists them."""
+    """Yield the wanted objects below a folder, in the store's order."""
     return map(information_of, below(store, folder, wanted, on_skipped=on_skipped))
 
 
@@ -85,7 +85,7 @@ def below(
     *,
     on_skipped: OnSkipped = lambda skipped: None,
 ) -> Iterator[RemoteObject]:
-    """Yield the same as `find`, as the store describes it."""
+    """Yield the same objects as `find`, as the store lists them."""
     folder = folder.strip("/")
     with builtin_kinds():
         for entry in store.opened().list(f"{folder}/" if folder else ""):
@@ -97,14 +97,14 @@ def below(
 
 @builtin_kinds()
 def signed_url(store: DataStore, path: str, seconds: int | None = None) -> str:
-    """Return a URL by which anybody can read an object for `seconds`, by default an hour; the platform sets its own time.
+    """Return a URL that lets anyone read an object for `seconds`, by default an hour; the platform sets its own time.
 
-    Raises `ObjectNotFound`, and `UsageError` where the store has no such URLs.
+    Raises `ObjectNotFound`, and `UsageError` if the store has no signed URLs.
     """
     opened = store.opened()
     if not opened.features.signed_urls:
         raise UsageError(
-            f"{store.word} is a folder of this machine: its objects have no URL.",
+            f"{store.word} is a folder on this machine: its objects have no URL.",
             remedy="Copy the object to a bucket or an environment first, or run craftsync serve.",
         )
     if opened.stat(path) is None:

@@ -128,7 +128,7 @@ def test_unlistable_versions_error_prints_the_command_that_lists_them(
     assert rejected.code == 1
     assert "--bucket bucket --key p/00 --version-id" in rejected.err + rejected.text
     listed = craftsync("deletes", "list", *PAIR).text
-    assert "rejected, and not brought back" in listed and "  14 (" in listed
+    assert "rejected, but not restored" in listed and "  14 (" in listed
     assert (
         "list-object-versions --bucket bucket --prefix p" in craftsync("trash", "list", *PAIR).text
     )

@@ -48,7 +48,7 @@ def settled(craftsync: Craftsync, expected: dict[str, str]) -> None:
     """Check that the next run brings this to both sides, and that nothing is in conflict any more."""
     assert craftsync("sync", "root", "./store").code == 0
     assert craftsync.files("root") == craftsync.files("store") == expected
-    assert craftsync("conflicts", "list", *PAIR).text == "No conflict copy is there.\n"
+    assert craftsync("conflicts", "list", *PAIR).text == "No conflict copy found.\n"
     assert json.loads(craftsync("status", "--json", "root", "./store").out)["conflicts"] == 0
 
 
@@ -187,7 +187,7 @@ def test_conflicts_since_a_time_are_listed_and_resolved(split: Craftsync) -> Non
     for since, code in (("1h", 4), ("today", 4), ("2999-01-01", 0)):
         assert split("conflicts", "list", "--since", since, *PAIR).code == code
     words = ("conflicts", "resolve", "--keep", "local", *PAIR)
-    assert split(*words, "--since", "2999-01-01").text == "No conflict copy is there.\n"
+    assert split(*words, "--since", "2999-01-01").text == "No conflict copy found.\n"
     assert split(*words, "--since", "soon").code == 2
     assert split(*words, "--since", "1d", "sub").code == 0
     settled(split, {"sub/a.txt": "one\nhere\n"})

@@ -163,8 +163,8 @@ def test_rm_prints_the_command_that_restores_the_object(stores: Stores) -> None:
             run = stores(*words)
             assert run.code == 0
             assert stores("ls", "-R", root).text != before
-            (command,) = (line for line in run.err.splitlines() if line.startswith("Get it back: "))
-            back = stores(*shlex.split(command.removeprefix("Get it back: "))[1:])
+            (command,) = (line for line in run.err.splitlines() if line.startswith("To restore: "))
+            back = stores(*shlex.split(command.removeprefix("To restore: "))[1:])
             assert back.code == 0, back.err
             names = [line.split()[-1] for line in stores("ls", "-R", root).lines]
             assert names == [line.split()[-1] for line in before.splitlines()]
@@ -187,7 +187,7 @@ def test_a_change_without_a_known_store_is_refused(craftsync: Craftsync) -> None
     assert craftsync("rm", "./plain/a", "--store", "./plain").code == 0
     assert craftsync("put", "new", "./plain/inner/x", "--store", "./plain").code == 0
     folder = craftsync("stat", "./plain/inner", "--store", "./plain")
-    assert "there are objects below it, such as ./plain/inner/x." in folder.err
+    assert "It is a folder with objects such as ./plain/inner/x." in folder.err
     missing = craftsync("get", "./plain/inner/x", "new folder/")
     assert missing.err.endswith("Make the folder first: mkdir -p 'new folder'\n")
     for word in ("./none", "./none/b"):
@@ -239,8 +239,8 @@ def test_meaningless_argument_combinations_are_rejected(stores: Stores) -> None:
     stores.fill("directory", {**NAMES, "b.csv": "other"})
     stores.call.write("top")
     for words, why in (
-        (("cp", "a", "b"), "two files of this machine"),
-        (("cp", "-r", "directory:models", "directory:models/copy"), "would be copied from"),
+        (("cp", "a", "b"), "two files on this machine"),
+        (("cp", "-r", "directory:models", "directory:models/copy"), "is inside the folder to copy"),
         (("cp", "directory:top", "directory:top"), "itself"),
         (("cp", "directory:top", "directory:models/b.csv", "top"), "is a file"),
         (("mv", "directory:models/*", "directory:top"), "is an object"),

@@ -357,7 +357,7 @@ def test_the_whole_event_is_listed(event: Craftsync) -> None:
         *(("action", name) for name in NAMES[:10]),
     ]
     text = event("deletes", "list").text
-    assert "deleted in the store before that, in the same event; reject brings them back:" in text
+    assert "already deleted in the store, in the same event; reject restores them:" in text
     assert "30 paths disappeared from the folder within a short time" in text
 
 

@@ -289,7 +289,7 @@ def test_doctor_lists_unfinished_uploads_with_a_lifecycle_rule(
 def test_doctor_reports_no_unfinished_uploads(craftsync: Craftsync) -> None:
     with fake_s3("plain", "bucket") as (server, _):
         found = findings(craftsync("doctor", "s3://bucket", "--json", **aws(server)))
-    assert found["s3://bucket: unfinished uploads"]["detail"] == "none is listed"
+    assert found["s3://bucket: unfinished uploads"]["detail"] == "none"
 
 
 @pytest.mark.parametrize("status", [403, 501])
@@ -315,4 +315,4 @@ def test_doctor_prints_a_warning_of_several_stores_once(craftsync: Craftsync) ->
         craftsync.config.write_text(f"environments:\n  one: {place}\n  two: {place}\n")
         text = craftsync("doctor", **server.variables).text
     assert text.count("just before an object is replaced is overwritten") == 1
-    assert "Warnings above that hold for others, too: two (" in text
+    assert "The warnings above also apply to: two (" in text

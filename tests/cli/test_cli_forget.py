@@ -1,4 +1,4 @@
-"""`craftsync forget`: what is remembered of a folder and its store goes, their files stay."""
+"""`craftsync forget`: deletes the saved state of a folder and its store; their files stay."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_run_after_forget_merges_and_deletes_nothing(linked: Craftsync) -> None:
 
 def test_forget_of_an_unknown_pair_is_refused(linked: Craftsync) -> None:
     run = linked("forget", "root", "./typo")
-    assert (run.code, "Nothing is remembered of ~/root ⇄ ~/typo." in run.err) == (2, True)
+    assert (run.code, "There is no saved state of ~/root ⇄ ~/typo." in run.err) == (2, True)
     assert linked("forget", *PAIR, "--json").summary["forgotten"]["held"] == 30
     assert linked("forget", *PAIR).code == 2
 
@@ -93,7 +93,7 @@ def test_forget_accepts_a_lost_folder_and_a_damaged_state(linked: Craftsync) -> 
         file.write_bytes(b"damaged" * 1000)
     run = linked("forget", str(linked.folder / "root"), str(linked.folder / "store"))
     assert run.code == 0, run.err
-    assert run.lines[0] == "What is remembered cannot be read; all of it goes."
+    assert run.lines[0] == "The saved state cannot be read; all of it is deleted."
     assert len(list((linked.folder / "state/pairs").iterdir())) == 1
 
 

@@ -203,7 +203,7 @@ def test_init_prompts_on_a_terminal(fresh: Craftsync) -> None:
         assert process.wait(60) == 0
         shown = os.read(screen, 65536).decode()
     assert "Folder to keep in sync" in shown
-    assert f"{fresh.folder}/work/exp does not exist. Make it?" in shown.replace("\r\n", "")
+    assert f"{fresh.folder}/work/exp does not exist. Create it?" in shown.replace("\r\n", "")
     assert loaded(fresh).folders["mine"].root == fresh.folder / "work/data"
     assert (fresh.folder / "store").is_dir()
     assert not (fresh.folder / "work/exp").exists()

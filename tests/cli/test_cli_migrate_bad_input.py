@@ -94,7 +94,7 @@ def test_existing_target_objects_stay_or_stay_recoverable(
         (sides.new / path).write_text("its own")
     kept = craftsync("migrate", "--no-overwrite", "./old", "./new")
     assert (kept.code, (sides.new / "both").read_text()) == (6, "its own")
-    assert "both: --no-overwrite: the target holds something else" in kept.err
+    assert "both: --no-overwrite: the target has a different object" in kept.err
     assert craftsync("migrate", "./old", "./new").code == 0
     assert sides.arrived() == {
         "both": b"from the source",

@@ -61,7 +61,7 @@ def test_history_asks_neither_the_store_nor_the_folder(craftsync: Craftsync) -> 
 def test_history_reports_a_path_without_records(in_step: Craftsync, path: str) -> None:
     run = in_step("history", "--root", "root", "--store", "./store", path)
     assert (run.code, run.text) == (0, "")
-    assert run.err.startswith("Nothing is recorded of ")
+    assert run.err.startswith("Nothing is recorded for ")
 
 
 @pytest.mark.parametrize("path", ["root/sub", "root", "root/gone"])
@@ -133,7 +133,7 @@ def test_why_names_a_conflict_and_how_to_settle_it(in_step: Craftsync) -> None:
     in_step.write("store/a.csv", "theirs")
     pair = ("--root", "root", "--store", "./store")
     said = in_step("why", "a.csv", *pair).text
-    assert "compare the contents; keep both if they differ" in said
+    assert "compare the contents; if they differ, keep both" in said
     assert in_step("sync", "root", "./store").code == 4
     (copy,) = (path for path in in_step.files("root") if "conflict" in path)
     for path in ("a.csv", copy):

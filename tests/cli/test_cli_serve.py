@@ -533,7 +533,7 @@ def test_serve_reports_what_prevents_it(craftsync: Craftsync) -> None:
 def test_serve_creates_a_missing_folder(tmp_path: Path) -> None:
     with serving(tmp_path / "data" / "store") as server:
         assert Client(server).upload("a.txt", b"a").status_code == 204
-        assert f"Made the folder {tmp_path}/data/store." in server.log()
+        assert f"Created the folder {tmp_path}/data/store." in server.log()
     assert files(tmp_path / "data" / "store") == {"a.txt"}
 
 

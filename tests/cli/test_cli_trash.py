@@ -127,7 +127,7 @@ def test_restore_takes_one_run_back_by_the_number_that_history_shows(deleted: Cr
     run = deleted("trash", "restore", "--run", "2", *PAIR)
     assert run.code == 6
     assert "not restored: d/1: the path exists again in the folder" in run.text
-    assert run.lines[-1] == "The next run carries it to the store."
+    assert run.lines[-1] == "The next run transfers it to the store."
     assert restored(deleted) == ["d/1", "d/3.csv", "d/e/2", "f"]
     assert deleted("sync", "root", "./store").code == 0
     assert deleted.files("store") == deleted.files("root")
@@ -208,7 +208,7 @@ def test_removed_objects_come_back_without_a_linked_folder(
     if kind != "directory":
         with closing(moto.client()) as client:
             assert client.head_object(**where)["ContentType"] == "text/x-mine"
-    assert "in place already: d/1" in craftsync("trash", "restore", "d", *given).text
+    assert "already in place: d/1" in craftsync("trash", "restore", "d", *given).text
     assert craftsync("trash", "restore", "f", "--overwrite", *given).code == 0
     assert craftsync("cat", f"{store}/f").out == b"f"
     assert craftsync("trash", "restore", "gone", *given).code == 2
@@ -251,7 +251,7 @@ def test_purge_of_a_store_removes_only_what_this_client_put_there(craftsync: Cra
     run = craftsync("trash", "purge", "--older-than", "0", *given)
     assert run.lines == [
         "2 versions removed",
-        "1 stay: this machine has no record of having put them there.",
+        "1 stay: this machine has no record that it put them there.",
     ]
     assert [entry["path"] for entry in craftsync("trash", "list", "--json", *given).json] == [
         "other"

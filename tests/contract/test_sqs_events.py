@@ -321,7 +321,7 @@ def holds(notifying: Notifying, path: str) -> bool:
 @pytest.mark.parametrize(
     ("store", "url", "said"),
     [
-        ("store: directory, path: elsewhere", "sqs://queue", "the store is not one"),
+        ("store: directory, path: elsewhere", "sqs://queue", "the store is not a bucket"),
         ("store: s3, bucket: ours", "https://queue", "is not the URL of a queue"),
     ],
 )

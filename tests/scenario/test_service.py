@@ -351,7 +351,7 @@ def test_system_service_can_write_its_metrics(
 def test_service_install_fails_when_metrics_cannot_be_written(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     tmp_path.chmod(0o755)
-    with pytest.raises(UsageError, match="nobody, who owns the folder, can write to"):
+    with pytest.raises(UsageError, match="nobody, the owner of the linked folder, can write to"):
         service._refuse_unwritable(nobody, tmp_path)
     tmp_path.chmod(0o777)
     service._refuse_unwritable(nobody, tmp_path)

@@ -48,7 +48,7 @@ def test_a_conflict_is_compared_and_settled(page: Page, ui: Ui) -> None:
     expect(card.get_by_text("3 rows differ; rows are known by id")).to_be_visible()
     expect(card.get_by_text("Ali → Bob")).to_be_visible()
     card.get_by_role("button", name="Keep the store's").click()
-    expect(page.get_by_text("No conflict copy is there.")).to_be_visible()
+    expect(page.get_by_text("No conflict copy found.")).to_be_visible()
     assert "3,Eve" in (ui.craftsync.folder / "work/a.csv").read_text()
 
 
@@ -59,7 +59,7 @@ def test_several_conflicts_are_settled_at_once(page: Page, ui: Ui) -> None:
     page.goto(f"{ui.address}/conflicts")
     page.get_by_role("button", name="Select all").click()
     page.get_by_role("button", name="Keep the folder's of selected").click()
-    expect(page.get_by_text("No conflict copy is there.")).to_be_visible()
+    expect(page.get_by_text("No conflict copy found.")).to_be_visible()
     assert sorted(path.name for path in (ui.craftsync.folder / "work").glob("[ab]*")) == [
         "a.csv",
         "b.txt",

@@ -1,10 +1,10 @@
-"""`completion`: the scripts that ask on TAB, and the answers.
+"""`completion`: the scripts for TAB, and the completions.
 
 A script calls the program again with `_CRAFTSYNC_COMPLETE` set to the name of
-the shell. The answer comes from the commands themselves (click knows which word
-is being typed), the configuration, the disk, and one level of a store. It is
-quick or from memory: no answer waits for a store longer than three seconds,
-nothing is asked, and errors print nothing.
+the shell. Completions come from the commands themselves (click knows which word
+is being typed), the configuration, the disk, and one level of a store. They wait
+at most three seconds for a store, then use the last known names. Nothing prompts
+the user, and errors print nothing.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ VARIABLE = "_CRAFTSYNC_COMPLETE"
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("shell", required=False, metavar="[bash|zsh|fish]"),
-    click.option("--install", is_flag=True, help="Put the script where the shell finds it."),
+    click.option("--install", is_flag=True, help="Write the script to where the shell finds it."),
 )
 def completion(shell: str | None, install: bool, **flags: Any) -> None:
     """Print the script that completes commands, options and names on TAB.
 
-    It completes the folders and environments of the configuration, files, and
-    the objects of a store, one level at a time. Without a word it is for the
-    shell you use ($SHELL).
+    It completes the folders and environments in the configuration, files, and
+    the objects of a store, one level at a time. By default it is for your shell
+    ($SHELL).
 
     \b
     Examples:
@@ -49,7 +49,7 @@ def completion(shell: str | None, install: bool, **flags: Any) -> None:
     name = shell or Path(os.environ.get("SHELL", "")).name
     if name not in _SHELLS:
         raise UsageError(
-            f"{name!r} is not a shell that can be completed in." if name else "No shell given.",
+            f"{name!r} is not a supported shell." if name else "No shell given.",
             remedy="Give bash, zsh or fish.",
         )
     if not install:
@@ -101,14 +101,14 @@ _SHELLS: dict[str, Callable[[], tuple[Path, list[str]]]] = {
     "zsh": _for_zsh,
     "fish": _for_fish,
 }
-"""The file for the script of each shell, and what the user has to do besides."""
+"""For each shell: the file for its script, and what the user must do after that."""
 
 
 def answer(cli: click.Command, shell: str) -> int:
     """Print the completions of the word being typed, for the script of a shell; never fails.
 
     A complete word ends with a space in bash, and with a tab and its help in
-    the others; what may continue, such as a folder, ends with neither.
+    the others; a word that may continue, such as a folder, ends with neither.
     """
     common.Word.suggest = staticmethod(suggest)
     with suppress(Exception):
@@ -145,8 +145,8 @@ class Plain:
 class Bash(Plain):
     """The line from bash: as it was typed, quotes included.
 
-    readline replaces only what follows the last of COMP_WORDBREAKS, a colon for
-    instance, or an open quote; so only that is printed.
+    readline replaces only the text after the last of COMP_WORDBREAKS, for instance a
+    colon, or after an open quote; so only that text is printed.
     """
 
     def __init__(self, line: str, breaks: str) -> None:
@@ -164,7 +164,7 @@ class Bash(Plain):
         if not value.isprintable() or not value.startswith(self._kept):
             return None
         rest = self._raw.quoted(value[len(self._kept) :], at_start=not self._kept)
-        # An open quote readline closes by itself.
+        # readline closes an open quote by itself.
         return rest if item.type == "part" or self._raw.quote else f"{rest} "
 
 
@@ -184,7 +184,7 @@ class Raw:
         self.plain.append(plain)
 
     def kept(self, breaks: str) -> str:
-        """Return the start of the text, which readline keeps when it completes."""
+        """Return the start of the text, which readline keeps."""
         if self.quote:
             return self.text[: self.quoted_from]
         ends = [
@@ -234,7 +234,7 @@ def split(line: str) -> tuple[list[str], Raw]:
 
 
 def _option_before(word: str) -> str:
-    """Return the `--option=` that stands before the value being typed, if one does."""
+    """Return the `--option=` before the value being typed, if any."""
     return f"{word.partition('=')[0]}=" if word.startswith("--") and "=" in word else ""
 
 

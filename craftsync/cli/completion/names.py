@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 _LIMIT_SECONDS = 3.0
 _AVOID_SECONDS = 60.0
-"""How long a store that did not answer in time is left alone."""
+"""How long no request goes to a store that did not answer in time."""
 _FOLDERS_KNOWN = 20
-"""Of each store, the folders whose names are kept."""
+"""For how many folders of each store the names are saved."""
 _MOST = 200
-"""Nobody reads more names."""
+"""The most names offered at once."""
 
 Item = CompletionItem[str]
 
@@ -93,7 +93,7 @@ class _Typing:
         yield from self.directories()
 
     def store(self) -> Iterator[Item]:
-        """A store; in the commands for objects, an object."""
+        """Complete a store; in the commands for objects, an object."""
         yield from self.objects() if self._command[0] in _ABOUT_OBJECTS else self.stores()
 
     def stores(self) -> Iterator[Item]:
@@ -114,7 +114,7 @@ class _Typing:
             yield from _beginnings(self.incomplete, self.config)
 
     def paths(self) -> Iterator[Item]:
-        """The paths of a linked folder, relative to the current directory."""
+        """Complete the paths of a linked folder, relative to the current directory."""
         found = _OF_A_STATE.get(" ".join(self._command))
         if found is not None:
             yield from self._known_paths(found)
@@ -128,11 +128,11 @@ class _Typing:
         names = dict[str, None]()
         with suppress(CraftsyncError):
             pair = linked_folders.resolve(self._folder, self.asked)
-            here = Path.cwd().resolve()
-            inside = here.is_relative_to(pair.root)
+            current = Path.cwd().resolve()
+            inside = current.is_relative_to(pair.root)
             with linked_folders.read_state(pair, pairs.state_dir_of(self.asked)) as state:
                 for path in found(state):
-                    word = os.path.relpath(pair.root / path, here) if inside else path
+                    word = os.path.relpath(pair.root / path, current) if inside else path
                     if word.startswith(self.incomplete):
                         end = word.find("/", len(self.incomplete))
                         names[word if end < 0 else word[: end + 1]] = None
@@ -155,7 +155,7 @@ class _Typing:
 
 
 _TAKES_FILES = {"put", "get", "cp", "mv"}
-"""The commands in which a word that names no store is a file."""
+"""The commands in which a word that does not name a store is a file."""
 _ABOUT_OBJECTS = _TAKES_FILES | {"ls", "tree", "du", "find", "stat", "cat", "rm", "url"}
 _OF_A_FOLDER = {"history", "why", "trash", "conflicts", "deletes", "scrub"}
 _MOST_KEPT = 20_000
@@ -173,7 +173,7 @@ _OF_A_STATE: dict[str, Callable[[PairState], Iterable[str]]] = {
     **dict.fromkeys(("trash list", "trash restore"), _kept),
     **dict.fromkeys(("deletes list", "deletes approve", "deletes reject"), _held),
 }
-"""The commands whose paths no longer exist in the folder, and where their names come from."""
+"""The commands whose paths may no longer exist in the folder, and the source of these paths."""
 
 Completer = Callable[[_Typing], Iterable[Item]]
 
@@ -197,7 +197,7 @@ _ARGUMENTS: dict[str, Completer] = {
     "shell": _words("bash", "zsh", "fish"),
     "rate": _words("off", "default", "1M", "10M"),
 }
-"""The completions of an argument, by its name; any other is an object or a store."""
+"""The completions of an argument, by its name; any other argument is an object or a store."""
 
 _OPTIONS: dict[str, Completer] = {
     **dict.fromkeys(("config", "exclude_from", "files_from", "manifest", "output"), _Typing.files),
@@ -219,7 +219,7 @@ _OPTIONS: dict[str, Completer] = {
     "storage_class": _words("STANDARD", "STANDARD_IA", "INTELLIGENT_TIERING", "GLACIER_IR"),
     "content_type": _words("auto"),
 }
-"""The completions of the value of an option, by its name; any other has none."""
+"""The completions of the value of an option, by its name; any other option has none."""
 
 
 def _beginnings(incomplete: str, config: Config) -> Iterator[Item]:
@@ -252,7 +252,7 @@ def on_disk(incomplete: str, *, folders_only: bool) -> Iterator[Item]:
 
 
 def _below(word: str, config: Config, asked: PairOptions, *, folders_only: bool) -> Iterator[Item]:
-    """Yield what a store has directly in the folder of the word."""
+    """Yield the entries of a store directly in the folder of the word."""
     if word.startswith("s3://") and "/" not in word[len("s3://") :]:
         yield from _buckets(word, config)
         return
@@ -291,7 +291,7 @@ def _buckets(word: str, config: Config) -> Iterator[Item]:
 
 
 def _one_level(location: Location, prefix: str, asked: PairOptions) -> list[str]:
-    """Return the names in the folder of a prefix, folders with a slash; only those found in time."""
+    """Return the names in the folder of a prefix, folders with a slash; only those listed in time."""
     if isinstance(location, DirectoryLocation):
         found = on_disk(f"{location.path}/{prefix}", folders_only=False)
         return [_last_part(item.value) for item in found]
@@ -334,7 +334,9 @@ class _KnownNames:
         last = dict(list(known.items())[-_FOLDERS_KNOWN:])
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._file, durable=False) as file:  # No prompt waits for the disk.
+            with replacing(
+                self._file, durable=False
+            ) as file:  # The prompt must not wait for the disk.
                 file.write(json.dumps(last).encode())
 
     def _all(self) -> dict[str, list[str]]:
@@ -353,7 +355,7 @@ def _is_offline(location: Location, asked: PairOptions) -> bool:
         for each in pairs.of_configuration(asked)
         if f"{places.address_of(each.location)}/".startswith(f"{address.rstrip('/')}/")
     ]
-    answers = (watch.tell(each, asked, "status") for each in known)
+    answers = (watch.request(each, asked, "status") for each in known)
     return any(facts is not None and facts["state"] == "offline" for facts in answers)
 
 
@@ -376,7 +378,7 @@ def _last_part(path: str) -> str:
 
 
 class _TooLate(BaseException):
-    """The store took longer than a person waits after TAB."""
+    """The store took longer than a user waits after TAB."""
 
 
 class _time_limit:
@@ -395,7 +397,7 @@ class _time_limit:
 
 
 def _file_to_avoid(location: Location, asked: PairOptions) -> Path:
-    """Return the file whose age says when a store did not answer in time."""
+    """Return the file whose age shows when a store last failed to answer in time."""
     name = sha256(places.address_of(location).encode()).hexdigest()[:16]
     return pairs.state_dir_of(asked) / "completion" / name
 

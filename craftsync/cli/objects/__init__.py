@@ -1,1 +1,1 @@
-"""The commands for objects: reading (`listing`), and copying, moving, removing (`copying`)."""
+"""The commands for objects: those that read (`listing`), and those that copy, move or remove (`copying`)."""

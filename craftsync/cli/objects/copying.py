@@ -1,4 +1,4 @@
-"""`cp`, `mv`, `rm`, `put` and `get`: objects copied, moved and removed, within a store and between any two, or this machine."""
+"""`cp`, `mv`, `rm`, `put` and `get`: copy, move and remove objects within a store, between stores, and to and from this machine."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ _transfer_options = common.all_of(
     common.written_options,
 )
 def cp(words: tuple[str, ...], **flags: Any) -> int:
-    """Copy objects to another path or another store; a server copies by itself where it can.
+    """Copy objects to another path or another store; a server copies by itself if it can.
 
-    A bare path is a file of this machine; file:///folder names a folder that is
-    a store. A folder (-r) is copied as what is in it, like aws and rclone do.
+    A bare path is a file on this machine; file:///folder is a folder used as a
+    store. -r copies the contents of a folder, as aws and rclone do.
 
     \b
     Examples:
@@ -79,7 +79,7 @@ def cp(words: tuple[str, ...], **flags: Any) -> int:
     shared.yes_option,
 )
 def mv(words: tuple[str, ...], **flags: Any) -> int:
-    """Copy as cp does, and remove each object once its copy is there. Of many it asks on a terminal.
+    """Copy as cp does, and remove each object once its copy exists. For several, it asks on a terminal.
 
     \b
     Examples:
@@ -92,7 +92,7 @@ def mv(words: tuple[str, ...], **flags: Any) -> int:
 
 def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> int:
     if len(words) < 2:
-        raise click.UsageError("Missing argument: say from where, and where to.")
+        raise click.UsageError("Missing argument: give a source and a target.")
     rules, skipped_keys, moves = rules_of(flags), shared.SkippedKeys(), name == "mv"
     with shared.arguments_of(flags) as found:
         with shared.sources_first(found, words[:-1], recursive=flags["recursive"]):
@@ -111,7 +111,7 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
             raise UsageError(
                 f"Neither {words[0]} nor {words[-1]} is in a store.",
                 remedy="Name one as dev:path, s3://bucket/path or file:///folder/path;"
-                f" for two files of this machine use {name} itself.",
+                f" for two files on this machine use the system's {name}.",
             )
         if name == "cp" and words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
             _to_standard_output(sources)
@@ -126,7 +126,7 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
 
 
 def _place_or_file(found: Arguments, word: str, *, change: bool) -> Place | None:
-    """Return the place that a word names in a store; `None` for a file of this machine."""
+    """Return the place that a word names in a store; `None` for a file on this machine."""
     if word in STANDARD_INPUT | STANDARD_OUTPUT:
         return None
     if not found.names_store(word) and not _is_like_an_environment(word):
@@ -137,7 +137,7 @@ def _place_or_file(found: Arguments, word: str, *, change: bool) -> Place | None
 
 
 def _is_like_an_environment(word: str) -> bool:
-    """Return whether a word is NAME:PATH and no such file exists."""
+    """Return whether a word is NAME:PATH and not an existing file."""
     name, colon, _ = word.partition(":")
     return bool(colon) and "/" not in name and not os.path.lexists(word)
 
@@ -147,8 +147,8 @@ def _is_standard_input(words: Sequence[str]) -> bool:
     given = [word for word in words if word in STANDARD_INPUT]
     if given and len(words) > 1:
         raise UsageError(
-            f"{given[0]} is standard input, and cannot be one of several.",
-            remedy="Give it in a call of its own, with the name of an object.",
+            f"{given[0]} is standard input, which cannot be one of several sources.",
+            remedy="Copy it in a separate call, to a named object.",
         )
     return bool(given)
 
@@ -186,7 +186,7 @@ def _to_standard_output(sources: Sequence[Source]) -> None:
     shared.yes_option,
 )
 def rm(words: tuple[str, ...], **flags: Any) -> int:
-    """Remove objects; they go to the trash of their store. Folders with -r, which asks on a terminal.
+    """Remove objects; they go to the trash of their store. -r removes folders, and asks on a terminal.
 
     \b
     Examples:
@@ -208,8 +208,8 @@ def rm(words: tuple[str, ...], **flags: Any) -> int:
 def _refuse_whole_store(place: Place) -> None:
     if not place.path:
         raise UsageError(
-            f"{place.word} is a whole store, which is not removed.",
-            remedy=f"Name what is in it, such as {place.named('folder')}, or a pattern.",
+            f"{place.word} is a whole store, which rm does not remove.",
+            remedy=f"Name objects or folders in it, such as {place.named('folder')}, or a pattern.",
         )
 
 
@@ -225,7 +225,7 @@ def transfer(
 ) -> int:
     """Carry out one of the commands, or with `-n` print what it would do; return the exit code.
 
-    With `exact`, the target is the path as it is, and no folder.
+    With `exact`, the target is that very path, never a folder.
     """
     several = len(sources) > 1 or sources[0].several
     target = None
@@ -242,7 +242,7 @@ def transfer(
                     call.planned(source, item, target, replaces)
                 continue
             if several and name in ("rm", "mv"):
-                items = _agreed_to(name, items, source, flags, call)
+                items = _confirmed(name, items, source, flags, call)
             elif not several:
                 items = [*items]
                 call.expect(1, items[0].size)
@@ -250,25 +250,25 @@ def transfer(
             _each(outcomes, partial(call.done, source, target))
         code = call.end()
         if not (flags["json"] or flags["quiet"]):
-            _say_ways_back(call, flags)
+            _say_undo_commands(call, flags)
         return code
 
 
-def _say_ways_back(call: Call, flags: dict[str, Any]) -> None:
+def _say_undo_commands(call: Call, flags: dict[str, Any]) -> None:
     named = [(f"--{name}", flags[name]) for name in ("profile", "region") if flags[name]]
     named += [("--endpoint-url", flags["endpoint_url"])] * bool(flags["endpoint_url"])
     for each in call.in_trash:
-        line = shlex.join([*each.way_back(), *chain.from_iterable(named)])
-        say(f"Get it back: {line}", to_stderr=True)
+        line = shlex.join([*each.undo_command(), *chain.from_iterable(named)])
+        say(f"To restore: {line}", to_stderr=True)
 
 
 def _each(outcomes: Outcomes, report: Callable[[Outcome], None]) -> None:
-    """Report each outcome; after a stop, also those that were under way and finished."""
+    """Report each outcome; after a stop, also those of objects that were under way and finished."""
     try:
         for outcome in outcomes:
             report(outcome)
     except KeyboardInterrupt as stop:
-        left = outcomes.throw(stop)  # Raises it again where it came from there.
+        left = outcomes.throw(stop)  # Raises the stop again after the last outcome.
         while True:
             report(left)
             left = next(outcomes)
@@ -290,25 +290,25 @@ class _Distinct:
             if (other := self._seen.setdefault(path, label)) != label:
                 raise UsageError(
                     f"{other} and {label} would both become {self._target.label(path)}.",
-                    remedy="Give them in two calls, with a folder each.",
+                    remedy="Copy them in two calls, to different folders.",
                 )
             yield item
 
 
 def _distinct(sources: Sequence[Source], target: Target | None) -> _Distinct:
-    """Check all names before anything changes, so that a mistyped one changes nothing; only names are held in memory."""
+    """Check all names before anything changes, so that a mistyped one changes nothing; memory holds only the names."""
     seen = _Distinct(target)
     for source in sources:
-        if isinstance(source, Objects):  # Skipped keys are reported later, when the rest is copied.
+        if isinstance(source, Objects):  # The transfer itself reports skipped keys.
             source = replace(source, skipped_keys=shared.SkippedKeys())
         deque(seen.checked(source, source.items(lambda path, reason: None)), maxlen=0)
     return seen
 
 
-def _agreed_to(
+def _confirmed(
     name: str, items: Iterable[Item], source: Source, flags: dict[str, Any], call: Call
 ) -> Iterable[Item]:
-    """Ask on a terminal whether all these objects are meant, with their number and size."""
+    """Ask for confirmation on a terminal, with the number and size of the objects."""
     if flags["yes"] or not sys.stdin.isatty():
         return items
     items = list(items)
@@ -363,8 +363,8 @@ def _object(item: Item) -> RemoteObject:
 def put(words: tuple[str, ...], **flags: Any) -> int:
     """Write files, or standard input (-), to a store; folders with -r.
 
-    Several, or one to a folder, keep their names. What is replaced stays
-    recoverable in the store. For whole folders again and again, push is quicker.
+    Several files, or one to a folder, keep their names. Replaced versions can
+    be restored. For repeated transfers of whole folders, push is faster.
 
     \b
     Examples:

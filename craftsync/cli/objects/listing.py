@@ -1,4 +1,4 @@
-"""`ls`, `tree`, `du`, `find`, `stat`, `cat` and `url`: what is in a store."""
+"""`ls`, `tree`, `du`, `find`, `stat`, `cat` and `url`: list and read objects."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from craftsync.wording import counted, size_shown
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="STORE|OBJECT..."),
-    click.option("-l", "--long", is_flag=True, help="Also the version the store knows each by."),
+    click.option("-l", "--long", is_flag=True, help="Also print the version of each object."),
     shared.recursive_option,
     shared.human_option,
     common.json_option,
     shared.access_options,
 )
 def ls(words: tuple[str, ...], **flags: Any) -> int:
-    """List what is in a store or a folder of it: size in bytes, last modification (UTC), path.
+    """List a store or a folder in it: size in bytes, last modification (UTC), path.
 
-    One level, or all with -R. Patterns with *, ?, [...] and ** are understood;
-    put them in quotes.
+    It lists one level, or all with -R. Put patterns with *, ?, [...] and ** in
+    quotes.
 
     \b
     Examples:
@@ -130,7 +130,7 @@ def _less(depth: int | None) -> int | None:
 
 
 def _tree_of(place: Place, depth: int | None, on_skipped: OnSkipped) -> Node:
-    """Return everything below a word as a tree; raises `ObjectNotFound` if there is nothing."""
+    """Return all objects below a place as a tree; raises `ObjectNotFound` if there are none."""
     top = Node()
     for found in arguments.found_at(
         place, recursive=True, may_be_empty=True, on_skipped=on_skipped
@@ -144,7 +144,7 @@ _depth_option = click.option(
     "--depth",
     type=click.IntRange(0, 10**9),
     metavar="N",
-    help="At most this many levels of folders.",
+    help="The number of folder levels to show.",
 )
 
 
@@ -206,14 +206,14 @@ def _size(size: int, human: bool) -> str:
         type=click.IntRange(0, 10**9),
         default=1,
         metavar="N",
-        help="At most this many levels of folders; 0 prints the sum alone. [1]",
+        help="The number of folder levels to show; 0 prints only the total. [1]",
     ),
     shared.human_option,
     common.json_option,
     shared.access_options,
 )
 def du(words: tuple[str, ...], depth: int, **flags: Any) -> int:
-    """Add up how much is in each folder, the largest first: bytes, objects, path. The sum comes last.
+    """Print the size of each folder, the largest first: bytes, objects, path. The total comes last.
 
     \b
     Examples:
@@ -247,24 +247,26 @@ def _say_sum(path: str, node: Node, flags: dict[str, Any]) -> None:
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("word", metavar="STORE|OBJECT"),
-    click.option("--name", metavar="GLOB", help="Only names that match, such as '*.csv'."),
+    click.option(
+        "--name", metavar="GLOB", help="Only objects whose name matches, such as '*.csv'."
+    ),
     click.option(
         "--min-size",
         metavar="SIZE",
         callback=common.parsed(parse_size),
-        help="Only objects at least so large, such as 10M.",
+        help="Only objects of at least this size, such as 10M.",
     ),
     click.option(
         "--max-size",
         metavar="SIZE",
         callback=common.parsed(parse_size),
-        help="Only objects no larger.",
+        help="Only objects of at most this size.",
     ),
     click.option(
         "--max-age",
         metavar="AGE",
         callback=common.parsed(parse_age),
-        help="Only what was modified so lately, such as 7d.",
+        help="Only objects modified within this time, such as 7d.",
     ),
     common.json_option,
     shared.access_options,
@@ -277,10 +279,9 @@ def find(
     max_age: int | None,
     **flags: Any,
 ) -> int:
-    """Print the objects below a folder that match, each as a word that the other commands take.
+    """Print the matching objects below a folder, each as an OBJECT for the other commands.
 
-    Ages are by the store's own clock. With --json, the path is that from the
-    folder.
+    Ages are by the store's clock. With --json, paths are relative to the folder.
 
     \b
     Examples:
@@ -344,16 +345,16 @@ def cat(words: tuple[str, ...], **flags: Any) -> None:
         *("--expires", "--expires-in"),
         metavar="TIME",
         callback=common.parsed(parse_seconds),
-        help="How long it works on S3, such as 1h, 15m or 7d. [1h]",
+        help="How long the URL is valid on S3, such as 1h, 15m or 7d. [1h]",
     ),
     common.json_option,
     shared.access_options,
 )
 def url(words: tuple[str, ...], expires: float | None, **flags: Any) -> None:
-    """Print a URL by which anybody can read an object for a while, without a login.
+    """Print a URL with which anyone can read an object for some time, without a login.
 
-    On S3 it is presigned with your keys; of an environment it is the
-    platform's own, which decides how long it works. A folder has none.
+    On S3, your keys presign it. For an environment, the platform signs it and
+    decides how long it is valid. Objects in a folder have none.
 
     \b
     Examples:

@@ -20,22 +20,22 @@ from craftsync.objects.arguments import Arguments, Place, found_at
 from craftsync.wording import size_shown
 
 recursive_option = click.option(
-    "-r", "-R", "--recursive", is_flag=True, help="All below folders, too."
+    "-r", "-R", "--recursive", is_flag=True, help="Include everything below folders."
 )
 human_option = click.option(
     "--human",
     "--human-readable",
     is_flag=True,
-    help="Print sizes as 1.5 MiB; -h, as in ls -h, is this help.",
+    help="Print sizes such as 1.5 MiB; -h prints this help.",
 )
-yes_option = click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 access_options = common.all_of(
     click.option(
         "--store",
         metavar="STORE",
         multiple=True,
-        help="The root of a store, such as s3://bucket, that neither the configuration"
-        " nor a linked folder names: its trash is there.",
+        help="The root of the store, such as s3://bucket, where its trash is. Needed only for a store"
+        " that neither the configuration nor a linked folder names.",
     ),
     common.access_options,
 )
@@ -46,7 +46,7 @@ def arguments_of(flags: dict[str, Any]) -> Arguments:
 
 
 def _again_with(root: str) -> str:
-    """Return the command as it was typed, with --store ROOT added."""
+    """Return the remedy: the command as typed, with --store ROOT added."""
     words = ["craftsync", *sys.argv[1:]]
     end = words.index("--") if "--" in words else len(words)
     return f"Type: {shlex.join([*words[:end], '--store', root, *words[end:]])}"
@@ -54,7 +54,7 @@ def _again_with(root: str) -> str:
 
 @contextmanager
 def sources_first(found: Arguments, words: Sequence[str], *, recursive: bool) -> Iterator[None]:
-    """If the target is refused, first raise what is wrong with the sources."""
+    """If the target is refused, raise an error of the sources instead, if there is one."""
     try:
         yield
     except UsageError:
@@ -68,7 +68,7 @@ def sources_first(found: Arguments, words: Sequence[str], *, recursive: bool) ->
 
 
 def places_of(arguments: Arguments, words: Sequence[str], *, change: bool = False) -> list[Place]:
-    """Return the places that the words name: each an OBJECT, or together a STORE and a PATH."""
+    """Return the places that the words name: each is an OBJECT, or both are a STORE and a PATH."""
     if len(words) == 2 and not arguments.names_store(words[1]):
         return [arguments.store(*words)]
     return [arguments.place(word, change=change) for word in words]
@@ -107,6 +107,6 @@ def say_object(
 
 
 def ask(question: str, flags: dict[str, Any]) -> None:
-    """Ask on a terminal, unless `--yes` was given; anything but yes ends the command."""
+    """Ask on a terminal, unless `--yes` was given; any answer but yes ends the command."""
     if sys.stdin.isatty() and not flags["yes"] and not flags["dry_run"]:
         click.confirm(question, abort=True, err=True)

@@ -27,11 +27,11 @@ from craftsync.stores.sources import OnBytes
 
 STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
 STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
-"""Also by their names in /dev: opening those would truncate a file that standard output goes to."""
+"""Includes the names in /dev: opening one would truncate a file that standard output is redirected to."""
 
 
 class Item(NamedTuple):
-    """A file or an object: its path, and its name relative to the folder of its word."""
+    """A file or an object: its path, and its name relative to the folder of its argument."""
 
     path: str
     name: str
@@ -41,7 +41,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Files:
-    """A word that names a file of this machine, or with `recursive` a folder."""
+    """An argument that names a file on this machine, or with `recursive` a folder."""
 
     word: str
     recursive: bool
@@ -81,7 +81,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Objects:
-    """A word that names an object, several by a pattern, or with `recursive` a folder."""
+    """An argument that names an object, several by a pattern, or with `recursive` a folder."""
 
     place: Place
     recursive: bool
@@ -97,7 +97,7 @@ class Objects:
         )
 
     def items(self, on_skipped: Callable[[str, str], object]) -> Iterator[Item]:
-        """Yield what the word names; raises `ObjectNotFound` where that, or the filter, leaves nothing."""
+        """Yield the named objects that pass the filter; raises `ObjectNotFound` if there are none."""
         some = False
         found = arguments.found_at(
             self.place,
@@ -112,14 +112,14 @@ class Objects:
         if not some:
             raise ObjectNotFound(
                 f"{self.place.word}: nothing matches --include and --exclude.",
-                remedy="Patterns are those of .gitignore, from the folder that is named.",
+                remedy="Patterns are those of .gitignore, relative to the named folder.",
             )
 
     def label(self, path: str) -> str:
         return self.place.named(path)
 
     def holds(self, place: Place) -> bool:
-        """Return whether a target is in the folder that the word names: the copy would never end."""
+        """Return whether a target is inside this folder: the copy would never end."""
         if arguments.is_pattern(self.place.path) or not places.exists(place.store.location):
             return False
         server, folder = whereabouts(self.place.store, self.place.path)
@@ -132,7 +132,7 @@ Source = Files | Objects
 
 @dataclass(frozen=True)
 class Target:
-    """Where things go: a place in a store, or a file or folder of this machine."""
+    """The target: a place in a store, or a file or folder on this machine."""
 
     place: Place | None
     word: str
@@ -154,11 +154,15 @@ def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
     if len(sources) > 1 or sources[0].several:
         file = os.path.expanduser(word)
         if place is None and os.path.exists(file) and not os.path.isdir(file):
-            raise UsageError(f"{word} is a file, and several go there.", remedy="Name a folder.")
+            raise UsageError(
+                f"{word} is a file, but there are several sources.", remedy="Name a folder."
+            )
         if place is not None and _is_object(place):
-            raise UsageError(f"{word} is an object, and several go there.", remedy="Name a folder.")
+            raise UsageError(
+                f"{word} is an object, but there are several sources.", remedy="Name a folder."
+            )
         if place is not None and any(source.holds(place) for source in sources if source.several):
-            raise UsageError(f"{word} is in the folder that it would be copied from.")
+            raise UsageError(f"{word} is inside the folder to copy.")
         return Target(place, word, True)
     if place is None:
         return Target(None, word, os.path.isdir(os.path.expanduser(word)))
@@ -168,7 +172,7 @@ def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
 def with_replaced(
     target: Target | None, items: Iterable[Item]
 ) -> Iterator[tuple[Item, int | None]]:
-    """Yield each item with the size of the present file or object at its target, `None` if there is none."""
+    """Yield each item with the size of the file or object that it replaces, or `None`."""
     if target is None or (target.place and not places.exists(target.place.store.location)):
         yield from ((item, None) for item in items)
         return
@@ -178,7 +182,7 @@ def with_replaced(
         path = target.path_of(item)
         if store is not None:
             found = None
-            with suppress(PathError):  # Nothing is at a path that cannot be.
+            with suppress(PathError):  # Nothing exists at an invalid path.
                 found = store.stat(path)
             return item, None if found is None else found.size
         return item, os.path.getsize(path) if os.path.isfile(path) else None
@@ -193,21 +197,21 @@ def _is_object(place: Place) -> bool:
 
 
 def _is_folder(place: Place) -> bool:
-    """Return whether a path is a folder and not an object."""
+    """Return whether a path is a folder, not an object."""
     try:
         store = place.store.opened()
     except StoreMissing:
-        return False  # It is made by what is put into it.
+        return False  # The first object creates it.
     return next(iter(store.list_folder(place.path)), None) is not None and (
         store.features.folders or store.stat(place.path) is None
     )
 
 
 def rules_of(flags: Mapping[str, Any]) -> CallRules:
-    """Return what --include and --exclude say.
+    """Return the rules of --include and --exclude.
 
-    People of aws write `--exclude '*' --include '*.csv'`, where the last one
-    that matches decides: nothing but *.csv, which is what --include alone says.
+    For aws, the last matching option decides, so its users write `--exclude '*'
+    --include '*.csv'` for only *.csv. Here --include alone means that.
     """
     include, exclude = tuple(flags["include"]), tuple(flags["exclude"])
     if include:
@@ -234,18 +238,18 @@ class TransferEvent(ActionEvent):
 
 
 class InTrash(NamedTuple):
-    """What one word of `rm` removed: an object, or several if `path` is empty."""
+    """What one argument of `rm` removed: an object, or several if `path` is empty."""
 
     place: Place
     stamp: str
     path: str
 
-    def way_back(self) -> list[str]:
+    def undo_command(self) -> list[str]:
         """Return the command that restores it."""
         kept = in_trash(self.stamp, self.path).rstrip("/")
         to = [self.place.named(kept), self.place.named(self.path)]
         root = self.place.named("")
-        # An environment names its root itself.
+        # The name of an environment already means its root.
         known = not ("://" in root or places.is_path(root))
         store = (
             [] if known else ["--store", root if root.endswith("://") else root.rstrip("/") or "/"]
@@ -272,7 +276,7 @@ class Call:
         self._say(source, item.path, item.size, target, path, "planned", replaces=replaces)
 
     def done(self, source: Source, target: Target | None, outcome: Outcome) -> None:
-        """Print the outcome of an item; raises the error of the only one."""
+        """Print the outcome of an item; if it is the only one, raise its error."""
         self._progress.file()
         if outcome.stamp and isinstance(source, Objects):
             self._note_trash(source.place, outcome)
@@ -296,7 +300,7 @@ class Call:
             self.in_trash.append(InTrash(place, outcome.stamp, outcome.path))
 
     def streamed(self, word: str, to: str, path: str, size: int, status: str) -> None:
-        """Print the outcome for standard input or output; `path` is that of the object."""
+        """Print the outcome for standard input or output; `path` is the path of the object."""
         self._progress.file()
         event = TransferEvent(self._action, path, size, status, words=f"{word} → {to}")
         self._output.on_event(event)
@@ -335,7 +339,7 @@ class Call:
 def reported(
     name: str, action: Kind | str, flags: dict[str, Any], *, single: bool
 ) -> Iterator[Call]:
-    """Yield what prints the events of a call; the success of a single item is printed on a terminal only."""
+    """Yield the printer for the events of a call; success of a single item is printed only on a terminal."""
     silent = single and not (flags["verbose"] or flags["dry_run"] or sys.stdout.isatty())
     chosen = {**flags, "quiet": flags["quiet"] or silent}
     with reporting(name, chosen, late=not flags["quiet"]) as output:
@@ -343,16 +347,16 @@ def reported(
 
 
 class _Progress:
-    """Counts transferred bytes, and shows them if the transfer takes longer than a moment."""
+    """Counts transferred bytes, and shows them if the transfer takes longer than `_DELAY` seconds."""
 
-    _PATIENCE, _PAUSE = 0.7, 0.1
+    _DELAY, _PAUSE = 0.7, 0.1
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._lock = threading.Lock()
         self._bytes = self._files = 0
         self._total: tuple[int, int] | None = None
-        self._next = time.monotonic() + self._PATIENCE
+        self._next = time.monotonic() + self._DELAY
 
     def expect(self, count: int, size: int) -> None:
         self._total = count, size

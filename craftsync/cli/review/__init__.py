@@ -1,4 +1,4 @@
-"""Commands for what a person settles after a run; their PATHs mean a linked folder."""
+"""Commands to settle what a run left to the user; their PATHs are in a linked folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from craftsync.config.pairs import Pair
 def meant_by(
     paths: Sequence[str], flags: dict[str, Any]
 ) -> tuple[Pair, tuple[str, ...] | None, RunOptions]:
-    """Return the linked folder of a call, after printing its name; the paths in it, if given; and the options."""
+    """Print the linked folder of a call; return it, the given paths in it, if any, and the options."""
     asked, words = common.asked_of(flags), common.words_of(flags)
     pair, inside = linked_folders.around_all(paths, words, asked)
     say_which(pair, words, flags)

@@ -1,4 +1,4 @@
-"""`conflicts`: files that were changed on both sides, and which version stays."""
+"""`conflicts`: list files that changed on both sides, and choose which version to keep."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 _CONFLICTS_WAIT = 4
 _LONGEST_TEXT = 256 << 10
-"""Bytes up to which two texts are compared line by line."""
-_NONE = "No conflict copy is there."
+"""The size in bytes up to which two texts are compared line by line."""
+_NONE = "No conflict copy found."
 
-_since = common.when_option("--since", "Only conflicts whose copy was put there since then (UTC).")
+_since = common.when_option("--since", "Only conflicts whose copy was made since then (UTC).")
 
 
 @click.group(cls=Group)
 def conflicts() -> None:
-    """List and settle conflicts: files that were changed on both sides.
+    """List and settle conflicts: files that changed on both sides.
 
-    The file is the folder's version; the store's version lies beside it, as
+    The file is the folder's version; the store's version is beside it, as
     `name (conflict TIME STORE).ext`, on both sides.
 
     \b
@@ -55,9 +55,9 @@ def conflicts() -> None:
 @conflicts.command("list", cls=common.Command)
 @common.all_of(common.paths_argument, _since, common.json_option, common.path_options)
 def list_(paths: tuple[str, ...], since: str | None, **flags: Any) -> int:
-    """List the files that have a conflict copy beside them; exits with 4 while there are any.
+    """List the files that have a conflict copy beside them; the exit code is 4 if there are any.
 
-    PATH is a file, a folder or a glob; without any, all are listed.
+    PATH is a file, a folder or a glob; without PATH, all are listed.
 
     \b
     Examples:
@@ -90,7 +90,7 @@ def list_(paths: tuple[str, ...], since: str | None, **flags: Any) -> int:
     common.path_options,
 )
 def show(paths: tuple[str, ...], **flags: Any) -> None:
-    """Show both versions of a file: size, time, SHA-256, and for short texts what differs.
+    """Show both versions of a file: size, time, SHA-256 and, for short texts, a diff.
 
     PATH is the file or the conflict copy, or a folder or glob with conflicts in it.
 
@@ -130,13 +130,13 @@ def show(paths: tuple[str, ...], **flags: Any) -> None:
 def resolve(
     paths: tuple[str, ...], everything: bool, keep: str, since: str | None, **flags: Any
 ) -> int:
-    """Choose which version of files stays; the other goes to the trash.
+    """Choose which version of files to keep; the other goes to the trash.
 
-    PATH is a file, one conflict copy of several, a folder or a glob. With
-    `both` the copy stays under a name without the word conflict. It is done in
-    the folder; a running daemon, or the next run, carries it to the store. A
-    file of which it is not clear, or that is changing, stays as it is, and is
-    listed (exit code 6).
+    PATH is a file, one conflict copy of several, a folder or a glob. `both`
+    keeps the copy under a name without the word conflict. resolve changes the
+    folder; a running daemon or the next run transfers that to the store. A
+    file for which the choice is unclear, or that is changing, is left as it
+    is and listed (exit code 6).
 
     \b
     Examples:
@@ -180,14 +180,14 @@ def _say_resolved(output: OutcomePrinter, one: Resolved, keep: str) -> None:
     if one.status in {"problem", "skipped"}:
         output.left(one.status, one.path, f"not resolved: {shown(one.path)}", one.reason)
         return
-    kept = ", ".join(map(shown, one.stays)) or "nothing; the file itself was deleted before"
+    kept = ", ".join(map(shown, one.stays)) or "nothing; the file itself was already deleted"
     verb = f"would keep {_VERSION[keep]}" if one.status == "planned" else "kept"
     facts = {"action": "resolve", "path": one.path, "size": one.size}
     output.did(one.status, f"{verb}: {kept}", {**facts, "keep": keep, "stays": list(one.stays)})
 
 
 class _Place(NamedTuple):
-    """An open folder: its ignore rules, the selected paths, and where kept versions are noted."""
+    """An open folder, its ignore rules, the selected paths, and the record of kept versions."""
 
     root: Folder
     rules: IgnoreRules
@@ -220,7 +220,7 @@ def _found(place: _Place, since: str | None = None) -> list[Conflict]:
         if word != "." and not any(conflict.is_meant(word) for conflict in found):
             raise UsageError(
                 f"No conflict copy of {word}{f' since {since}' if since else ''}.",
-                remedy=f"Run craftsync conflicts list{place.naming} to see them all.",
+                remedy=f"To list all conflicts, run craftsync conflicts list{place.naming}.",
             )
     return found
 

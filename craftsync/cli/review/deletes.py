@@ -1,4 +1,4 @@
-"""`deletes`: those that a run held back until a person decides."""
+"""`deletes`: list, approve and reject held deletes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _IN_WORDS = {
     Kind.UPLOAD: "edited in the folder, to replace the object in the store",
 }
 _DELETED = {
-    Kind.DELETE_REMOTE: "deleted in the store before that, in the same event; reject brings them back",
-    Kind.DELETE_LOCAL: "deleted in the folder before that, in the same event; reject brings them back",
+    Kind.DELETE_REMOTE: "already deleted in the store, in the same event; reject restores them",
+    Kind.DELETE_LOCAL: "already deleted in the folder, in the same event; reject restores them",
 }
 _IN_VERSIONS = (
-    "deleted in the store before that, in the same event; the bucket keeps them as versions,"
-    " reject brings them back"
+    "already deleted in the store, in the same event; the bucket keeps them as versions,"
+    " reject restores them"
 )
-_REJECTED = "rejected, and not brought back; reject tries again, approve ends it"
+_REJECTED = "rejected, but not restored; reject tries again, approve accepts the deletes"
 _NOTHING = "No delete is held."
 
 _meant = common.all_of(
@@ -49,7 +49,7 @@ _meant = common.all_of(
 )
 _which = common.all_of(
     _meant,
-    click.option("--all", "everything", is_flag=True, help="All that are held."),
+    click.option("--all", "everything", is_flag=True, help="All held deletes."),
     common.dry_run_option,
     common.output_options,
     common.path_options,
@@ -58,15 +58,15 @@ _which = common.all_of(
 
 @click.group(cls=Group)
 def deletes() -> None:
-    """List, carry out or undo the deletes that wait for a person.
+    """List, approve or reject held deletes.
 
-    They wait because many paths were gone within a short time, or a whole side
-    was empty. One that is held stays so until it is approved, rejected or there
-    again, or until a run with another --max-delete or with --force-delete.
-    What was deleted just before that belongs to the same event.
+    A run holds deletes if many paths disappeared within a short time, or a
+    whole side is empty. A delete stays held until you approve or reject it, its
+    path exists again, or a run has another --max-delete or --force-delete.
+    Deletes carried out just before belong to the same event.
 
-    A delete or an edit of an archived object (GLACIER) waits as well, where the
-    bucket keeps no versions: of such an object no copy can be kept.
+    A delete or an edit of an archived object (GLACIER) is held, too, if the
+    bucket keeps no versions: craftsync cannot keep a copy of such an object.
 
     \b
     Examples:
@@ -79,9 +79,9 @@ def deletes() -> None:
 @deletes.command("list", cls=common.Command)
 @common.all_of(_meant, common.json_option, common.path_options)
 def list_(paths: tuple[str, ...], since: str | None, **flags: Any) -> None:
-    """List the deletes that are held, and why, and what was deleted before in the same event.
+    """List held deletes with the reason, and the deletes already carried out in the same event.
 
-    PATH is a file, a folder or a glob; without any, all are listed.
+    PATH is a file, a folder or a glob; without PATH, all are listed.
 
     \b
     Examples:
@@ -108,12 +108,13 @@ def list_(paths: tuple[str, ...], since: str | None, **flags: Any) -> None:
 @deletes.command(cls=common.Command)
 @_which
 def approve(paths: tuple[str, ...], since: str | None, everything: bool, **flags: Any) -> int:
-    """Carry out held deletes: those at each PATH and below it, or --all.
+    """Carry out held deletes: those at and below each PATH, or --all.
 
-    PATH is a file, a folder or a glob. With --since only what is held since
-    then; WHEN is a date or time, yesterday, or an age such as 2h. One whose file or object is not the one it was when it was held is left,
-    and decided anew by the next run. What is deleted can be restored with `craftsync trash`.
-    With -n nothing is done, and what would be is listed.
+    PATH is a file, a folder or a glob. --since selects those held since then;
+    WHEN is a date or time, yesterday, or an age such as 2h. If the file or
+    object has changed since it was held, it stays, and the next run decides
+    again. `craftsync trash` restores deleted versions. With -n, only list what
+    would be deleted.
 
     \b
     Examples:
@@ -128,13 +129,12 @@ def approve(paths: tuple[str, ...], since: str | None, everything: bool, **flags
 @deletes.command(cls=common.Command)
 @_which
 def reject(paths: tuple[str, ...], since: str | None, everything: bool, **flags: Any) -> int:
-    """Undo held deletes: copy what survives at each PATH and below it, or --all, back.
+    """Undo held deletes at and below each PATH, or --all: copy the surviving versions back.
 
-    PATH is a file, a folder or a glob. With --since only what was held or
-    deleted since then; WHEN is a date or time, yesterday, or an age such as 2h.
-    What was deleted before that in the same event comes back from the trash,
-    unless something is there again. With -n nothing is done, and what would be
-    is listed.
+    PATH is a file, a folder or a glob. --since selects what was held or deleted
+    since then; WHEN is a date or time, yesterday, or an age such as 2h. Files
+    already deleted in the same event are restored from the trash, unless their
+    path exists again. With -n, only list what would be restored.
 
     \b
     Examples:
@@ -155,7 +155,7 @@ def _refuse_unclear(paths: tuple[str, ...], since: str | None, everything: bool)
 
 
 def _resolve(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[str, Any]) -> int:
-    """Send the decision to the daemon of the linked folder; if none runs, carry it out here."""
+    """Send the decision to the daemon of the linked folder; if none runs, carry it out in this process."""
     from craftsync.daemon.control import send_decision
 
     pair, inside, asked = meant_by(paths, flags)
@@ -169,13 +169,13 @@ def _resolve(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[s
     if not asked.get("dry_run") and send_decision(watch.folder_of(pair, asked), verb, meant):
         _say_handed_over(pair, verb, count, flags)
         return 0
-    return _resolve_here(pair, asked, verb, meant, flags)
+    return _resolve_in_process(pair, asked, verb, meant, flags)
 
 
 def _chosen(
     session: Session, wanted: Selection, since: str | None
 ) -> tuple[Iterator[HeldDelete], Iterator[Deleted]]:
-    """Return the selected held deletes, and the selected deletes that the same event had carried out."""
+    """Return the selected held deletes, and the selected deletes already carried out in the same event."""
     since_ns = parse_time_ns(since) if since else 0
     held, deleted = session.state.held, session.state.events
     paths = ((one.path for one in held.rows()), (one.path for one in deleted.deleted()))
@@ -189,9 +189,9 @@ def _chosen(
 def _meant_in(
     pair: pairs.Pair, asked: RunOptions, words: tuple[str, ...] | None, since: str | None
 ) -> tuple[int, tuple[str, ...] | None]:
-    """Return how many held deletes are meant, and which: paths, or `None` for all.
+    """Return the number of selected deletes, and their paths, or `None` for all.
 
-    Raises `UsageError` for a word that means none.
+    Raises `UsageError` for a word that selects none.
     """
     wanted = Selection(words or ())
     with linked_folders.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
@@ -200,7 +200,7 @@ def _meant_in(
     for word in ["."] if "." in wanted.words else wanted.unmatched(paths):
         raise UsageError(
             f"No delete of {shown(word)} is held{f' since {since}' if since else ''}.",
-            remedy="See craftsync deletes list for those that are; --all means all of them.",
+            remedy="See craftsync deletes list for the held deletes; --all selects all of them.",
         )
     return len(paths), None if words is None and not since else paths
 
@@ -211,12 +211,10 @@ def _say_handed_over(pair: pairs.Pair, verb: str, count: int, flags: dict[str, A
         say_json(Report(verb).as_json())
     elif not flags["quiet"]:
         say(f"{shown(str(pair.root))}: {verb} of {counted(count, 'delete')} handed to the daemon")
-        say(
-            addressed("craftsync deletes list shows what is left, craftsync history what was done.")
-        )
+        say(addressed("craftsync deletes list shows what is left, craftsync history the result."))
 
 
-def _resolve_here(
+def _resolve_in_process(
     pair: pairs.Pair,
     asked: RunOptions,
     verb: str,
@@ -249,7 +247,7 @@ def _lines(held: Iterator[HeldDelete]) -> Iterator[str]:
 
 
 def _lines_of_deleted(deleted: Iterator[Deleted], *, in_versions: bool) -> Iterator[str]:
-    """Yield lines for people about what the same events deleted before."""
+    """Yield lines for people about the deletes already carried out in the same events."""
     what = None
     for one in deleted:
         if what != (one.kind, one.rejected):

@@ -1,4 +1,4 @@
-"""`trash`: what was replaced or deleted, listed, put back, or removed for good."""
+"""`trash`: list, restore, and remove for good what was replaced or deleted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def trash() -> None:
     """
 
 
-_IN_WORDS = {"done": "restored", "planned": "would restore", "unchanged": "in place already:"}
+_IN_WORDS = {"done": "restored", "planned": "would restore", "unchanged": "already in place:"}
 
 _when = common.all_of(
     common.when_option("--since", "Only versions kept since then (UTC), or since that stamp."),
@@ -54,10 +54,10 @@ _when = common.all_of(
     common.path_options,
 )
 def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: Any) -> None:
-    """List what can be restored, the newest first: everything, or files, folders and globs.
+    """List what can be restored, newest first: everything, or files, folders and globs.
 
     WHEN is a date or time, today, yesterday, an age such as 2h, or a stamp of this list.
-    With --store alone it is the trash of a store, whether or not a folder is linked to it.
+    With only --store, list the trash of a store, whether or not a folder is linked to it.
 
     \b
     Examples:
@@ -88,7 +88,7 @@ def _say_entries(entries: Iterator[TrashEntry], wanted: Wanted, flags: dict[str,
     for entry in entries:
         _say_entry(entry, flags)
     if entry is None and not flags["json"]:
-        say("No such version is kept." if any(wanted) else "The trash is empty.")
+        say("No such version in the trash." if any(wanted) else "The trash is empty.")
 
 
 def _say_entry(entry: TrashEntry, flags: dict[str, Any]) -> None:
@@ -104,25 +104,30 @@ def _say_entry(entry: TrashEntry, flags: dict[str, Any]) -> None:
 @common.all_of(
     common.paths_argument,
     _when,
-    click.option("--all", "everything", is_flag=True, help="All that is kept."),
-    click.option("--run", type=common.COUNT, metavar="ID", help="What this run took away."),
+    click.option("--all", "everything", is_flag=True, help="Everything in the trash."),
     click.option(
-        "--overwrite", is_flag=True, help="Also replace files that differ; they go to the trash."
+        "--run",
+        type=common.COUNT,
+        metavar="ID",
+        help="Everything that this run replaced or deleted.",
+    ),
+    click.option(
+        "--overwrite", is_flag=True, help="Also replace different files, which go to the trash."
     ),
     common.dry_run_option,
     common.json_option,
     common.path_options,
 )
 def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: Any) -> int:
-    """Put files, folders or globs back into the folder, of each file its newest version.
+    """Restore files, folders or globs to the folder, each file in its newest version.
 
-    Without PATH, all that was kept --since then, or --all. WHEN is a date or
-    time, today, yesterday, an age such as 2h, or a stamp of `trash list`. A
-    different file that is there stays, and is listed, unless --overwrite is
-    given; then it goes to the trash. --run takes back what one run replaced
-    and deleted, in the folder and in the store; its number is in `craftsync
-    history`. A path that has changed since on either side stays, and is listed.
-    With --store alone, what the trash of a store holds goes back into the store.
+    Without PATH, restore everything kept --since then, or --all. WHEN is a date
+    or time, today, yesterday, an age such as 2h, or a stamp of `trash list`. An
+    existing different file stays and is listed; with --overwrite, it goes to
+    the trash. --run restores what one run replaced and deleted, in the folder
+    and in the store; `craftsync history` shows its number. A path that has
+    changed since on either side stays and is listed. With only --store, restore
+    from the trash of a store into that store.
 
     \b
     Examples:
@@ -147,7 +152,7 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
         if not output.paths:
             output.say(_none_of(run, since))
         elif run and output.done:
-            output.say("The next run carries it to the store.")
+            output.say("The next run transfers it to the store.")
     return output.exit_code
 
 
@@ -164,9 +169,9 @@ def _restored(
 def _refuse_unclear(paths: tuple[str, ...], run: int | None, flags: dict[str, Any]) -> None:
     since, everything = flags["since"], flags["everything"]
     if run is not None and (since or flags["at"] or everything):
-        raise click.UsageError("--run goes without --since, --at and --all.")
+        raise click.UsageError("--run cannot be combined with --since, --at or --all.")
     if run is not None and _is_of_store(flags):
-        raise click.UsageError("--run is about a linked folder: give --root too, or --folder.")
+        raise click.UsageError("--run is for a linked folder: also give --root, or --folder.")
     if everything and paths:
         raise click.UsageError("Give each PATH, or --all.")
     if not (paths or since or run or everything):
@@ -175,8 +180,8 @@ def _refuse_unclear(paths: tuple[str, ...], run: int | None, flags: dict[str, An
 
 def _none_of(run: int | None, since: str | None) -> str:
     if run:
-        return f"Nothing of it was taken away by run {run}."
-    return f"Nothing is kept since {since}." if since else "Nothing is kept."
+        return f"Run {run} replaced and deleted nothing of it."
+    return f"Nothing in the trash since {since}." if since else "Nothing in the trash."
 
 
 def _say_restored(output: OutcomePrinter, one: Restored) -> None:
@@ -197,7 +202,7 @@ def _say_restored(output: OutcomePrinter, one: Restored) -> None:
         default=30.0,
         show_default=True,
         metavar="DAYS",
-        help="Keep what is younger.",
+        help="Keep versions younger than this.",
     ),
     click.option("--yes", is_flag=True, help="Do not ask."),
     common.dry_run_option,
@@ -208,7 +213,7 @@ def purge(older_than: float, yes: bool, **flags: Any) -> None:
     """Remove old versions for good, in the folder and in the store. Asks on a terminal.
 
     A version stays while a conflict, a held delete or an unfinished run refers to its path.
-    With --store alone, of a store that no folder is linked to, what this machine put there.
+    With only --store, for a store without a linked folder, remove the versions from this machine.
 
     \b
     Examples:
@@ -242,7 +247,7 @@ _SPARED = (
     "a conflict, a held delete or an unfinished run refers to them."
     " See craftsync conflicts list and craftsync deletes list."
 )
-_OTHERS = "this machine has no record of having put them there."
+_OTHERS = "this machine has no record that it put them there."
 
 
 @contextmanager
@@ -273,7 +278,7 @@ def _opened_to_restore(
 
 
 def _is_of_store(flags: Mapping[str, Any]) -> bool:
-    """Return whether a call names a store and no folder."""
+    """Return whether a call names a store but no folder."""
     return bool(flags["store"]) and not (flags["root"] or flags["folder"])
 
 
@@ -281,7 +286,7 @@ def _is_of_store(flags: Mapping[str, Any]) -> bool:
 def _opened_store(
     paths: Sequence[str], flags: dict[str, Any]
 ) -> Iterator[tuple[TrashOfStore, tuple[str, ...]]]:
-    """Open the trash of the store; the paths are from its root, or words for objects in it."""
+    """Open the trash of a store; each path is relative to its root, or an OBJECT in it."""
     from craftsync.engine.review.trash import TrashOfStore
 
     word = flags["store"]

@@ -81,7 +81,7 @@ class _Conflicts:
         if not files:
             page.empty(
                 "done_all",
-                "No conflict copy is there.",
+                "No conflict copy found.",
                 "Where both sides change a file, both versions stay, and wait here for you.",
             )
             return
