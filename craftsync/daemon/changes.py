@@ -1,9 +1,9 @@
 """Finds the paths that differ from the last synced state on one side, for a run over just those.
 
-An event caused by our own download, a touched folder or a listing without news
-ends here, without a request for each path. The run scans the paths again before
-it decides anything. What changes during a run is offered to that run, and kept
-for the next one if it is too late.
+An event caused by our own download, a touched folder or an unchanged listing
+starts no run, and costs no request per path. A run scans its paths again before
+it decides anything. Paths that change during a run are offered to that run, and
+if it is too late, to the next one.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def changed_in_store(
     """List the store; return its differences from the baseline, and the paths that are new since `before`.
 
     The paths are `None`, for a full run, when more than `most` are new, or when
-    something is new but too much differs to tell what. Raises the errors of
+    too much differs to know which paths are new. Raises the errors of
     `Store.list`.
     """
     hashes: set[int] = set()
@@ -164,11 +164,11 @@ def _known(listing: Iterable[RemoteObject | Skipped], unknown: Unknown) -> Itera
 
 
 _MOST_AT_ONCE = 1000
-"""Paths offered together: stats of more objects would take too long."""
+"""The most paths offered at once: stats of more objects would take too long."""
 _MOST_PATHS = 10_000
 """With more paths than this, the next run is a full one."""
 _LATER_SECONDS = 1.0
-"""Until a path is offered again: a finished step is recorded within about that time."""
+"""The pause before a path is offered again: a finished step is recorded within about that time."""
 
 
 class FreshPaths:
@@ -197,7 +197,7 @@ class FreshPaths:
 
     @property
     def counted(self) -> int | None:
-        """How many paths wait for this run or the next; `None` when the next is a full run."""
+        """The number of paths that wait for this run or the next; `None` if the next is a full run."""
         return None if self._everything else len(self._waiting | self._later | self._deferred)
 
     def take(self) -> Set[str]:
@@ -249,7 +249,7 @@ class FreshPaths:
         self._named.clear()
 
     def take_rest(self) -> tuple[bool, set[str]]:
-        """Return what the next run must do, and forget it: whether it is a full one, and the paths of both sides."""
+        """Return what the next run must cover, and forget it: whether it is a full run, and the paths of both sides."""
         everything, rest = self._everything, self._waiting | self._later | self._deferred
         self._everything = False
         self._clear()

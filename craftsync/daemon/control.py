@@ -6,8 +6,8 @@ bytes. The listener holds an flock on the folder, which ends with its process, s
 a socket found under the lock is stale and may be replaced.
 
 One JSON request per line, one JSON response each, in one thread. A connection is
-closed when it is too long, too slow or one too many, so that no client can block
-another or the daemon. The owner of each socket carries out its requests.
+closed if its line is too long, if it is too slow, or if there are too many, so that
+no client can block another or the daemon. The owner of each socket carries out its requests.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class Control:
 
     def _advance(self, client: _Client) -> None:
         if client not in self._clients:
-            # Just disconnected for a newer one.
+            # It was just disconnected in favour of a newer one.
             return
         if client.advance():
             self._selector.modify(client.peer, client.events, client)

@@ -1,8 +1,8 @@
 """Reports changed objects at once, from an SQS queue that receives S3 event notifications.
 
-Events are hints, as file events are: a lost one costs no more than the wait for
-the next listing. Besides the S3 store the only module that uses boto3, which it
-imports when a queue is opened. The formats: Amazon S3 user guide, "Event message
+Events are hints, as file events are: if one is lost, the next listing finds the
+change. Besides the S3 store, this is the only module that uses boto3; it imports
+boto3 when it opens a queue. The formats: Amazon S3 user guide, "Event message
 structure" and "EventBridge event message structure".
 """
 
@@ -58,7 +58,7 @@ class EventSource:
         """
         stop = threading.Event()
         listener = _Listener(self, on_paths)
-        # A daemon thread: at the end it may still wait for the queue, and nobody should wait for it.
+        # A daemon thread: it may still wait for the queue at the end, and must not delay the exit.
         thread = threading.Thread(target=listener.run, args=(stop,), name="events", daemon=True)
         thread.start()
         try:

@@ -1,6 +1,6 @@
-"""The daemon's HTTP endpoint: is it alive (/healthz), are all folders kept in sync (/readyz), and /metrics.
+"""The daemon's HTTP endpoint: /healthz (it is alive), /readyz (it keeps all folders in sync) and /metrics.
 
-It listens at `metrics_addr`; the figures of /metrics are in `metrics.py`.
+It listens at `metrics_addr`; `metrics.py` makes the content of /metrics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from craftsync.daemon.metrics import Status, scrape_app
 
 Address = tuple[str, int]
-"""Host and port; port 0 takes any free one."""
+"""Host and port; port 0 is any free port."""
 
 _SILENT_SECONDS = 10.0
 """How long a client may be silent."""
@@ -43,7 +43,7 @@ class Endpoint:
     def __init__(
         self, wanted: Address, statuses: Callable[[], Sequence[Status]], health: Health
     ) -> None:
-        """Raises `OSError` when the address cannot be listened on."""
+        """Raises `OSError` if it cannot listen on the address."""
         self.wanted = wanted
         self._server = _Server(wanted)
         self._server.set_app(_app(statuses, health))
@@ -60,12 +60,12 @@ class Endpoint:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each client; the oldest is disconnected when there are too many."""
+    """Serves each client in a thread; disconnects the oldest if there are too many."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 4 * _MOST_CLIENTS
-    """Clients that may connect at once; with fewer places some wait a second until they try again."""
+    """The most clients that may connect at once; any further one retries only after a second."""
 
     def __init__(self, address: Address) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -102,7 +102,7 @@ class _Handler(WSGIRequestHandler):
     timeout = _SILENT_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: there is a request every few seconds."""
+        """Log nothing: a request arrives every few seconds."""
 
 
 def _app(

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """`count` paths are in `event` (conflict, held or halted); `path` is the first of them."""
+    """`count` paths are in the state `event` (conflict, held or halted); `path` is the first of them."""
 
     event: str
     root: str

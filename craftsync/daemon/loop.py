@@ -1,8 +1,8 @@
 """The loop of one folder: waits for changes, and makes the smallest run that covers them.
 
 File events name changed paths, a listing of the store finds changed objects,
-and a timer starts full runs, on which alone correctness depends. Knows nothing
-of processes, signals or sockets, which call it from their own threads.
+and a timer starts full runs; correctness depends on the full runs alone. The
+loop knows no processes, signals or sockets: they call it from other threads.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ _log = logging.getLogger(__name__)
 
 _FOREVER = 3600.0
 _PURGED_AT_ONCE = 100
-"""Trash versions removed at once, while nothing else is done for the folder."""
+"""Trash versions removed at once; nothing else happens for the folder until then."""
 _FEW_PATHS = 1_000
 _LISTED_AT_ONCE = 100
-"""A stat takes one request, a listing one for a thousand paths."""
+"""A stat takes one request; a listing takes one request per thousand paths."""
 
 
 MakeWatch = Callable[[Folder, DirtyPaths, Clock], Watch]
@@ -89,7 +89,7 @@ class FolderLoop:
         make_watch: MakeWatch = Supervisor,
         waiting: Waiting | None = None,
     ) -> None:
-        """`waiting` collects what is not in sync; passed in, it outlives this loop."""
+        """`waiting` collects the paths that are not in sync; if given, it outlives this loop."""
         self.options = options
         """The options of runs; a change takes effect at the next run."""
         self.on_run: OnRun = _ignore_run
@@ -103,7 +103,7 @@ class FolderLoop:
         self._state = FolderState(left_out=left_out_before(session.state.database))
         self.waiting = Waiting() if waiting is None else waiting
         self._in_hand: int | None = None
-        """Paths the current run has still to handle; `None` if unknown."""
+        """The number of paths left in the current run; `None` if unknown."""
         self._paused = False
         self._schedule = Schedule(settings, session.clock, random or Random())
         self._requests = Requests()
@@ -111,11 +111,11 @@ class FolderLoop:
         self._again = True
         self._differences = StoreDifferences()
         self._unreachable: str | None = None
-        """Why the store could not be reached; until it answers again, a retry does not count as a recovery."""
+        """Why the store was unreachable, until it answers again: a retry alone is not a recovery."""
 
     @property
     def state(self) -> FolderState:
-        """A snapshot of what the loop is doing."""
+        """A snapshot of the state of the loop."""
         state, health = self._or_offline(self._state), self._watch.health
         has_begun = health is not NOT_BEGUN
         return replace(
@@ -127,7 +127,7 @@ class FolderLoop:
         )
 
     def _or_offline(self, state: FolderState) -> FolderState:
-        """Return the state, as offline while the store fails although a run is under way."""
+        """Return the state, or an offline one if the store fails while a run is under way."""
         store, trouble = self._session.store, self._unreachable
         if state.state not in ("scanning", "transferring"):
             return state
@@ -170,7 +170,7 @@ class FolderLoop:
         self._dirty.wake()
 
     def resolve_held(self, approval: Approval) -> None:
-        """Request that held deletes be carried out or undone now, and a full run after it."""
+        """Request that held deletes are carried out or undone now, followed by a full run."""
         self._requests.resolve_held(approval)
         self.request_full_run()
 
@@ -207,7 +207,7 @@ class FolderLoop:
             remember_success(self._session.state.database, self._state.last_success_ns)
 
     def turn(self) -> None:
-        """Do once whatever is due."""
+        """Do everything that is due, once."""
         renew(self._session.store)
         # `renew` undoes the cancel of a stop or pause requested before it, so check again.
         if self._stop.is_set():
@@ -263,7 +263,7 @@ class FolderLoop:
         return self._schedule.seconds_to_next()
 
     def seconds_to_look(self) -> float:
-        """Return the seconds until it looks for changes by itself; it may be asked from any thread."""
+        """Return the seconds until the loop next checks for changes on its own. Thread-safe."""
         return self._schedule.seconds_to_look()
 
     def _wait(self) -> None:
@@ -282,12 +282,12 @@ class FolderLoop:
             return
         self._in_hand = len(dirty.paths) + len(left)
         paths = self._requested_paths() | left
-        there = self._list_store() if self._schedule.listing_is_due else set()
-        here = with_rules_applied(dirty.paths)
-        if here is None or there is None:
+        remote = self._list_store() if self._schedule.listing_is_due else set()
+        local = with_rules_applied(dirty.paths)
+        if local is None or remote is None:
             self._run_over_everything()
-        elif here or paths or there:
-            self._run_over_paths(here, paths | there)
+        elif local or paths or remote:
+            self._run_over_paths(local, paths | remote)
 
     def _requested_paths(self) -> set[str]:
         """Take the requested paths and those due for a retry."""
@@ -299,15 +299,15 @@ class FolderLoop:
         self._watch.refresh()
         self._run_once(None)
 
-    def _run_over_paths(self, here: set[str], there: set[str]) -> None:
+    def _run_over_paths(self, local: set[str], remote: set[str]) -> None:
         rules = self._session.rules(self.options)
         most = self._most_paths()
-        changed = changed_in_folder(self._session, rules, here, most)
+        changed = changed_in_folder(self._session, rules, local, most)
         if changed is None:
             self._run_over_everything()
             return
         changed = with_other_links(self._session, changed)
-        paths = with_obstacles(self._session, changed | there | self.waiting.failed_at(here))
+        paths = with_obstacles(self._session, changed | remote | self.waiting.failed_at(local))
         baseline = self._session.state.baseline.count()
         # Only a full run can detect that a side is suddenly empty.
         could_be_all = baseline != 1 and len(paths) >= baseline
@@ -318,7 +318,7 @@ class FolderLoop:
             self._run_once(paths)
 
     def _most_paths(self) -> int:
-        """Return the most paths for a small run; for more, a scan and a listing cost less."""
+        """Return the most paths for a small run; for more, a full scan and listing cost less."""
         return _FEW_PATHS + self._session.state.baseline.count() // _LISTED_AT_ONCE
 
     def _list_store(self) -> set[str] | None:
@@ -362,7 +362,7 @@ class FolderLoop:
         if paths is None:
             due = self._schedule.scan_at
             self._state = replace(self._state, next_full_scan=due, left_out=report.left_out)
-        # Changes during a full scan are left to the next run; a small run knows only its own paths.
+        # The next run handles changes during a full scan; a small run knows only its own paths.
         is_quiet = self._fresh.counted == 0 and (paths is None or not len(self._dirty))
         is_quiet &= not report.damaged_state
         success = self._success(is_quiet=is_quiet)
@@ -396,7 +396,7 @@ class FolderLoop:
         if isinstance(event, ProgressEvent):
             moving = bool(event.files_total)
             if moving:
-                # What is to be moved is known only once the store has been listed.
+                # The total is known only once the store has been listed, so the store has answered.
                 self._store_answered()
                 # If the store is unreachable, the run will report it.
                 with suppress(StoreError):

@@ -23,7 +23,7 @@ Status = Mapping[str, Any]
 
 
 class _Figure(NamedTuple):
-    """One metric of a folder; it is left out while its value is `None`."""
+    """One metric of a folder; it is omitted while its value is `None`."""
 
     name: str
     kind: str
@@ -60,13 +60,13 @@ FIGURES = (
         "Current limit of concurrent short transfers.",
         _of("transfers_at_once"),
     ),
-    _Figure("conflicts", "gauge", "Conflicts that wait for a person.", _of("conflicts")),
-    _Figure("held_deletes", "gauge", "Deletes that wait for a person.", _of("held")),
+    _Figure("conflicts", "gauge", "Unresolved conflicts.", _of("conflicts")),
+    _Figure("held_deletes", "gauge", "Held deletes.", _of("held")),
     _Figure("problem_paths", "gauge", "Paths that failed in the last runs.", _of("problems")),
     _Figure(
         "watch_healthy",
         "gauge",
-        "1 while changes of the folder are noticed by events.",
+        "1 while file events report changes in the folder.",
         lambda status: status["watch"]["healthy"],
     ),
     _Figure("uploaded_bytes_total", "counter", "Bytes sent.", _total("bytes_uploaded")),
@@ -135,7 +135,7 @@ def ensure_installed() -> None:
 
 
 def scrape_app(statuses: Callable[[], Sequence[Status]]) -> Callable[..., Iterable[bytes]]:
-    """Return the WSGI application that answers a scrape with the metrics of that moment."""
+    """Return the WSGI application that answers a scrape with the current metrics."""
     from prometheus_client import CollectorRegistry, make_wsgi_app
 
     registry = CollectorRegistry()

@@ -1,8 +1,8 @@
 """One linked folder of the daemon: its thread and its status.
 
-The thread opens the session and makes the runs (`FolderLoop`). Everything else
-here belongs to the daemon's main thread, except `_listen`, which receives the
-events of a run.
+The thread opens the session and makes the runs (`FolderLoop`). Everything else in
+this module belongs to the daemon's main thread, except `_listen`, which receives
+the events of a run.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _PAUSED = "paused"
 _AWAY = ("offline", "halted", "stopped")
 _RETRY_SECONDS = 60.0
 _LOCKED_SECONDS = 5.0
-"""Between attempts for a folder that another process has locked."""
+"""The pause between attempts for a folder that another process has locked."""
 _SERVED_SECONDS = 0.5
-"""Between attempts for a folder that another daemon serves; until then ours has no socket for it."""
+"""The pause between attempts for a folder that another daemon serves: without its socket, ours gets no requests."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Watched:
 class FolderService:
     """Keeps one folder and its store in sync in a thread of its own until `stop`.
 
-    `error` is what halted it, expected or not; a halted folder is retried forever.
+    `error` is the error that halted it, expected or not; a halted folder is retried forever.
     """
 
     def __init__(
@@ -295,7 +295,7 @@ class FolderService:
                 loop.run()
 
     def _halt(self, error: BaseException) -> None:
-        """Halt until the next retry; an error that is the same as the last is not reported again."""
+        """Halt until the next retry; report the error unless it is the same as the last one."""
         error = exhausted(error) or error
         self._totals["errors"] += 1
         self._retry_at = self._clock.monotonic() + self._pause_after(error)
@@ -308,7 +308,7 @@ class FolderService:
             self._notify(Notice("halted", watched.root, watched.store, "", _reason_of(error), 1))
 
     def _pause_after(self, error: BaseException) -> float:
-        """Return the seconds to the next attempt; checking a lock is cheap, so that is done more often."""
+        """Return the seconds to the next attempt, fewer for a lock, which is cheap to check."""
         if isinstance(error, LockedError):
             return _LOCKED_SECONDS if self._endpoint is not None else _SERVED_SECONDS
         return _RETRY_SECONDS
@@ -318,7 +318,7 @@ class FolderService:
             self.watched.on_event(event)
 
     def _run_ended(self, report: Report, new: list[IssueEvent]) -> None:
-        """Add a run to the totals, and notify about what newly waits for a person."""
+        """Add a run to the totals, and send a notice of new conflicts and held deletes."""
         with self._lock:
             self._last_halt = ""
             for name in ("uploaded", "downloaded", "bytes_uploaded", "bytes_downloaded"):

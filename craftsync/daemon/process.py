@@ -1,8 +1,8 @@
 """The process that keeps folders in sync until stopped: signals, control sockets, systemd, metrics.
 
-One loop in the main thread does all of it and never blocks on anything else;
-each folder has a thread of its own (`pair`). It is given a function that reads
-the configuration, and calls it again on SIGHUP.
+One loop in the main thread does all of this, and blocks on nothing else. Each
+folder has a thread of its own (`pair`). A function reads the configuration; on
+SIGHUP the loop calls it again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _METRICS_SECONDS = 15.0
 _HANGING_SECONDS = 60.0
 """A main loop that has not run for this long is hung; systemd has the same limit (WatchdogSec=)."""
 _LONGEST = 2_000
-"""Most characters of one assignment to systemd."""
+"""The most characters of one assignment to systemd."""
 
 _FATAL = (UsageError, ConfigError, LockedError)
 """Errors that end the daemon when no folder could be opened at the first attempt."""
@@ -121,7 +121,7 @@ class _Signals:
             self._writer.send(b"\0")
 
     def _handles(self, number: signal.Signals) -> bool:
-        """Return whether to handle a signal: not if nohup or a shell has it ignored.
+        """Return whether to handle a signal: not if nohup or a shell made this process ignore it.
 
         A SIGHUP that only reloads the configuration is always handled.
         """
@@ -224,8 +224,8 @@ class _Daemon:
     def _raise_what_ends_it(self) -> None:
         """Raise an error if no folder could be opened at the first attempt and retrying does not help.
 
-        Such as a typing error, an invalid configuration or another daemon. Not
-        under a service manager, which would only restart the daemon.
+        Examples are a typing error, an invalid configuration and another daemon.
+        A service manager would only restart the daemon, so under one, raise nothing.
         """
         services = list(self._services.values())
         self._has_worked = self._has_worked or any(service.was_open for service in services)
@@ -368,7 +368,7 @@ class _Daemon:
 
 
 def _summary(statuses: list[dict[str, Any]], remark: str) -> str:
-    """Return one line with the state of all folders, and how much waits for a person."""
+    """Return one line with the states of all folders and the numbers of open issues."""
     states = Counter(str(status["state"]) for status in statuses)
     parts = [f"{count} {state}" for state, count in sorted(states.items())]
     for name, what in (("conflicts", "in conflict"), ("held", "held"), ("problems", "failed")):

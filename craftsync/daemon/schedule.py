@@ -1,4 +1,4 @@
-"""When scans, listings, retries and cleanups of a folder are due, and how fast transfers may go.
+"""When scans, listings, retries and cleanups of a folder are due, and the rate limits of transfers.
 
 Pure: clock and random numbers are arguments.
 """
@@ -26,17 +26,17 @@ _UNWATCHED_SECONDS = 5.0
 _UNWATCHED_SHARE = 20
 """While file watching is unreliable, full scans are at least this many times their duration apart."""
 _RETENTION_SECONDS = 86_400.0
-"""Between two removals of expired trash."""
+"""The time between two removals of expired trash."""
 _MORE_SECONDS = 60.0
-"""Until the next removal, when there was too much for one."""
+"""The time to the next removal if there was too much for one."""
 _DAY_SECONDS = 86_400.0
 _SCRUB_SECONDS = 900.0
-"""Between the small pieces of a day's scrub share."""
+"""The time between the small parts of a day's scrub."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
-    """Seconds of quiet before a change is synced, between listings, and between full scans.
+    """Seconds without a change before a path is synced, between listings, and between full scans.
 
     `scrub_share` is the share of all bytes (0 to 1) read each day to find damage.
     """
@@ -50,9 +50,9 @@ class WatchSettings:
 class Cadence:
     """Seconds between listings: `base` after a change, up to four times that without one.
 
-    Without changes, listings also take at most a third of a percent of the time,
-    but are never more than `longest` seconds apart. A jitter of 10 % keeps many
-    clients from listing at the same second.
+    Without changes, slow listings are further apart, so that they take at most a
+    third of a percent of the time, but never more than `longest` seconds. A jitter
+    of 10 % keeps many clients from listing in the same second.
     """
 
     def __init__(self, base: float, longest: float, random: Random) -> None:
@@ -85,7 +85,7 @@ class Backoff:
         self._reason = ""
 
     def is_new(self, reason: str) -> bool:
-        """Return whether the reason differs from the last failure's since the last success."""
+        """Return whether the reason differs from that of the last failure since the last success."""
         known, self._reason = self._reason, reason
         return reason != known
 
@@ -158,7 +158,7 @@ class Schedule:
         return max(0.0, min(due, self._retention_at - self._clock.boottime()))
 
     def seconds_to_look(self) -> float:
-        """Return the seconds until the store is listed, the folder scanned, or a failed path tried again."""
+        """Return the seconds until the store is listed, the folder scanned, or a failed path retried."""
         return max(0.0, min(self.scan_at, self._listing_at, self._retries.at) - self._now())
 
     def listed(self, seconds: float, *, changed: bool) -> None:
@@ -176,7 +176,7 @@ class Schedule:
         self._retention_at = self._clock.boottime() + _RETENTION_SECONDS
 
     def run_begins(self, paths: Set[str] | None) -> None:
-        """Record that a run over these paths, or all, begins: their earlier failures are dropped."""
+        """Record that a run over these paths, or all, begins; drop their earlier failures."""
         self._retries.forget(paths)
 
     def failed(self, path: str) -> None:

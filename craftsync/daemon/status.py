@@ -23,7 +23,7 @@ from craftsync.engine.report import (
 )
 
 _MOST_PATHS = 10_000
-"""More are only counted: nobody reads them, and memory must not grow with them."""
+"""Further paths are only counted, so that memory does not grow with them."""
 
 _FOR_PEOPLE = (Issue.CONFLICT, Issue.HELD, Issue.PROBLEM)
 
@@ -45,7 +45,7 @@ class Waiting:
 
     @property
     def busy(self) -> int:
-        """How many paths changed while a run was about to transfer them; they are retried."""
+        """The number of paths that changed while a run was about to transfer them; they are retried."""
         with self._lock:
             return len(self._busy)
 
@@ -80,7 +80,7 @@ class Waiting:
     def note_reported(self, event: Event) -> bool:
         """Return whether an earlier run reported the same; for held deletes, whether none is new.
 
-        Remembers that this event is reported now. The reason is not compared: its
+        Records that this event is reported now. Reasons are not compared: their
         numbers change with each run.
         """
         with self._lock:
@@ -106,12 +106,11 @@ class Waiting:
         return False
 
     def run_ended(self, paths: Set[str] | None, *, skipped: int = 0) -> list[IssueEvent]:
-        """Record the issues of a finished run; earlier issues within its reach that it did not find again are cleared.
+        """Record the issues of a finished run, and clear earlier ones that it covered but did not find again.
 
         It covered `paths` and everything below them, or the whole folder. `skipped` is
-        how many paths its report counts as busy: things that take no part by
-        design are noted and not counted. Returns the issues that were not there
-        before.
+        the number of busy paths in its report, without paths excluded by design.
+        Returns the new issues.
         """
         with self._lock:
             new = [event for path, event in self._found.items() if self._is_new(path, event)]
@@ -170,10 +169,10 @@ _TOTALS = ("uploaded", "downloaded", "bytes_uploaded", "bytes_downloaded", "erro
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """A snapshot of what the loop is doing.
+    """A snapshot of the state of the loop.
 
     `state` is a word of `status --json`: `watching`, `scanning`, `transferring`,
-    `paused`, `offline`, `halted` or `stopped`; `reason` says why it is offline
+    `paused`, `offline`, `halted` or `stopped`; `reason` is why it is offline
     or halted. `pending` counts the paths that wait for a run or a transfer,
     `None` when that is unknown; `conflicts` those with a conflict copy beside
     them. `last_success_ns` is when both sides were last known to be in sync.
@@ -207,7 +206,7 @@ _BY_SERIOUSNESS = (7, 78, 3, 4, 2, 1, 5, 6, 0)
 
 
 def most_serious(codes: Sequence[int]) -> int:
-    """Return the most serious of these exit codes: what needs a person, then failures, then the rest."""
+    """Return the most serious of these exit codes: those that need a person, then failures, then the rest."""
     order = _BY_SERIOUSNESS
     # An unknown code ranks like 1.
     return min(codes, key=lambda code: order.index(code if code in order else 1), default=0)
@@ -243,8 +242,8 @@ def of_running(
 ) -> dict[str, Any]:
     """Return the fields for a folder that a daemon watches; they include those of a stopped folder.
 
-    `pair` says root, store and mode; `rates` are bytes per second up and down;
-    `events` says whether the queue of `events:` can be used, `None` without one.
+    `pair` has root, store and mode; `rates` are bytes per second up and down;
+    `events` is the health of the queue of `events:`, `None` without one.
     """
     last_ns = state.last_success_ns
     progress = asdict(state.progress) if state.progress is not None else None

@@ -80,7 +80,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
         yield warning(
             "folder",
             f"{folder} cannot be read or cannot be written",
-            "Change its owner or permissions; what may only be read can still be pushed.",
+            "Change its owner or permissions; a folder that can only be read can still be pushed.",
         )
 
 
@@ -89,8 +89,8 @@ def _filesystem(folder: Path) -> Iterator[Finding]:
     if is_network(kind):
         yield warning(
             "filesystem",
-            f"{kind}, a network filesystem: what other machines change in it is not seen at once",
-            "Run craftsync where the disk is, or shorten `rescan`.",
+            f"{kind}, a network filesystem: changes by other machines are not noticed at once",
+            "Run craftsync on the machine with the disk, or shorten `rescan`.",
         )
     else:
         yield ok("filesystem", kind)
@@ -102,7 +102,9 @@ def _room(folder: Path) -> Iterator[Finding]:
     # Btrfs and others create inodes on demand, and report none.
     without_inodes = facts.f_files > 0 and facts.f_favail == 0
     if free < _LOW_SPACE or without_inodes:
-        yield warning("room", f"{free >> 20} MiB are left", "Make room before large files arrive.")
+        yield warning(
+            "room", f"{free >> 20} MiB are left", "Free some space before large files arrive."
+        )
     else:
         yield ok(
             "room", f"{free >> 30} GiB are left" if free >> 30 else f"{free >> 20} MiB are left"
@@ -127,8 +129,8 @@ def _timestamps(folder: Path) -> Iterator[Finding]:
     if step >= 1_000_000_000:
         yield note(
             "timestamps",
-            f"two changes within {step // 1_000_000_000} s may leave the same time:"
-            " files that changed so recently are read again",
+            f"two changes within {step // 1_000_000_000} s may get the same time:"
+            " files that changed that recently are read again",
         )
     else:
         yield ok("timestamps", f"fine enough to tell changes {step // 1_000_000} ms apart")
@@ -137,13 +139,13 @@ def _timestamps(folder: Path) -> Iterator[Finding]:
 def _durability(folder: Path) -> Iterator[Finding]:
     with _opened(folder) as descriptor:
         linux.syncfs(descriptor)
-    yield ok("durability", "what was written reaches the disk when it is asked for (syncfs)")
+    yield ok("durability", "written data can be flushed to the disk (syncfs)")
 
 
 def _names(folder: Path) -> Iterator[Finding]:
     own = folder / OWN_FOLDER
     if own.is_symlink() or not own.is_dir():
-        yield note("names", f"not tried: craftsync has not used {folder} yet")
+        yield note("names", f"not tested: craftsync has not used {folder} yet")
         return
     with TemporaryDirectory(prefix="doctor-", dir=own) as trial:
         yield from _tried_names(Path(trial))
@@ -155,12 +157,13 @@ def _tried_names(trial: Path) -> Iterator[Finding]:
     if (trial / "A").exists() or (trial / unicodedata.normalize("NFD", "\u00e9")).exists():
         yield warning(
             "names",
-            "names that differ only in case, or in how an accent is written, are one file here",
-            "Keep such names apart in the store, or use a filesystem that tells them apart.",
+            "names that differ only in case, or in the encoding of an accent, are the same file here",
+            "Avoid such names in the store, or use a filesystem that distinguishes them.",
         )
     else:
         yield ok(
-            "names", "names that differ in case, or in how an accent is written, stay different"
+            "names",
+            "names that differ only in case, or in the encoding of an accent, are different files",
         )
     with _opened(trial) as descriptor:
         if exclusive_rename.can_exchange(descriptor, "a", "b"):
@@ -168,9 +171,9 @@ def _tried_names(trial: Path) -> Iterator[Finding]:
         else:
             yield note(
                 "swapping",
-                "not in one step here: what another program saves in the instant in which"
+                "a file is not replaced in one step: what another program saves at the instant when"
                 " craftsync replaces the same file can be lost",
-                "Use a local Linux filesystem where other programs write at the same time.",
+                "Use a local Linux filesystem if other programs write at the same time.",
             )
 
 
@@ -192,7 +195,7 @@ ROOT_CHECKS: tuple[Check[Path], ...] = (_folder, *DISK_CHECKS)
 
 
 def count_folders(root: Path, *, most: int) -> int:
-    """Return the number of folders in a root, including itself but not craftsync's own; stops at `most`."""
+    """Return the number of folders in a root, including itself but not craftsync's own; stop at `most`."""
     waiting, count = [str(root)], 0
     while waiting and count < most:
         count += 1
@@ -248,7 +251,7 @@ def _craft_ai_sdk(machine: Machine) -> Iterator[Finding]:
     if found is None:
         yield warning(
             "craft-ai-sdk",
-            "not installed, and transport: sdk needs it",
+            "not installed, but transport: sdk needs it",
             f"Install it with: {install_command('sdk')}",
         )
         return
@@ -260,7 +263,7 @@ def _craft_ai_sdk(machine: Machine) -> Iterator[Finding]:
     else:
         yield warning(
             "craft-ai-sdk",
-            f"{found} is outside of what craftsync is tested with ({oldest} to {newest})",
+            f"{found} is outside the range that craftsync is tested with ({oldest} to {newest})",
             f"If something fails: {pip_command(f'craft-ai-sdk=={newest}.*')}",
         )
 
@@ -274,8 +277,8 @@ def _config(machine: Machine) -> Iterator[Finding]:
     else:
         yield note(
             "config",
-            "there is none, or it is empty: stores and folders are named in each command",
-            "craftsync init gives them names; craftsync config example prints all that can be set.",
+            "missing or empty: each command must name its folder and store",
+            "craftsync init gives them a name; craftsync config example prints every option.",
         )
 
 
@@ -285,38 +288,36 @@ def _secrets(machine: Machine) -> Iterator[Finding]:
             continue
         file = environment.token_file
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
-            yield warning(f"token of {name}", f"others can read {file}", f"chmod 600 {file}")
+            yield warning(f"token of {name}", f"other users can read {file}", f"chmod 600 {file}")
     file = Path(".env")
     if in_dotenv(TOKEN_ENV, None) and stat.S_IMODE(file.stat().st_mode) & 0o077:
-        yield warning("token in .env", f"others can read {file.absolute()}", "chmod 600 .env")
+        yield warning("token in .env", f"other users can read {file.absolute()}", "chmod 600 .env")
 
 
 def _state_folder(machine: Machine) -> Iterator[Finding]:
     folder = machine.state_dir
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise StateError(
             f"{folder} cannot be written",
             remedy="Change its owner, or name another with --state-dir or CRAFTSYNC_STATE_DIR.",
         )
-    kind = filesystem_type(there)
+    kind = filesystem_type(existing)
     if is_network(kind):
         yield warning(
             "state folder",
-            f"{folder} lies on {kind}, a network filesystem, whose locks a database cannot trust",
+            f"{folder} is on {kind}, a network filesystem, whose locks a database cannot trust",
             "Name a folder on a local disk with --state-dir or CRAFTSYNC_STATE_DIR.",
         )
     else:
-        made = "" if there == folder else ", made when it is needed"
+        made = "" if existing == folder else ", created when needed"
         yield ok("state folder", f"{folder} on {kind}{made}")
 
 
 def _watches(machine: Machine) -> Iterator[Finding]:
     allowed = _limit("max_user_watches")
     folders = sum(count_folders(root, most=_MOST_FOLDERS) for root in machine.roots)
-    detail = (
-        f"{allowed} folders can be watched by each user; the linked folders examined have {folders}"
-    )
+    detail = f"each user can watch {allowed} folders; the examined linked folders contain {folders}"
     # Editors and desktops use the same quota.
     if folders > 0.8 * allowed:
         yield warning(
@@ -328,7 +329,7 @@ def _watches(machine: Machine) -> Iterator[Finding]:
 
 def _watch_instances(machine: Machine) -> Iterator[Finding]:
     allowed, needed = _limit("max_user_instances"), len(machine.roots)
-    detail = f"{allowed} watchers for each user; craftsync needs one for each linked folder, here {needed}"
+    detail = f"each user can have {allowed} watchers; craftsync needs one for each linked folder, here {needed}"
     if needed > allowed // 2:
         yield warning("watchers", detail, _sysctl("max_user_instances", 4 * needed))
     else:
@@ -337,7 +338,7 @@ def _watch_instances(machine: Machine) -> Iterator[Finding]:
 
 def _watch_queue(machine: Machine) -> Iterator[Finding]:
     allowed = _limit("max_queued_events")
-    detail = f"{allowed} events can wait; when more come at once, the whole folder is scanned"
+    detail = f"{allowed} events can be queued; if more arrive at once, the whole folder is scanned"
     if allowed < 16_384:
         yield warning("watch queue", detail, _sysctl("max_queued_events", 16_384))
     else:
@@ -350,9 +351,9 @@ def _open_files(machine: Machine) -> Iterator[Finding]:
     if soft != resource.RLIM_INFINITY and soft < _ENOUGH_FILES:
         yield warning(
             "open files",
-            f"at most {shown}, which a run shares out: fewer transfers at once",
-            f"raise the hard limit to {_ENOUGH_FILES} (LimitNOFILE= of a unit, ulimit -Hn): a folder that"
-            " is watched needs about a dozen, each transfer two",
+            f"at most {shown}, so runs make fewer transfers at once",
+            f"Raise the hard limit to {_ENOUGH_FILES} (LimitNOFILE= of a unit, ulimit -Hn): a watched"
+            " folder needs about a dozen, each transfer two",
         )
     else:
         yield ok("open files", f"at most {shown}")
@@ -387,7 +388,7 @@ def _limit(name: str) -> int:
 
 def _sysctl(name: str, value: int) -> str:
     setting = f"fs.inotify.{name}={value}"
-    return f"sudo sysctl {setting}; to keep it, put that setting into /etc/sysctl.d/craftsync.conf"
+    return f"sudo sysctl {setting}; to make it permanent, write that setting to /etc/sysctl.d/craftsync.conf"
 
 
 def _contract(location: CraftAiLocation) -> Iterator[Finding]:

@@ -21,9 +21,7 @@ from craftsync.errors import ConfigError, CraftsyncError, UsageError
 from craftsync.open_store import open_store
 from craftsync.wording import counted, size_shown
 
-_BOUND = (
-    "To limit it, put `trash: {keep: 30d}` into the configuration, or run craftsync trash purge."
-)
+_BOUND = "To limit it, set `trash: {keep: 30d}` in the configuration, or run craftsync trash purge."
 _CLOCK = "It resumes by itself once the cause is gone. See craftsync status, and check the clock."
 
 
@@ -34,7 +32,7 @@ def examine(
     state_dir: Path,
     access: S3Access,
 ) -> Iterator[Finding]:
-    """Examine this machine, then the store `word`, or without one every folder and store of the configuration.
+    """Check this machine, then the store `word`, or if it is `None` every configured folder and store.
 
     Errors become findings and are not raised.
     """
@@ -56,7 +54,7 @@ def _trash(name: str, config: Config, state_dir: Path, access: S3Access) -> Iter
         address = places.address_of(places.resolve(each.environment, config, access))
         found = holdings_of(str(places.real(each.root)), address, state_dir, config.retention)
     except CraftsyncError:
-        return  # The checks of the store or of the state report it.
+        return  # The checks of the store and of the state report it.
     if not found["files"]:
         return
     versions = f"{counted(found['files'], 'version')} ({size_shown(found['bytes'])})"
@@ -96,7 +94,7 @@ def _named_store(
 
 
 def tried(location: Location) -> Iterator[Finding]:
-    """Examine whether a store is usable: reachable, listable and writable.
+    """Check whether a store is usable: reachable, listable and writable.
 
     Errors become findings and are not raised.
     """
@@ -121,7 +119,7 @@ def _store(word: str, location: Location) -> Iterator[Finding]:
 
 @contextmanager
 def _without_trace(location: Location) -> Iterator[None]:
-    """Remove the own folder that the checks created in a directory store that was never used."""
+    """Remove the own folder that the checks create in an unused directory store."""
     if not isinstance(location, DirectoryLocation) or (location.path / OWN_FOLDER).exists():
         yield
         return

@@ -65,7 +65,7 @@ def failed(name: str, error: Exception) -> Finding:
         return Finding(name, Level.ERROR, str(error), error.remedy, error.exit_code)
     if isinstance(error, OSError):
         return Finding(name, Level.ERROR, f"{error.strerror or error}", "", 1)
-    remedy = "This is a bug of craftsync: please report it with this line."
+    remedy = "This is a bug in craftsync: please report it with this line."
     return Finding(name, Level.ERROR, f"the check failed ({error!r})", remedy, 1)
 
 

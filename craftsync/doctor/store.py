@@ -1,7 +1,7 @@
 """Checks of one open store: whether it is reachable and writable, and its features.
 
-Uses only the contract of `stores.base`. Objects are written below
-`.craftsync/probe/` and deleted again.
+It uses only the contract of `stores.base`. It writes objects below
+`.craftsync/probe/` and deletes them again.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from craftsync.wording import size_shown
 _LISTED = 1000
 _CONTENT = b"craftsync doctor\n"
 _SIGNATURE_NS = 300 * 1_000_000_000
-"""S3 refuses requests signed more than 15 minutes from its own time; a third of it is a warning."""
+"""S3 refuses requests signed more than 15 minutes from its own time; the warning comes at a third of that."""
 
 _UPLOADS = 10_000
 _SIZED = 20
-"""Uploads whose size is determined, with one request each."""
+"""The number of uploads whose size is determined, with one request each."""
 _LIFECYCLE = (
-    "craftsync resumes or aborts those it has recorded, in its next run, and no others: they may be"
-    " another program's. To end them by themselves, add a lifecycle rule to the bucket that aborts"
+    "In its next run, craftsync resumes or aborts the uploads it has recorded; others may belong to"
+    " another program. To abort them automatically, add a lifecycle rule to the bucket that aborts"
     " uploads 7 days after they began (AbortIncompleteMultipartUpload, DaysAfterInitiation: 7)."
 )
 
@@ -44,7 +44,7 @@ _ONE_WRITER = (
 
 @dataclass(slots=True)
 class OpenStore:
-    """A store under examination. `writable` is set by the check that writes."""
+    """A store under examination. The check that writes sets `writable`."""
 
     store: Store
     clock: Clock
@@ -52,7 +52,7 @@ class OpenStore:
 
 
 class Promise(NamedTuple):
-    """A feature of `Features` in plain words: what it gives, and what happens without it."""
+    """A feature of `Features` for people: its effect, and what happens without it."""
 
     fact: str
     kept: str
@@ -71,14 +71,14 @@ PROMISES = (
     ),
     Promise(
         "conditional_replace",
-        "an object is replaced only while it is the one that was seen",
+        "an object is replaced only if it has not changed",
         "a change by another program just before an object is replaced is overwritten",
         Level.WARNING,
         _ONE_WRITER,
     ),
     Promise(
         "conditional_delete",
-        "an object is deleted only while it is the one that was seen",
+        "an object is deleted only if it has not changed",
         "a change by another program just before an object is deleted is deleted with it",
         Level.WARNING,
         _ONE_WRITER,
@@ -91,35 +91,35 @@ PROMISES = (
     Promise(
         "metadata",
         "the digest of a file is kept with its object",
-        "nothing can be kept with an object; when the state database is lost, content is compared by reading it",
+        "nothing can be kept with an object; if the state database is lost, content is compared by reading it",
     ),
     Promise(
         "versions",
-        "every change of an object is seen",
-        "objects have no version (no ETag): a change in the store within the second an object was"
-        " written in, to content of equal size, goes unseen",
+        "every change of an object is detected",
+        "objects have no version (no ETag): a change to content of equal size, within the second in"
+        " which the object was written, is not detected",
         Level.WARNING,
-        "Use a server that sends ETags, or run `craftsync check` now and then.",
+        "Use a server that sends ETags, or run `craftsync check` regularly.",
     ),
     Promise(
         "server_side_copy",
         "a renamed file is moved within the store",
-        "a renamed file is sent again",
+        "a renamed file is uploaded again",
     ),
     Promise(
         "ranges",
         "large objects are downloaded in parallel, and an interrupted download resumes",
-        "an interrupted download begins anew",
+        "an interrupted download starts again from the beginning",
     ),
     Promise(
         "sorted_listing",
-        "objects are listed in order, in as much memory for a million as for a thousand",
-        "objects are listed in no order, and are sorted in a temporary table first",
+        "objects are listed in order, so memory does not grow with their number",
+        "objects are not listed in order; a temporary table sorts them first",
     ),
     Promise(
         "keeps_versions",
-        "the store keeps what is replaced or deleted as versions",
-        f"what is replaced or deleted is copied to {OWN_FOLDER}/trash in the store",
+        "the store keeps replaced and deleted objects as versions",
+        f"replaced and deleted objects are copied to {OWN_FOLDER}/trash in the store",
     ),
 )
 
@@ -148,7 +148,7 @@ def _listing(opened: OpenStore) -> Iterator[Finding]:
     if skipped:
         yield warning(
             "keys",
-            f"{len(skipped)} of them take no part in a sync, the first {skipped[0].path!r}:"
+            f"{len(skipped)} of them are not synced, the first {skipped[0].path!r}:"
             f" {skipped[0].reason}",
             "Rename them in the store, or leave them where they are.",
         )
@@ -173,15 +173,15 @@ def _writing(opened: OpenStore) -> Iterator[Finding]:
     except StoreDenied as error:
         yield warning(
             "writing",
-            f"the store may only be read ({error})",
+            f"the store is read-only ({error})",
             error.remedy
-            or "`pull` works; for `push`, `sync` and `watch` allow it to write and delete.",
+            or "`pull` works; for `push`, `sync` and `watch`, allow the credentials to write and delete.",
         )
         return
     if store.stat(path) is not None:
         raise StoreError(
             f"{path} could be written but not deleted",
-            remedy="Allow the credentials to delete, then delete it.",
+            remedy="Allow the credentials to delete, then delete that object.",
         )
 
 
@@ -190,8 +190,8 @@ def _read_back(store: Store, path: str) -> Finding:
         content = b"".join(reader)
     if content != _CONTENT:
         raise StoreError(
-            f"the store gave back other bytes for {path} than were sent",
-            remedy="Check the network and the store: something changes data on its way.",
+            f"the store returned other bytes for {path} than were sent",
+            remedy="Check the network and the store: something changes data in transit.",
         )
     return ok("writing", "an object was written, read back and deleted")
 
@@ -206,7 +206,7 @@ def _clock(written: RemoteObject | None, before: int, after: int) -> Finding:
     skew = ahead if ahead > 0 else -max(behind, 0)
     seconds = f"{abs(skew) / 1e9:.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
     if abs(skew) < 1_000_000_000:
-        return ok("clock", "the store's and this machine's agree")
+        return ok("clock", "the clocks of the store and this machine agree")
     if abs(skew) < _SIGNATURE_NS:
         return note("clock", f"the store's is {seconds}; nothing depends on it")
     return warning(
@@ -220,7 +220,7 @@ def _promises(opened: OpenStore) -> Iterator[Finding]:
     opened.store.prepare(None)
     features = opened.store.features
     if not opened.writable:
-        yield note("promises", "not tried, because nothing may be written")
+        yield note("promises", "not tested, because the store is read-only")
         return
     for promise in PROMISES:
         name = promise.fact.replace("_", " ")
@@ -238,7 +238,7 @@ def _path_rules(opened: OpenStore) -> Iterator[Finding]:
 
 
 def _unfinished_uploads(opened: OpenStore) -> Iterator[Finding]:
-    """Report multipart uploads that were never completed or aborted: they cost storage, and no listing shows them."""
+    """Report multipart uploads that were never completed or aborted: they cost storage, but no listing of objects shows them."""
     store, name = opened.store, "unfinished uploads"
     if not store.features.lists_uploads:
         return
@@ -252,7 +252,7 @@ def _unfinished_uploads(opened: OpenStore) -> Iterator[Finding]:
     if found:
         yield note(name, _described(found), _LIFECYCLE)
     else:
-        yield ok(name, "none is listed")
+        yield ok(name, "none")
 
 
 def _described(found: Sequence[UnfinishedUpload]) -> str:
@@ -270,7 +270,7 @@ def _described(found: Sequence[UnfinishedUpload]) -> str:
 
 
 FIRST_CHECKS: tuple[Check[OpenStore], ...] = (_reachable, _listing, _writing)
-"""The checks of whether a store is usable at all."""
+"""The checks whether a store is usable at all."""
 
 CHECKS: tuple[Check[OpenStore], ...] = (
     *FIRST_CHECKS,

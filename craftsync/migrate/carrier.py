@@ -1,8 +1,8 @@
 """Carries out one step of a migration: stat, copy, verify.
 
-Exactly the listed version of the source is copied, and the source is never
-written. In the target, only the version that was listed is replaced or deleted,
-and it is kept in the trash.
+It copies exactly the listed version of the source, and never writes the source. In
+the target, it replaces or deletes only the listed version, and keeps that version in
+the trash.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class CopyCarrier(Carrier):
             if proof is not None:
                 return Settled(None, _row(left, action.remote, proof))
             if self.no_overwrite:
-                reason = "--no-overwrite: the target holds something else"
+                reason = "--no-overwrite: the target has a different object"
                 return Settled(None, None, refusal=reason)
         return Settled(Decision(Kind.UPLOAD, action.rule), None)
 
@@ -178,7 +178,7 @@ class CopyCarrier(Carrier):
             return written, Proof(Verified.CHECKSUM, None)
         found = self.target.stat(source.path)
         if found is None or found.size != source.size:
-            raise PathBusy(f"{source.path}: the copy the server made is not there")
+            raise PathBusy(f"{source.path}: the copy made by the server is missing")
         return written, Proof(Verified.SERVER, None)
 
     def _copy_whole(
@@ -220,7 +220,7 @@ class CopyCarrier(Carrier):
     def _read_back(self, source: RemoteObject, target: RemoteObject, digest: bytes | None) -> Proof:
         """Read the target's object and compare; raises the error for damaged content."""
         if target.version is None and target.modified_ns is None:
-            # The write did not return them, so verify whatever is there now.
+            # The write returned neither, so verify the current object.
             target = self.target.stat(target.path) or target
         self.hashing.file()
         expected = digest or digest_of(self.source, source, self.incoming, self.hashing)
@@ -246,11 +246,11 @@ class CopyCarrier(Carrier):
         # A multipart upload starts before its digest is known, but the manifest needs it.
         if found.operation == self.operation(source) and (found.digest or self.dry_run):
             return Proof(Verified.ACKNOWLEDGED, found.digest)
-        looked = self.source.stat(source.path)
-        if looked is None or not _is_as_listed(looked, source):
+        original = self.source.stat(source.path)
+        if original is None or not _is_as_listed(original, source):
             raise PreconditionFailed(source.path)
-        if looked.digest is not None and found.digest is not None:
-            same = looked.digest == found.digest
+        if original.digest is not None and found.digest is not None:
+            same = original.digest == found.digest
             return Proof(Verified.DIGEST, found.digest) if same else None
         return None if self.dry_run else self._compare(source, target)
 

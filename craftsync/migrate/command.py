@@ -73,11 +73,11 @@ def opened(
         if stand_in and not places.exists(target):
             empty = stack.enter_context(TemporaryDirectory(prefix="craftsync-"))
             target = DirectoryLocation(Path(empty))
-        there = stack.enter_context(open_store(source, create=False, raw_keys=True))
-        here = stack.enter_context(open_store(target, create=create, raw_keys=True))
-        here.location = address
-        _refuse_shared_place(there, here)
-        yield there, here
+        origin = stack.enter_context(open_store(source, create=False, raw_keys=True))
+        copy = stack.enter_context(open_store(target, create=create, raw_keys=True))
+        copy.location = address
+        _refuse_shared_place(origin, copy)
+        yield origin, copy
 
 
 def resolve(
@@ -152,7 +152,7 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
 def _run_on_fleet(
     source: str, target: str, asked: MigrateOptions, options: MigrationOptions
 ) -> MigrationReport:
-    """Let the workers of a Dask scheduler copy; the whole manifest is written here."""
+    """Let the workers of a Dask scheduler copy; this process writes the whole manifest."""
     from craftsync.migrate import manifest
 
     if options.shard is not None or options.run.dry_run:
@@ -215,7 +215,7 @@ def _fleet(address: str) -> Fleet:
 def _for_a_share(asked: MigrateOptions, options: MigrationOptions, workers: int) -> MigrateOptions:
     """Return the keywords for each share: the same, but with the rates divided among the workers.
 
-    The patterns of `exclude_from` are included, since its files are on this machine.
+    They include the patterns of `exclude_from`, whose files are on this machine.
     """
     mine = {"dask", "on_event", "manifest", "manifest_in_target", "bwlimit", "exclude_from"}
     shared = {name: value for name, value in asked.items() if name not in mine}
@@ -229,9 +229,9 @@ def _for_a_share(asked: MigrateOptions, options: MigrationOptions, workers: int)
 
 
 def are_stores(words: Sequence[str], asked: PairOptions) -> bool:
-    """Return whether the arguments are two stores, and not a folder and a store.
+    """Return whether the arguments are two stores, not a folder and a store.
 
-    A name is that of a folder if such a folder exists.
+    If a folder of that name exists, the first argument is the folder.
     """
     if len(words) != 2 or os.path.isdir(words[0]):
         return False
@@ -272,9 +272,9 @@ def check(
 def _places(
     source: str, target: str, asked: MigrateOptions, options: MigrationOptions
 ) -> tuple[Location, Location]:
-    config, here, there = _access(asked)
-    place, other = resolve(source, target, config, here, there)
-    places.refuse_written(other, replace(there, storage_class=options.storage_class))
+    config, source_access, target_access = _access(asked)
+    place, other = resolve(source, target, config, source_access, target_access)
+    places.refuse_written(other, replace(target_access, storage_class=options.storage_class))
     if options.storage_class is not None and isinstance(other, S3Location):
         # The given storage class overrides the environment's, even as "source".
         other = replace(other, access=replace(other.access, storage_class=None))
@@ -310,22 +310,22 @@ def _compare(
 ) -> Report:
     """Compare two stores with `Checker.run`; with `size_only`, by size alone.
 
-    By checksums if both stores have true ones, which is known only of a probed
-    server; else by reading both.
+    Otherwise, compare checksums if a probe found those of both stores reliable;
+    else read both objects.
     """
     report, clock = Report("check"), SystemClock()
     started = clock.monotonic()
     features = source.features, target.features
     has_true_md5s = all(side.md5_versions for side in features)
 
-    def equal(left: LocalFile, there: RemoteObject) -> bool:
-        here = as_object(left)
-        if here.size != there.size or size_only:
-            return here.size == there.size
-        if has_true_md5s and is_md5(here.version) and here.version == there.version:
+    def equal(left: LocalFile, remote: RemoteObject) -> bool:
+        original = as_object(left)
+        if original.size != remote.size or size_only:
+            return original.size == remote.size
+        if has_true_md5s and is_md5(original.version) and original.version == remote.version:
             return True
         limiter = Limiter(None, clock)
-        return digest_of(source, here, limiter) == digest_of(target, there, limiter)
+        return digest_of(source, original, limiter) == digest_of(target, remote, limiter)
 
     left, right = SourceSide(source, rules, Span()), TargetSide(target, rules, Span())
     at_once, stores = min(workers, _READ_AT_ONCE), [source, target]

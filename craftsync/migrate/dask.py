@@ -1,10 +1,9 @@
 """A migration on a Dask cluster: many shares of the keys, each copied by a free worker. The only importer of distributed.
 
-A share is a migration of its own (`shards`), so one that was lost with its
-worker is run again, and skips what was copied already. Workers need
-configuration, variables and credentials of their own for the stores. Their
-reports are added up here, and their manifests concatenated, since the shares
-are in the order of the keys.
+A share is a migration of its own (`shards`). If its worker is lost, the share runs
+again and skips what was already copied. Workers need their own configuration,
+variables and credentials for the stores. This process adds up their reports and
+concatenates their manifests, because the shares are in the order of the keys.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _RETRIES = 3
 _CONNECT_SECONDS = 5
 
 _one_at_a_time = threading.Lock()
-"""A worker may have several threads, but the memory for one migration."""
+"""A worker may have several threads, but memory for only one migration."""
 
 RunShare = Callable[[int, int, OnEvent], MigrationReport]
 """Copies the share `number` of `count`; sent to the workers, so it must be picklable."""
@@ -65,7 +64,7 @@ class Fleet:
             self._client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise StoreUnavailable(
-                f"No Dask scheduler answers at {address} ({error}).",
+                f"No Dask scheduler responds at {address} ({error}).",
                 remedy="Check the address, and that a scheduler runs there.",
             ) from error
         self.workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
@@ -79,7 +78,7 @@ class Fleet:
         self._client.close()
 
     def run(self, run_share: RunShare, on_event: OnEvent, manifests: Path) -> MigrationReport:
-        """Copy all shares and return the combined report; their manifests are written to a folder.
+        """Copy all shares, write their manifests to a folder, and return the combined report.
 
         The file names sort in the order of the keys. Raises the error of a share
         after all others have ended.

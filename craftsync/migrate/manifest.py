@@ -1,6 +1,6 @@
 """The manifest: one JSON line for each copy, with how it was verified, in the order of the paths.
 
-Written to a temporary file first, so that it is never incomplete.
+It is first written to a temporary file, so it is never incomplete.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def write_lines(text: Iterable[str], file: Path) -> None:
     except OSError as error:
         raise CraftsyncError(
             f"The manifest {file} cannot be written ({error.strerror}).",
-            remedy="Everything was copied nevertheless; run it again with another --manifest.",
+            remedy="Everything was copied; run it again with another --manifest.",
         ) from error
 
 
 def lines(rows: Iterable[BaselineRow]) -> Iterator[str]:
-    """Yield the line of each object; without `json.dumps`, which took a tenth of a small run."""
+    """Yield the line of each object, without `json.dumps`, which took a tenth of a small run."""
     for row in rows:
         yield (
             f'{{"path": {quoted(row.path)}, "size": {row.size},'

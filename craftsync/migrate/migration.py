@@ -3,8 +3,8 @@
 A `Migration` belongs to one thread. Clock and pool are arguments, so that tests
 can replace them.
 
-The target gets an identity file. The source is not written; it has one if it was
-ever synced with a folder.
+The target gets an identity file. The source is never written; it has one only if it
+was synced with a folder.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from craftsync.stores.base import Store
 from craftsync.stores.sources import workers
 
 _PER_LARGE_OBJECT = 4
-"""A stat of the source; begin, completion and a stat in the target."""
+"""A stat in the source; begin, completion and a stat in the target."""
 
 
 def requests(
-    steps: Iterable[Step], *, server_side: bool, stats: bool, asks: bool, reads_back: bool
+    steps: Iterable[Step], *, server_side: bool, stats: bool, properties: bool, reads_back: bool
 ) -> int:
-    """Return how many requests these steps take in both stores, without listings and retries.
+    """Return the number of requests of these steps in both stores, without listings and retries.
 
-    `stats` is whether a copy by the server needs a stat of the source first,
-    `asks` whether each object's properties are requested, and `reads_back`
-    whether each copy is read and compared.
+    `stats`: a copy by the server needs a stat of the source first. `properties`:
+    each object's properties are requested. `reads_back`: each copy is read and
+    compared.
     """
-    more = asks + (server_side and stats) + (reads_back and 1 + server_side)
+    more = properties + (server_side and stats) + (reads_back and 1 + server_side)
     return sum(
         _of(step, server_side) + (step.action.kind is Kind.UPLOAD and more) for step in steps
     )
@@ -92,7 +92,7 @@ def confirm(source: Store, target: Store, state: MigrationState, *, create: bool
 def _confirming(
     source: Store, target: Store, state: MigrationState, *, create: bool
 ) -> Iterator[Callable[[], None]]:
-    """Read both identity files in the background; the yielded function does the rest of `confirm`."""
+    """Read both identity files in the background; the yielded function completes `confirm`."""
     stores = (source, target)
     with workers(2, "identity", *stores) as pool:
         found = [pool.submit(read_id, store) for store in stores]
@@ -139,7 +139,7 @@ def _confirmed(store: Store, found: str | None, state: MigrationState, name: str
 
 
 _ROOM = 96 * MIB
-"""Memory for objects under way that are larger than `CopyCarrier.short`."""
+"""Memory for objects in transit that are larger than `CopyCarrier.short`."""
 
 _COMPARED_AGAIN = "the content of the target is compared again"
 
@@ -159,8 +159,8 @@ class Migration:
         """Copy what is new in the source to the target, and return the report.
 
         Paths that change during the run are tried up to two more times. Raises
-        errors of a whole store; the work until then is recorded, and the next
-        run resumes.
+        errors of a whole store; completed work is recorded, and the next run
+        resumes.
         """
         dry_run = options.run.dry_run
         report = MigrationReport("migrate", dry_run=dry_run)
@@ -197,15 +197,15 @@ class Migration:
             yield do_nothing
 
     def _load_features(self, *, dry_run: bool) -> None:
-        """Probe the target's features; the source is never probed, and gets them only if it is on the same server."""
+        """Probe the target's features. The source is never probed; if it is on the same server, it has the same ones."""
         saved = load_features(self.target, self.state.database, self.clock, may_write=not dry_run)
         if saved is not None and self.are_neighbours():
             self.source.prepare(saved)
 
     def are_neighbours(self) -> bool:
         """Return whether both stores are on one server, with the same credentials."""
-        origin, there = self.source.features.origin, self.target.features.origin
-        return origin is not None and there is not None and origin.is_near(there)
+        origin, other = self.source.features.origin, self.target.features.origin
+        return origin is not None and other is not None and origin.is_near(other)
 
     def _span(self, options: MigrationOptions) -> Span:
         if options.shard is None:
@@ -278,7 +278,7 @@ class CopyRun(Run):
             Limiter(self.options.download_rate, self.clock),
             Limiter(self.options.upload_rate, self.clock),
             MemoryBudget(_ROOM),
-            self._keeping(),
+            self._properties(),
             trash_stamp=trash_stamp,
             name=hashlib.sha256(addresses.encode()).hexdigest(),
             verify=asked.verify,
@@ -291,7 +291,7 @@ class CopyRun(Run):
         yield carrier
 
     def _by_server(self) -> bool:
-        """Return whether the server copies; before the first real run that is an assumption."""
+        """Return whether the server copies; a dry run before the first run assumes so."""
         known = self.options.dry_run or self.sides.target.features.server_side_copy
         return self.asked.server_side and known and self.sides.are_neighbours()
 
@@ -301,14 +301,14 @@ class CopyRun(Run):
         return requests(
             self.state.plan.steps(),
             server_side=server_side,
-            # The MD5 of a copy also proves its source. Without a probe a dry run assumes one of the two.
+            # The MD5 of a copy also proves its source. Without a probe, a dry run assumes that one suffices.
             stats=features.server_side_copy
             and not (features.conditional_source or features.md5_versions),
-            asks=self._keeping().asks(server_side=server_side),
+            properties=self._properties().needs_request(server_side=server_side),
             reads_back=self.asked.verify is Verify.FULL,
         )
 
-    def _keeping(self) -> PropertyPolicy:
+    def _properties(self) -> PropertyPolicy:
         return PropertyPolicy(
             self.sides.source, self.sides.target, self.asked.storage_class, self.asked.tags
         )

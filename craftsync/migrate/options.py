@@ -42,7 +42,7 @@ class Verify(StrEnum):
     """How copies are verified."""
 
     CHECKSUM = "checksum"
-    """By hashing the content during the copy, and by the target's checksum if it has a true one."""
+    """By hashing the content during the copy, and by the target's checksum if that is reliable."""
     FULL = "full"
     """By reading the target back."""
 
@@ -57,9 +57,9 @@ class Verified(StrEnum):
     DIGEST = "digest"
     """Both stores have saved the same SHA-256 with an earlier upload."""
     ACKNOWLEDGED = "acknowledged"
-    """The target accepted the bytes that were hashed here, and reports no checksum."""
+    """The target accepted the bytes, which were hashed in transit, but reports no checksum."""
     SERVER = "server"
-    """The server copied the source's version, and reports no comparable checksum."""
+    """The server copied the source's version, but reports no comparable checksum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class MigrationOptions:
     storage_class: str | None = None
     """The S3 storage class of every copy, or `properties.SOURCE`."""
     tags: bool = False
-    """Keep tags also in copies that are not made by the server."""
+    """Whether copies that the server does not make itself keep tags."""
 
 
 @dataclass(slots=True, repr=False)
@@ -94,7 +94,7 @@ class MigrationReport(Report):
 
     bytes_copied: int = 0
     requests: int = 0
-    """Of a dry run: the estimated number of requests."""
+    """The estimated number of requests, in a dry run."""
     verified: dict[str, int] = field(default_factory=dict)
     """Number of copies, new or found, by how they were verified (`Verified`)."""
     manifest: str | None = None
@@ -181,7 +181,7 @@ class PropertyPolicy:
     """Decides the properties of copies from one store to another.
 
     `storage_class` is that of every copy, or `SOURCE`. `tags` is whether copies
-    that are not made by the server keep their tags.
+    that the server does not make itself keep their tags.
     """
 
     source: Store
@@ -189,23 +189,23 @@ class PropertyPolicy:
     storage_class: str | None = None
     tags: bool = False
 
-    def asks(self, *, server_side: bool) -> bool:
-        """Return whether each object takes an extra request for its properties."""
+    def needs_request(self, *, server_side: bool) -> bool:
+        """Return whether the properties of each object need an extra request."""
         wanted = self.storage_class == SOURCE or (self.tags and not server_side)
         return wanted and self._both_describe()
 
     def class_of_copy(self, original: RemoteObject) -> str | None:
-        """Return the storage class for a copy by the server, which keeps all other properties by itself."""
-        if not self.asks(server_side=True):
+        """Return the storage class for a copy by the server, which keeps all other properties itself."""
+        if not self.needs_request(server_side=True):
             return None if self.storage_class == SOURCE else self.storage_class
-        return self._asked(original).storage_class
+        return self.source.properties(original).storage_class
 
     def writer(
         self, original: RemoteObject, reader: Reader | None = None
     ) -> Callable[..., RemoteObject]:
-        """Return the target's `write` with the properties for a copy that is not made by the server.
+        """Return the target's `write` with the properties for a copy that the server does not make itself.
 
-        `reader` is the reader of the content, if it was read already.
+        `reader` is the reader of the content, if it was already read.
         """
         if not self.target.features.properties:
             return self.target.write
@@ -219,12 +219,9 @@ class PropertyPolicy:
     def _found(self, original: RemoteObject, reader: Reader | None) -> Properties:
         if not self.source.features.properties:
             return Properties({}, {})
-        if reader is None or self.asks(server_side=False):
-            return self._asked(original)
+        if reader is None or self.needs_request(server_side=False):
+            return self.source.properties(original)
         return reader.properties or Properties({}, {})
-
-    def _asked(self, original: RemoteObject) -> Properties:
-        return self.source.properties(original)
 
     def _both_describe(self) -> bool:
         return self.source.features.properties and self.target.features.properties

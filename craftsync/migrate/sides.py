@@ -1,4 +1,4 @@
-"""The two stores of a migration as the sides of a run, within one range of paths; detects nested stores."""
+"""The two stores of a migration as the sides of a run, within one range of paths; and the detection of nested stores."""
 
 from __future__ import annotations
 
@@ -95,17 +95,17 @@ class TargetSide(StoreSide):
         return self.nesting.target_seen(entries) if self.nesting else iter(entries)
 
     def is_reported(self, skipped: Skipped) -> bool:
-        """Return whether a skipped object is reported: when it failed, or when deletes depend on it."""
+        """Return whether a skipped object is reported: if it failed, or if deletes depend on it."""
         return self.is_mirror or skipped.failed
 
 
 class NestingDetector:
     """Detects, while both stores are listed, that one contains the other; raises `UsageError`.
 
-    Their addresses may not show it: one server under two names, a served
+    Their addresses may not reveal it: one server under two names, a served
     folder, a bind mount. A nested target is recognised by its identity file,
-    which it has before anything is copied; a nested source, which may have
-    none, by its first objects.
+    which exists before the first copy; a nested source, which may have none,
+    by its first objects.
     """
 
     def __init__(self, source: Store, target: Store, target_id: str | None) -> None:
@@ -117,7 +117,7 @@ class NestingDetector:
     def source_seen(
         self, entries: Iterable[RemoteObject | Skipped]
     ) -> Iterator[RemoteObject | Skipped]:
-        """Return the source's listing without craftsync's own objects; reads up to the first object at once."""
+        """Return the source's listing without craftsync's own objects; read it up to the first object at once."""
         rest = self._without_target(entries)
         begin = []
         for entry in rest:
@@ -166,8 +166,8 @@ class NestingDetector:
         """Return whether the first objects of the source equal those in the target below `where`."""
         listing = (entry for entry in self._source.list() if isinstance(entry, RemoteObject))
         for entry in islice(listing, _SAMPLES):
-            here, there = self._source.stat(entry.path), self._target.stat(where + entry.path)
-            if here is None or there is None or here[1:4] != there[1:4]:
+            original, copy = self._source.stat(entry.path), self._target.stat(where + entry.path)
+            if original is None or copy is None or original[1:4] != copy[1:4]:
                 return False
         return True
 

@@ -1,7 +1,7 @@
 """An object of one store as content for the other: hashed in transit, whole in memory only if it is small.
 
-Every byte read is counted against the rate of the source. Nothing here decides
-or writes.
+Every byte read counts against the rate of the source. This module decides and
+writes nothing.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from craftsync.stores.sources import BytesSource
 
 MIB = 1024 * 1024
 WHOLE = 16 * MIB
-"""Bytes up to which an object is in memory as a whole: what every store writes with one request."""
+"""The largest object, in bytes, to hold whole in memory: every store writes it with one request."""
 PART = 8 * MIB
-"""Bytes asked for at once of a larger object, but for a target that wants more in one piece."""
+"""Bytes requested at once of a larger object, unless the target reads larger pieces."""
 LARGE_SHARE = 32 * MIB
-"""MemoryBudget one large object takes: parts on their way, and parts read before it was their turn to be hashed."""
+"""Memory that one large object takes: parts in transit, and parts that wait for their turn to be hashed."""
 _BLOCK = 4 * MIB
 _BLOCKS = 4
-"""Read ahead for targets that take small pieces, several parts of an object at once."""
+"""Blocks kept for targets that read small pieces of several parts of an object at once."""
 _EARLY = 16 * MIB
 
 
 class MemoryBudget:
-    """Memory shared by all transfers: a transfer waits until there is enough.
+    """Memory shared by all transfers; a transfer waits until enough is free.
 
     Only for tasks with a thread of their own (`net.tasks`).
     """
@@ -83,17 +83,17 @@ def read_whole(
 def damaged(store: Store, path: str) -> ContentDamaged:
     """Return the error for content that does not match the digest of its store."""
     return ContentDamaged(
-        f"{path}: what was read from {store.location} is not what was once written there.",
-        remedy="Try again; if it stays so, the object is damaged.",
+        f"{path}: the content read from {store.location} does not match its digest.",
+        remedy="Try again; if the error repeats, the object is damaged.",
     )
 
 
 class Stream:
     """A large object as content for a store.
 
-    Unless the source knows the digest, it is known only after `verify`, which
+    Unless the source knows the digest, it is known only after `verify`. `verify`
     reads again what could not be hashed in transit: the parts that a resumed
-    upload skipped, and those that came far out of order.
+    upload skipped, and those that were read far out of order.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Stream:
         return self._digest
 
     def is_version(self, version: str | None) -> bool:
-        """Return whether a version is that of an object made of exactly the parts that were read.
+        """Return whether a version is that of an object made from exactly the parts that were read.
 
         Most servers make the ETag of a multipart upload from the MD5 of the
         parts' MD5s, and their number.
@@ -192,9 +192,9 @@ class Stream:
 
 
 class _InOrder:
-    """A SHA-256, and optionally an MD5, over pieces that come nearly in order; `fetch` reads again what was dropped.
+    """A SHA-256, and optionally an MD5, over pieces that arrive nearly in order; `fetch` reads dropped pieces again.
 
-    Pieces may overlap what was hashed already. Thread-safe.
+    Pieces may overlap those already hashed. Thread-safe.
     """
 
     def __init__(self, fetch: Callable[[int, int], bytes], *, md5_too: bool) -> None:

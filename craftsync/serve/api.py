@@ -38,14 +38,14 @@ PAGE = 1000
 """Objects per page, as in S3."""
 
 MOST_OPEN = 8
-"""Most open listings: each may hold the names of a whole folder."""
+"""The most open listings: each may hold the names of a whole folder."""
 
 IDLE_SECONDS = 60.0
 """How long a listing stays open between two pages."""
 
 
 class _Unfinished(NamedTuple):
-    """A listing whose page ended with `last`; `following` is the next entry, read ahead to know that there is one."""
+    """A listing whose page ended with `last`; `following` is the next entry, read ahead to know whether one exists."""
 
     prefix: str
     last: str
@@ -78,7 +78,7 @@ class Listings:
     def page(self, prefix: str, token: str | None) -> Page:
         """Return the first page below a prefix, or the page of a token.
 
-        Keys that are no valid paths are left out. Raises `ListingBroken` when
+        Keys that are not valid paths are left out. Raises `ListingBroken` when
         something is unreadable, because the page would look complete.
         """
         first, rest = ([], self._listing(prefix)) if token is None else self._resumed(prefix, token)
@@ -137,7 +137,7 @@ def _read_token(token: str) -> tuple[str, str]:
     except ValueError:
         colon = ""
     if not colon:
-        raise Refused(400, "InvalidToken", "The continuation_token is not one of this server.")
+        raise Refused(400, "InvalidToken", "The continuation_token is not from this server.")
     return key, last
 
 
@@ -360,5 +360,5 @@ def _described(found: RemoteObject) -> dict[str, Any]:
 def _iso(time_ns: int) -> str:
     """Format nanoseconds since the epoch as `2026-11-22T10:11:12.345Z`."""
     seconds, milliseconds = divmod(time_ns // 1_000_000, 1000)
-    # strftime would take a third of the time a listing takes.
+    # strftime would take a third of the time of a listing.
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03}Z"

@@ -33,14 +33,14 @@ class Tokens:
         self._clock = clock
         self._lifetime_seconds = lifetime_seconds
         self._secret = token_bytes(32)
-        # Decoding takes a sixth of the time a small request takes.
+        # Decoding takes a sixth of the time of a small request.
         self._end_of = lru_cache(maxsize=256)(self._decoded_end)
 
     def refresh(self, sdk_token: object) -> str:
         """Return a new access token; raises `Refused` (401) for any other SDK token."""
         given = sdk_token.encode(errors="replace") if isinstance(sdk_token, str) else b""
         if not hmac.compare_digest(given, self._sdk_token):
-            raise _unauthorized("The SDK token is not the one this server was started with.")
+            raise _unauthorized("The SDK token is not that of this server.")
         now = self._clock.now_ns() / 1e9
         claims = {"iat": now, "exp": now + self._lifetime_seconds}
         return jwt.encode(claims, self._secret, _ALGORITHM)
@@ -61,7 +61,7 @@ class Tokens:
                 token, self._secret, [_ALGORITHM], {"verify_exp": False, "verify_iat": False}
             )
         except jwt.InvalidTokenError as error:
-            raise _unauthorized("The access token is not one of this server.") from error
+            raise _unauthorized("The access token was not issued by this server.") from error
         return float(claims["exp"])
 
 

@@ -1,4 +1,4 @@
-"""Received content, also that of a form (S3's browser-based upload), and changes of the store.
+"""Received content, including that of a form (S3's browser-based upload), and changes to the store.
 
 Content is held in memory or in an unnamed temporary file (in TMPDIR), so a crash
 leaves nothing. A change keeps what it replaces, and is durable before the
@@ -166,7 +166,7 @@ class StoreWriter:
 
     @contextmanager
     def _keeping(self, path: str) -> Iterator[str | None]:
-        """Yield the trash stamp for what a change replaces or deletes; note what it moved to the trash."""
+        """Yield the trash stamp for what a change replaces or deletes; record what it moved to the trash."""
         keep = self._keep(path)
         try:
             yield keep
@@ -179,7 +179,7 @@ class StoreWriter:
     def _keep(self, path: str) -> str | None:
         """Return the trash stamp for what is replaced or deleted.
 
-        `None` for craftsync's own folder, or the trash could not be emptied.
+        `None` in craftsync's own folder: otherwise, the trash could never be emptied.
         """
         return None if is_own(path) else stamp(self.clock)
 
@@ -207,7 +207,7 @@ async def in_thread(call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T
 
 _FILE = "file"
 _FIELDS_LIMIT = 64 * 1024
-"""Most bytes of all fields together, including their headers."""
+"""The most bytes of all fields together, including their headers."""
 
 
 class Form:

@@ -104,7 +104,7 @@ class Body:
 
 
 class Download:
-    """The response with a body; `first` is the block that was read already."""
+    """The response with a body; `first` is the block that was already read."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """The server: routes, connections, start and stop.
 
 The HTTP library limits only the time between two requests. `BoundedConnection`
-also aborts a request that never completes and a response that nobody reads,
-which would hold a descriptor, memory and a temporary file.
+also aborts a request that never completes and a response that the client does not
+read: both would hold a descriptor, memory and a temporary file.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._next = self.loop.call_later(self._client_seconds / 2, self._watch)
 
     def _awaited_of_client(self) -> Hashable:
-        """Return a value that changes when the client makes progress; `None` while the server is to act."""
+        """Return a value that changes when the client makes progress; `None` while the server must act."""
         cycle, unread = self.cycle, self.transport.get_write_buffer_size()
         if unread:
             return "read", unread, self._drained

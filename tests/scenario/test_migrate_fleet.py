@@ -131,7 +131,7 @@ def test_shares_are_complete_although_a_worker_is_lost(
 
 def test_unresponsive_dask_scheduler_is_reported(tmp_path: Path) -> None:
     filled(tmp_path / "source", 1)
-    with pytest.raises(StoreUnavailable, match="No Dask scheduler answers"):
+    with pytest.raises(StoreUnavailable, match="No Dask scheduler responds"):
         craftsync.migrate(
             str(tmp_path / "source"),
             str(tmp_path / "target"),
