@@ -352,8 +352,7 @@ class Planner:
         any_name = self.left.is_folder or self.right.store.features.raw_keys
         unchanged = 0
         for path, local, row, remote in triples:
-            # Fast path for unchanged files, which are nearly all: gives the result of `decide`
-            # without its calls.
+            # Fast path for unchanged files, nearly all of them: the result of `decide` without its calls.
             if (
                 row is not None
                 and remote is not None
