@@ -41,7 +41,7 @@ def raise_limit() -> None:
 
 @contextmanager
 def shared() -> Iterator[None]:
-    """Count as one of the runs that share this process's descriptors."""
+    """Count the block as one of the runs that share this process's descriptors."""
     global _runs
     with _lock:
         _runs += 1

@@ -186,8 +186,7 @@ def standing(pair: Pair, state_dir: Path, live: dict[str, Any] | None) -> dict[s
     with read_state(pair, state_dir) as state:
         facts = live or of_state(*pair.addresses, state)
         if live:
-            # A daemon counts the conflicts of its last runs. An older copy that is not resolved
-            # counts too.
+            # A daemon counts the conflicts of its last runs. An older, unresolved one counts too.
             facts["conflicts"] = max(facts["conflicts"], state.baseline.conflict_copies())
         trash = holdings(state, pair.retention)
     if not live and facts["reason"] is None and not places.exists(pair.location):

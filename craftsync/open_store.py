@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _open: list[RetryingStore] = []
 """The stores that this process has open."""
 _SILENT_SECONDS = 10.0
-"""Who waits for a store wants to know it when a short request has no response for so long."""
+"""After this long without a response to a short request, the user is informed."""
 
 
 @contextmanager
@@ -46,8 +46,8 @@ def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> I
         try:
             yield retrying
         except KeyboardInterrupt:
-            # No pool knows a thread whose start a signal cut off, and the process would wait for
-            # its request.
+            # A thread whose start a signal cut off belongs to no pool: end its request here, or the
+            # process waits for it.
             retrying.cancel()
             raise
         finally:
@@ -55,10 +55,9 @@ def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> I
 
 
 def waits() -> str | None:
-    """Return which open store of this process is waited for, how long and why; `None` while all respond.
+    """Return the open store that this process waits for, how long and why; `None` while all respond.
 
-    May be called from any thread. What a store says of itself is part of it: not safe for a
-    terminal.
+    Thread-safe. The text contains the store's own words, which are not safe for a terminal.
     """
     for store in tuple(_open):
         health, host = store.health, store.features.host

@@ -104,7 +104,7 @@ def refuse_watching(options: Options) -> None:
 
 
 def refuse_direction(options: Options) -> None:
-    """Raise `UsageError` for `--existing` in a comparison, which has no direction."""
+    """Raise `UsageError` for `--existing` or `--ignore-existing`: a comparison has no direction."""
     one_sided = [flag for flag in options.filter.flags() if flag.endswith("existing")]
     if one_sided:
         raise UsageError(

@@ -419,8 +419,7 @@ class Executor:
                 waiting = (o.action for o in finished if o.status is Status.HELD)
                 mode = self._carrier.policy.mode
                 self._state.held.add_archived(waiting, ARCHIVED, mode, now)
-            # `left` comes first, because its sizes come from a stat: the first record of a version
-            # counts.
+            # `left` first, because its sizes come from a stat: a version's first record counts.
             kept = [*left, *(one for o in finished for one in o.kept)]
             self._state.note_kept(kept, now)
             if self._limit is not None:

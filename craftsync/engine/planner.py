@@ -230,8 +230,7 @@ class Planner:
             return self._at(sorted(set(paths)), unknown, note, listed=listed)
         baseline, database = self.state.baseline, self.state.database
         boundaries = baseline.boundaries(LISTING_SHARE)
-        # Keep this order: in a migration `NestingDetector.source_seen` must run before
-        # `target_seen`.
+        # Keep this order: a migration's `NestingDetector` must see the source before the target.
         scanned = self.left.scan(boundaries, baseline.count())
         left = known(counted(scanned, self.left.stage, self.on_event), unknown.left, note)
         files = in_order_left(self.left, database, left)
@@ -437,8 +436,7 @@ class Planner:
             # Only a complete run can show that a side is empty.
             is_empty = whole and not listed and (side != self.left.word or self.left.is_empty())
             counts = SideCounts(0 if is_empty else max(listed, 1), deletes, baseline)
-            # Deleting the only file of a folder is normal. A source is suspicious whenever it is
-            # empty.
+            # Deleting the only file of a folder is normal, but an empty source is always suspicious.
             if counts.emptied or (not counts.listed and side == "source"):
                 planned.emptied.add(side)
             limit = replace(

@@ -193,7 +193,7 @@ LEFT_OUT = ("ignored_local", "ignored_remote", "special", "filtered")
 
 @dataclass(slots=True, repr=False)
 class Report:
-    """The outcome of a run: the fields of the JSON summary of docs and scripts."""
+    """The result of a run. Its fields are those of the JSON summary, which scripts rely on."""
 
     command: str
     uploaded: int = 0

@@ -154,7 +154,7 @@ class Contents:
         try:
             return self._equal_by_content(store, local, remote, may_read=may_read)
         except ObjectArchived:
-            return False  # The upload that would replace it must keep a copy, and finds it cannot.
+            return False  # The upload that would replace it raises `NotKept`.
 
     def _equal_by_content(
         self, store: Store, local: LocalFile, remote: RemoteObject, *, may_read: bool
@@ -179,8 +179,7 @@ class Contents:
             raise PathBusy(f"{remote.path}: changed in the store since it was listed")
         if found.digest is not None and (found.md5 is None or found.digest != self.local_digest()):
             return found.digest == self.local_digest()
-        # The digest is unknown, or it equals the file's although the MD5 differs: only reading
-        # decides.
+        # The digest is unknown, or equals the file's although the MD5 differs: only reading decides.
         return may_read and self._comparison(remote).is_same
 
     def _local_md5(self) -> str:
@@ -284,8 +283,7 @@ class Settler:
         """
         looked_ns = self.clock.now_ns() if looked_ns is None else looked_ns
         # Placing a file sets its ctime, so each download would be racy and be read again, which
-        # costs too much. Judged by mtime, a write in the same tick that resets mtime goes
-        # unnoticed.
+        # costs too much. The price: a write in the same tick that resets mtime goes unnoticed.
         racy = in_writing or self._is_racy(
             local._replace(ctime_ns=local.mtime_ns) if placed else local, looked_ns
         )
@@ -331,8 +329,7 @@ class Settler:
         for intent in intents:
             if self._is_of(intent, found, contents):
                 digest = found.digest or intent.digest
-                # Racy, so that the next run reads the file: a power cut may keep its times and lose
-                # its content.
+                # Racy, so that the next run reads it: a power cut may keep its times, not its content.
                 row = self.baseline_row(intent.local, found, digest)._replace(racy=True)
                 return row, (intent,)
         return None, ()

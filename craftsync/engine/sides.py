@@ -348,10 +348,10 @@ class Carrier(ABC):
         """Swap in a staged download."""
         raise AssertionError(f"{staged.action.path}: the left side is not written")
 
-    def before_recording(self) -> None:  # noqa: B027 (nothing to be done is an answer)
+    def before_recording(self) -> None:  # noqa: B027 (doing nothing is valid)
         """Wait until outcomes may be recorded; raises if a side is not the one the state knows."""
 
-    def sync(self) -> None:  # noqa: B027 (nothing to be done is an answer)
+    def sync(self) -> None:  # noqa: B027 (doing nothing is valid)
         """Flush the left side: return once what was written there survives a power cut."""
 
     def has_temporary(self, name: str) -> bool:

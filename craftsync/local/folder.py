@@ -233,7 +233,7 @@ class Folder:
             before = _set_times_and_mode(temporary, mtime_ns, mode)
             commit.place(self.tree, temporary, path, expect=expect, trash_stamp=trash_stamp)
             after = linux.fstat(temporary.fileno())
-        # Return the times from before the edit, if it was edited since: the next scan then notices.
+        # If the file was edited since, return the earlier times: the next scan then notices the edit.
         mtime_ns = time_within(before.st_mtime_ns)
         ctime_ns = time_within(after.st_ctime_ns)
         return LocalFile(path, before.st_size, mtime_ns, ctime_ns, inode_of(after))
@@ -265,7 +265,7 @@ class Folder:
         moved = self.stat(target)
         if moved is None or moved.inode != expect.inode:
             raise PathBusy(f"{target} changed while it was moved.")
-        # Return the mtime from before the edit, if it was edited since: the next scan then notices.
+        # If the file was edited since, return the earlier mtime: the next scan then notices the edit.
         return moved._replace(size=expect.size, mtime_ns=expect.mtime_ns)
 
     def _refuse_writing(self, path: str) -> None:
@@ -302,8 +302,7 @@ class Folder:
             _locked_by_us.add(self._inode())
             self._locks.callback(_release_lock, descriptor, self._inode())
         with suppress(OSError):
-            # The process id is only for messages, so a full disk does not matter. The flock is the
-            # lock.
+            # The process id is only for messages, so a full disk does not matter.
             linux.ftruncate(descriptor, 0)
             linux.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 

@@ -276,8 +276,7 @@ class CallRules:
 
     def _takes_part(self, entry: _HasPath) -> bool:
         if isinstance(entry, Skipped) and entry.subtree:
-            # Paths below it are unknown and may take part, even if --include does not match the
-            # folder.
+            # Paths below it may take part, even if --include does not match the folder.
             return not (entry.path and self.ignored_folder(entry.path))
         return not self.ignored(entry.path)
 

@@ -392,8 +392,7 @@ def _received(pipe: IO[bytes], root: str) -> Generator[LocalFile | Skipped, None
 
 def _next_batch(pipe: IO[bytes], root: str) -> list[Any] | int:
     try:
-        # Reading from the pipe itself, marshal would read each value singly, which costs more than
-        # all the rest.
+        # From the pipe itself, marshal would read value by value, which costs more than all the rest.
         length = int.from_bytes(pipe.read(_LENGTH), "little")
         batch: list[Any] | str | int = marshal.loads(pipe.read(length))
     except (EOFError, ValueError, TypeError) as error:

@@ -322,8 +322,7 @@ def _open_unnamed(tree: Tree) -> int:
     """Open a new file without a name. Returns -1 if the filesystem does not support that."""
     if not exclusive_rename.can_link_unnamed():
         return -1
-    # Setting the final mode now saves a chmod later. No other program can open a file without a
-    # name.
+    # The final mode now saves a chmod later. No other program can open a file without a name.
     try:
         return linux.open_beneath(tree.descriptor, TEMPORARIES, _UNNAMED, 0o666)
     except OSError:

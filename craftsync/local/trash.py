@@ -23,8 +23,7 @@ from craftsync.local.scan import scan
 def entries(folder: Folder) -> Iterator[tuple[str, LocalFile]]:
     """Yield (stamp, file) for each version in the trash, with its original path."""
     for stamp in _stamps(folder):
-        # Open the stamp as a folder of its own: with the trash's prefix, the longest paths would be
-        # too long.
+        # The stamp is opened as a folder: with its prefix, the longest paths would be too long.
         try:
             kept = Folder(f"{folder.path}/{TRASH}/{stamp}", folder.tree.listing(f"{TRASH}/{stamp}"))
         except (FileNotFoundError, NotADirectoryError):

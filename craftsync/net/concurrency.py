@@ -141,8 +141,7 @@ class Adaptive:
                 return
             seconds = self._now() - self._began
             if self._warming_up:
-                # The transfers that ended so far began under another limit, or had to connect
-                # first.
+                # The transfers that ended so far began under another limit, or had to connect.
                 self._warming_up = False
                 self._start_sample()
             elif seconds >= _MIN_SAMPLE_SECONDS:

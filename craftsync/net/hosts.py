@@ -321,8 +321,7 @@ class Host:
         except OSError:
             if self._cancelled:
                 raise Interrupted from None
-        # The name may have another address now. If not, the longer way below raises the right
-        # error.
+        # The name may have another address now. If not, the longer way raises the right error.
         self._reached_at = None
         return blocking(partial(self._connect, seconds))
 

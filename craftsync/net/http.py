@@ -118,8 +118,7 @@ class Connection:
         except _WOULD_BLOCK:
             """Nothing more has arrived."""
         except OSError as error:
-            # The socket raises it only once: the next read would look like a connection closed by
-            # the server.
+            # The socket raises it only once: the next read would look like a closed connection.
             self._failed = error
         return b"".join(pieces)
 

@@ -99,8 +99,7 @@ class CutOff:
                 self._end(path)
                 triple = triple._replace(baseline=None)
             else:
-                # If only the store shows it, that may be a late listing, and the path may still be
-                # put back.
+                # If only the store shows it, the listing may be late: the path may still be put back.
                 self._end(path, still_open=row is not None and left is None)
             yield triple
         # Delete only now: until here the rows were being read.

@@ -337,8 +337,7 @@ class DirectoryStore(OnlyContent):
     def _temporary(self, size: int | None = None) -> Temporary:
         """Create a temporary file. The first time in a run, remove those that a crash left."""
         if not self._swept:
-            # Only generated names: the folder may also be a linked folder, with downloads to
-            # resume.
+            # Only generated names: a linked folder has downloads to resume under other names.
             self._folder.sweep_generated()
             self._swept = True
         return self._folder.temporary(size=size)

@@ -246,8 +246,7 @@ def at_once(
                 while waiting:
                     yield _ended_first(waiting)
             except KeyboardInterrupt:
-                # Most calls end within a moment. The effect of one that is cut off would be
-                # unknown.
+                # Most calls end within a moment. The effect of one that is cut off is unknown.
                 wait([left for left in waiting if not left.cancel()], timeout=_GRACE_SECONDS)
                 raise
             finally:

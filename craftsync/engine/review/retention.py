@@ -67,8 +67,8 @@ def holdings_of(root: str, store: str, state_dir: Path, retention: Retention) ->
 def import_outside_records(state: PairState, store: Store | None) -> None:
     """Import versions moved to either trash outside a run, so that retention applies to them.
 
-    Without a store (not reachable), records by old versions of craftsync, which do not name their
-    store, are left.
+    If the store is not reachable (`None`), the records of old versions of craftsync, which do not
+    name their store, wait for a later run.
     """
     state.import_outside_records()
     if store is not None:

@@ -35,8 +35,7 @@ _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x100, 0x200, 0x400, 0x800
 _UNMOUNT, _Q_OVERFLOW, _IGNORED = 0x2000, 0x4000, 0x8000
 _ONLYDIR, _EXCL_UNLINK, _ISDIR = 0x0100_0000, 0x0400_0000, 0x4000_0000
 
-# Events of changes to content or permissions. Not opens and reads: our own hashing would wake us
-# forever.
+# Changes to content or permissions. Not opens and reads: our own hashing would wake us forever.
 _CHANGES = _CREATE | _MODIFY | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _DELETE | _ATTRIB
 _CHANGES |= _ONLYDIR | _EXCL_UNLINK
 _ROOT_LEAVES = _MOVE_SELF | _DELETE_SELF

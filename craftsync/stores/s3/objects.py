@@ -302,7 +302,7 @@ def _type_by(name: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _types() -> mimetypes.MimeTypes:
-    # Keep the constructor from reading this machine's files of types.
+    # Prevent the constructor from reading this machine's type files.
     was_read, mimetypes.inited = mimetypes.inited, True
     try:
         return mimetypes.MimeTypes()

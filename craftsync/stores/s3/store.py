@@ -77,7 +77,7 @@ class S3Store:
     complete listing that began at most `Limits.fresh_listing_seconds` ago replaces the stat.
     """
 
-    def __init__(  # noqa: PLR0913 (each stands for itself and has a default)
+    def __init__(  # noqa: PLR0913 (independent settings, each with a default)
         self,
         bucket: str,
         prefix: str = "",
