@@ -273,7 +273,7 @@ class Executor:
     def _may_add(self, size: int) -> bool:
         """Return whether a step of `size` bytes may be added; if always, a run might never end.
 
-        It may while steps of the plan remain. A short one may also while a long added one does.
+        It may while steps of the plan remain; a short one also while a long added step does.
         """
         if len(self._ids) > len(self._added):
             return True

@@ -2,7 +2,7 @@
 
 A listing cannot distinguish a touched file from an edit, equal content from a conflict, or a
 write of ours whose response was lost from another program's change. Settling hashes what the
-decision depends on, and calls `decide` again. It changes neither side."""
+decision depends on, and decides again with the result. It changes neither side."""
 
 from __future__ import annotations
 
@@ -442,8 +442,8 @@ def _has_nothing_to_learn(action: Action, intents: Sequence[Intent]) -> bool:
 def _is_looked_at_later(action: Action) -> bool:
     """Return whether the step itself checks the file, so that settling saves a stat.
 
-    An upload checks the file when it opens it. A new file is placed only where none exists, but
-    before a large download a stat saves the transfer.
+    An upload checks the file when it opens it, and placing a new file fails if one exists. Only
+    before a large download a stat pays, because it may save the transfer.
     """
     if action.kind is Kind.DOWNLOAD and action.remote is not None:
         return action.local is None and action.remote.size <= _FETCHED_UNASKED

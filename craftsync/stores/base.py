@@ -136,9 +136,9 @@ def pace_of(source: Source) -> Pace:
 class Reader(Protocol):
     """An open object: its description, and its bytes in order.
 
-    Iterating may raise `StoreUnavailable`, also for a body that ends early. If a whole object
-    is read that has no `digest` but an `md5`, that is checked before the last bytes are
-    returned; a mismatch raises `ContentDamaged`.
+    Iterating may raise `StoreUnavailable`, also for a body that ends early. A whole object without
+    a `digest` is compared with its `md5`, if it has one, before its last bytes are returned; a
+    mismatch raises `ContentDamaged`.
     """
 
     object: RemoteObject

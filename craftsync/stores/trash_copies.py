@@ -76,12 +76,12 @@ class TrashCopies:
         return (stamp, path) in self._uncertain
 
     def succeeded(self, path: str, stamp: str) -> None:
-        """Find all copies of a change that used more than one stamp."""
+        """Keep all copies of a change that used more than one stamp for `take`."""
         if not self._store.features.keeps_versions:
             self._left.extend(self._found(path, stamp))
 
     def failed(self, path: str, stamp: str, *, in_doubt: bool) -> None:
-        """Remove the copy if its original is certainly still in place; otherwise find it.
+        """Remove the copy if its original is certainly still in place; otherwise keep it for `take`.
 
         The copy may belong to an earlier change of the same run, so it is removed only if it
         matches the original. Copies `in_doubt` are never removed.
