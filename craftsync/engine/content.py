@@ -232,7 +232,7 @@ class Fetcher:
         return described, digest
 
     def _read_again(self, remote: RemoteObject, digest: bytes) -> None:
-        """Read again, in one piece, an object whose MD5 does not match; raise if its digest differs.
+        """Read again, in one piece, an object whose MD5 does not match; raise unless both reads agree.
 
         The reader of a whole object detects whether its MD5 is reliable.
         """
