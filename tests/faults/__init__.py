@@ -1,1 +1,1 @@
-"""Every fault a request can meet, at every kind of request, before real servers: `python -m tests.faults`."""
+"""Every fault of a request, at every kind of request, with real servers: `python -m tests.faults`."""

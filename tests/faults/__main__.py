@@ -1,9 +1,9 @@
-"""`python -m tests.faults --seed S`: each fault, at each kind of request, before each server.
+"""`python -m tests.faults --seed S`: each fault, at each kind of request, with each server.
 
-The installed program runs through a proxy before `rclone serve s3`, moto and
-`craftsync serve`. In each run the first request of one kind meets one fault;
-what the run reports is checked, and the next run has to put everything right.
-A failure is printed with what repeats it: `--seed S --only STORE:KIND:FAULT`.
+The installed program reaches `rclone serve s3`, moto and `craftsync serve` through a
+proxy. In each run the first request of one kind meets one fault. The report of that
+run must be true, and the next run must complete the work. A failure is printed with
+the options that repeat it: `--seed S --only STORE:KIND:FAULT`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LARGE = {"begin", "part", "complete", "permit-part"}
 
 
 class Cell(NamedTuple):
-    """The first request of a kind to a store meets a fault."""
+    """A fault for the first request of a kind to a store."""
 
     store: str
     kind: str
@@ -66,14 +66,14 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--cells", type=int, help="how many at most; all if not given")
-    parser.add_argument("--skip", type=int, default=0, help="so many, which ran before")
-    parser.add_argument("--minutes", type=float, default=1440, help="how long at most")
+    parser.add_argument("--cells", type=int, help="try so many at most; default: all")
+    parser.add_argument("--skip", type=int, default=0, help="skip so many")
+    parser.add_argument("--minutes", type=float, default=1440, help="stop after so many minutes")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--store", choices=PROXIED, action="append", help="these stores alone")
-    parser.add_argument("--only", metavar="STORE:KIND:FAULT", help="this one alone")
-    parser.add_argument("--trace", action="store_true", help="print each one, as it was met")
-    parser.add_argument("--folder", help="where to work")
+    parser.add_argument("--store", choices=PROXIED, action="append", help="only these stores")
+    parser.add_argument("--only", metavar="STORE:KIND:FAULT", help="only this one")
+    parser.add_argument("--trace", action="store_true", help="print each one after its run")
+    parser.add_argument("--folder", help="folder for the trials")
     return parser
 
 
@@ -86,7 +86,7 @@ def every_cell() -> Iterator[Cell]:
 
 
 class Once:
-    """A script for a proxy: the next request of a kind meets a fault, once."""
+    """A script for a proxy: once armed, it applies a fault to the next request of a kind."""
 
     def __init__(self) -> None:
         self._cell: Cell | None = None
@@ -104,7 +104,7 @@ class Once:
 
 
 class Campaign:
-    """Counts what was survived."""
+    """Tries cells, and counts the faults that craftsync survived."""
 
     def __init__(self, folder: Path, seed: int, *, trace: bool) -> None:
         self._folder, self._seed, self._trace = folder, seed, trace
@@ -114,7 +114,7 @@ class Campaign:
         self.failed: list[str] = []
 
     def go(self, cells: list[Cell], end: float = math.inf) -> None:
-        """Meet each cell once, with one store after the other; none begins after the end."""
+        """Try each cell once, store by store; none begins after the time `end`."""
         for store in PROXIED:
             left = [cell for cell in cells if cell.store == store]
             if not left:
@@ -126,7 +126,7 @@ class Campaign:
                     self._in_a_trial(stores, script, f"{store}-{len(left)}", few)
 
     def _in_a_trial(self, stores: Stores, script: Once, name: str, cells: list[Cell]) -> None:
-        """Meet a few cells one after the other; what goes wrong ends the trial, and the rest begins anew."""
+        """Try some cells in one trial; after a failure, the remaining ones get a new trial."""
         folder = self._folder / name
         folder.mkdir()
         store = stores(folder)
@@ -134,7 +134,7 @@ class Campaign:
         try:
             trial = Trial(folder, self._seed, store)
             while left and self._meet(trial, script, left.pop(0)):
-                """The next round begins where this one ended."""
+                """Each round begins where the last one ended."""
         finally:
             script.arm(None)
             shutil.rmtree(folder)
@@ -143,7 +143,7 @@ class Campaign:
             self._in_a_trial(stores, script, f"{name}-again", left)
 
     def _meet(self, trial: Trial, script: Once, cell: Cell) -> bool:
-        """Meet a cell, and tell whether nothing was wrong."""
+        """Try a cell; return whether no rule was broken."""
         began = time.monotonic()
         try:
             trial.change(conflict=False, large=cell.kind in LARGE)
@@ -152,9 +152,9 @@ class Campaign:
             met = script.met
             script.arm(None)
             trial.heal(twice=False)
-        except Exception as wrong:  # noqa: BLE001 (whatever it is, it is what is looked for)
+        except Exception as error:  # noqa: BLE001 (any error is a finding)
             self.failed.append(str(cell))
-            _say(f"WRONG: --seed {self._seed} --only '{cell}': {type(wrong).__name__}: {wrong}")
+            _print(f"WRONG: --seed {self._seed} --only '{cell}': {type(error).__name__}: {error}")
             return False
         if not met:
             self.missed.append(str(cell))
@@ -162,21 +162,23 @@ class Campaign:
             self._survived[cell.store, cell.kind] += 1
             self._codes[code if code is not None else -1] += 1
         if self._trace:
-            _say(f"{cell} {'met' if met else 'not met'}: {code}, {time.monotonic() - began:.1f} s")
+            _print(
+                f"{cell} {'met' if met else 'not met'}: {code}, {time.monotonic() - began:.1f} s"
+            )
         return True
 
     def print(self) -> None:
         for store in PROXIED:
             kinds = {kind: count for (of, kind), count in self._survived.items() if of == store}
-            told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-            _say(f"{sum(kinds.values())} faults survived with {store}: {told}")
+            counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            _print(f"{sum(kinds.values())} faults survived with {store}: {counts}")
         codes = ", ".join(f"{count} × {code}" for code, count in sorted(self._codes.items()))
-        _say(f"exit codes: {codes}")
-        _say(f"not met: {len(self.missed)}; failed: {self.failed or 'none'}")
+        _print(f"exit codes: {codes}")
+        _print(f"not met: {len(self.missed)}; failed: {self.failed or 'none'}")
 
 
-def _say(words: str) -> None:
-    print(words, flush=True)  # noqa: T201
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

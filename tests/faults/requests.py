@@ -1,4 +1,4 @@
-"""The kinds of requests to a store, and the faults each can meet on its way."""
+"""The kinds of requests to a store, and the faults that each can meet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Step = Answer | Drop | Callable[[Answer], Answer]
 
 S3 = ("list", "stat", "get", "put", "copy", "delete", "begin", "part", "complete")
 PLATFORM = ("token", "list", "stat", "permit", "put", "address", "get", "delete", "begin")
-"""`permit` asks for the form of an upload, `address` for the URL of a download."""
+"""`permit` requests the form of an upload, `address` the URL of a download."""
 PLATFORM_PARTS = ("permit-part", "part", "complete")
 
 _ROUTES = {
@@ -29,7 +29,7 @@ _ROUTES = {
 
 
 def kind_of(request: Request) -> str:
-    """Return what kind of request this is; `""` where it is none of those above."""
+    """Return the kind of a request; `""` for any other."""
     path = urlsplit(request.target).path
     if path.startswith("/api/"):
         return next((kind for route, kind in _ROUTES.items() if path.endswith(route)), "")
@@ -73,7 +73,7 @@ def _other_etag(answer: Answer) -> Answer:
 
 
 def _flipped(answer: Answer) -> Answer:
-    """One bit of the middle of a body is another."""
+    """Flip one bit in the middle of a body."""
     body = bytearray(answer.body)
     if body:
         body[len(body) // 2] ^= 1
@@ -126,16 +126,16 @@ FAULTS: dict[str, Step] = {
     "cut in the middle": _cut(0.5),
     "cut at the end": _cut(1),
 }
-"""Answers in place of the request, lost connections, and answers spoilt after it was carried out."""
+"""Answers instead of the request, lost connections, and answers that are damaged after it was carried out."""
 
 _OF_BODIES = re.compile("cut|a bit flipped")
 _BODIES = {"list", "get", "begin", "complete", "token", "permit", "address", "permit-part", "stat"}
 
 
 def applies(fault: str, kind: str, *, platform: bool) -> bool:
-    """Tell whether such a request can meet this fault.
+    """Return whether a kind of request can meet a fault.
 
-    Nobody can tell a flipped bit in what is not checked: only content is.
+    A flipped bit only counts in content: nothing else has a checksum.
     """
     if fault == "a bit flipped":
         return kind == "get"

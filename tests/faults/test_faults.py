@@ -1,4 +1,4 @@
-"""A few faults before real servers; a short form of `make campaign`."""
+"""A few faults with real servers; a short form of `make campaign`."""
 
 from __future__ import annotations
 

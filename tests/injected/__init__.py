@@ -1,1 +1,1 @@
-"""The installed program, killed or failed by strace at one system call after another: `python -m tests.injected`."""
+"""strace kills the installed program at its system calls, or makes them fail: `python -m tests.injected`."""

@@ -1,10 +1,10 @@
-"""`python -m tests.injected --runs N --seed S`: kill and fail the installed program at its system calls.
+"""`python -m tests.injected --runs N --seed S`: kill the installed program at system calls, or fail these.
 
 A session is four rounds of changes with one store. In two of them the program
-is killed up to four times in a row, at system calls and after random times; in
-two it meets an error. Each failure is printed with what repeats its session:
-`--seed S --store STORE --session N`. `--only KIND:K:FAULT` meets one point in a
-session of its own.
+is killed up to four times in a row, at system calls and after random times. In
+the other two a system call fails. Each failed session is printed with the options
+that repeat it: `--seed S --store STORE --session N`. `--only KIND:K:FAULT` tries a
+single point in a session of its own.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.injected", description=__doc__)
-    parser.add_argument("--runs", type=int, default=400, help="how many kills and errors at most")
-    parser.add_argument("--minutes", type=float, default=1440, help="how long at most")
+    parser.add_argument("--runs", type=int, default=400, help="stop after so many kills and errors")
+    parser.add_argument("--minutes", type=float, default=1440, help="stop after so many minutes")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--store", choices=STORES, action="append", help="these stores alone")
-    parser.add_argument("--session", type=int, help="this session alone")
-    parser.add_argument("--only", type=Point.parse, metavar="KIND:K:FAULT", help="this point alone")
+    parser.add_argument("--store", choices=STORES, action="append", help="only these stores")
+    parser.add_argument("--session", type=int, help="only this session")
+    parser.add_argument("--only", type=Point.parse, metavar="KIND:K:FAULT", help="only this point")
     parser.add_argument(
-        "--rounds", nargs="+", choices=set(ROUNDS), default=ROUNDS, help="what a session is made of"
+        "--rounds", nargs="+", choices=set(ROUNDS), default=ROUNDS, help="the rounds of a session"
     )
-    parser.add_argument("--trace", action="store_true", help="print each session, as it was made")
-    parser.add_argument("--folder", help="where to work")
+    parser.add_argument("--trace", action="store_true", help="print each session after its end")
+    parser.add_argument("--folder", help="folder for the trials")
     return parser
 
 
 class Campaign:
-    """Counts what was survived."""
+    """Runs sessions, and counts the kills and errors that craftsync survived."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Campaign:
         self.failed: list[str] = []
 
     def go(self, only: int | None, runs: int, end: float) -> None:
-        """Run one session, or sessions with each store in turn until there were so many runs."""
+        """Run one session, or sessions with each store in turn until `runs` or the time `end` is reached."""
         for number in itertools.count(1) if only is None else [only]:
             for store in self._stores:
                 if self._survived.total() >= runs or time.monotonic() > end:
@@ -96,7 +96,7 @@ class Campaign:
                 self._session(store, number)
 
     def meet(self, store: str, point: Point) -> None:
-        """Meet one point, with large files and a conflict."""
+        """Try a single point, with large files and a conflict."""
 
         def rounds(trial: Trial) -> None:
             trial.change(conflict=point.kills or point.at % 2 == 0, large=True)
@@ -127,7 +127,7 @@ class Campaign:
     def _at_calls(
         self, store: str, trial: Trial, calls: Calls, chance: Random, *, kills: bool
     ) -> None:
-        """Meet random points until a run comes to its end, or to its error."""
+        """Try random points until a run ends by itself."""
         for _ in range(KILLS_IN_A_ROW if kills else 1):
             kind = chance.choice(list(calls))
             fault = KILL if kills else chance.choice(ERRNOS[kind])
@@ -144,19 +144,19 @@ class Campaign:
                 return
 
     def _calls_of(self, store: str, *, large: bool) -> Calls:
-        """Return the calls that write in a run of such changes, which is made once."""
+        """Return the writing calls of a run with such changes; that run is made once and recorded."""
         if (store, large) not in self._calls:
 
             def record(trial: Trial) -> None:
                 trial.change(conflict=True, large=large)
                 calls = writing_calls(trial.record(), str(trial.folder))
                 self._calls[store, large] = calls
-                told = ", ".join(f"{len(at)} {kind}" for kind, at in calls.items())
-                _say(f"{store}{' with large files' if large else ''}: {told}")
+                counts = ", ".join(f"{len(at)} {kind}" for kind, at in calls.items())
+                _print(f"{store}{' with large files' if large else ''}: {counts}")
 
             self._in_a_trial(store, "recorded", record)
             if (store, large) not in self._calls:
-                sys.exit("a run that nothing happens to went wrong")
+                sys.exit("an undisturbed run failed")
         return self._calls[store, large]
 
     def _in_a_trial(self, store: str, which: str, act: Callable[[Trial], None]) -> None:
@@ -166,15 +166,15 @@ class Campaign:
         opened = self._stores[store](folder)
         try:
             act(Trial(folder, self._seed, opened))
-        except Exception as wrong:  # noqa: BLE001 (whatever it is, it is what is looked for)
+        except Exception as error:  # noqa: BLE001 (any error is a finding)
             self.failed.append(f"--seed {self._seed} --store {store} {which}")
-            _say(f"WRONG: {self.failed[-1]}: {type(wrong).__name__}: {wrong}")
+            _print(f"WRONG: {self.failed[-1]}: {type(error).__name__}: {error}")
         finally:
             shutil.rmtree(folder)
             opened.clear()
             if self._trace:
                 took = time.monotonic() - began
-                _say(f"{store} {which} took {took:.1f} s, {self._survived.total()} survived")
+                _print(f"{store} {which} took {took:.1f} s, {self._survived.total()} survived")
 
     def _count(self, store: str, kills: bool, kind: str, outcome: Outcome) -> None:
         if not outcome.met:
@@ -188,16 +188,16 @@ class Campaign:
         for kills, what in ((True, "SIGKILLs"), (False, "errors")):
             for store in self._stores:
                 kinds = {kind: self._survived[store, kills, kind] for kind in (*ERRNOS, MOMENT)}
-                told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
-                _say(f"{sum(kinds.values())} {what} survived with {store}: {told}")
+                counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+                _print(f"{sum(kinds.values())} {what} survived with {store}: {counts}")
         codes = ", ".join(f"{count} × {code}" for code, count in sorted(self._codes.items()))
-        _say(f"exit codes after an error: {codes}")
-        _say(f"uploads left whose begin could not be recorded: {self._unrecorded}")
-        _say(f"points that were not met: {self._missed}; failed: {self.failed or 'none'}")
+        _print(f"exit codes after an error: {codes}")
+        _print(f"uploads left because their start could not be recorded: {self._unrecorded}")
+        _print(f"points not reached: {self._missed}; failed: {self.failed or 'none'}")
 
 
-def _say(words: str) -> None:
-    print(words, flush=True)  # noqa: T201
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

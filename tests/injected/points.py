@@ -1,4 +1,4 @@
-"""Which system calls of a run write, as strace counts them: by kind, and by number within a thread."""
+"""The system calls of a run that write, as strace counts them: by kind, and by number within a thread."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ERRNOS: Mapping[str, Sequence[str]] = {
     **dict.fromkeys(("mkdir", "mkdirat", "utimensat", "fchmod"), _NAMES),
     "sendto": ("ECONNRESET", "EPIPE", "ETIMEDOUT"),
 }
-"""The kinds of calls, and what each may fail with."""
+"""The kinds of calls, and the errors that each may fail with."""
 
 
 class Point(NamedTuple):
-    """The `at`-th call of a kind in any one thread is not made: the process dies, or the call fails."""
+    """The `at`-th call of a kind in any thread is not made: the process is killed, or the call fails."""
 
     kind: str
     at: int
@@ -46,16 +46,16 @@ class Point(NamedTuple):
 
 
 def recording(log: Path) -> list[str]:
-    """Return the words before a command that has its calls written to a log."""
+    """Return the start of a command line that logs the system calls of the rest."""
     kinds = ",".join(f"?{kind}" for kind in ERRNOS)
     return ["strace", "-f", "-yy", "-s", "0", "--seccomp-bpf", "-o", str(log), f"--trace={kinds}"]
 
 
 def injecting(point: Point, log: Path) -> list[str]:
-    """Return the words before a command that is to meet a point.
+    """Return the start of a command line that injects a point into the rest.
 
-    A call that fails is INJECTED in the log. Where the process is to die, the
-    thread is held before the call: strace's own SIGKILL needs it to stop at
+    A failed call is marked INJECTED in the log. For a kill, strace only holds the
+    thread before the call: with strace's own SIGKILL, the program would stop at
     every call of every kind, which takes five times as long.
     """
     fault = f"delay_enter={HELD_SECONDS}s" if point.kills else f"error={point.fault}"
@@ -66,9 +66,9 @@ def injecting(point: Point, log: Path) -> list[str]:
 
 
 def held(point: Point, log: Path) -> int | None:
-    """Return the thread that has come to its point, going by the log so far.
+    """Return the thread that has reached the point according to the log; `None` if none has.
 
-    A signal to it is one to its process. The thread that the log begins with may have ended.
+    A signal to that thread reaches the process. The first thread of the log may have ended.
     """
     calls = Counter[str]()
     for thread, kind in _BEGUN.findall(log.read_text(errors="replace") if log.exists() else ""):
@@ -79,7 +79,7 @@ def held(point: Point, log: Path) -> int | None:
 
 
 def has_failed(log: Path) -> bool:
-    """Tell whether a call was made to fail."""
+    """Return whether a call was made to fail."""
     return "(INJECTED)" in log.read_text(errors="replace")
 
 
@@ -88,7 +88,7 @@ _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 
 
 def writing_calls(log: str, folder: str) -> dict[str, list[int]]:
-    """Return, by kind, the numbers of the calls that write below a folder, or to a server."""
+    """Return by kind the numbers of the calls that write below a folder or to a server."""
     seen: Counter[tuple[str, str]] = Counter()
     found: defaultdict[str, set[int]] = defaultdict(set)
     for line in log.splitlines():

@@ -1,4 +1,4 @@
-"""The two sides of a trial, read and changed from outside, as another program would."""
+"""The two sides of a trial, read and changed as another program does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.s3 import FakeS3
 OWN = ".craftsync"
 
 Contents = dict[str, str]
-"""The digest of what each path holds."""
+"""The digest of the content at each path."""
 
 
 def digest(content: bytes) -> str:
@@ -26,7 +26,7 @@ class Side(Protocol):
     def take(self, path: str) -> None: ...
 
     def everything(self) -> Contents:
-        """Return all there is, craftsync's own folder too."""
+        """Return every path, craftsync's own folder included."""
         ...
 
     def uploads(self) -> set[str]:
@@ -74,7 +74,7 @@ class Objects:
         self._bucket.delete(self._personality, path, None)
 
     def everything(self) -> Contents:
-        # A copy, for a request of a program that is dead by now may still be carried out.
+        # A copy: the server may still carry out a request of a killed program.
         versions = dict(self._bucket.versions)
         return {
             key: digest(kept[-1].content)
@@ -87,7 +87,7 @@ class Objects:
 
 
 class Bucket:
-    """A bucket of any server, known by what the server answers alone."""
+    """A bucket of any server, read only through the server."""
 
     def __init__(self, client: Any, bucket: str) -> None:
         self._client, self._bucket = client, bucket
@@ -119,11 +119,11 @@ class Bucket:
 
 
 _TEMPORARY_OF_RCLONE = "/.rclone_temp_"
-"""Begins the name of a file in which `rclone serve s3` collects an upload; no listing shows it."""
+"""The start of the name of a file in which `rclone serve s3` collects an upload; no listing shows it."""
 
 
 class Served(Bucket):
-    """A bucket that a server makes of a folder: changed through the server, read from the folder."""
+    """A bucket that a server keeps in a folder: changed through the server, read from the folder."""
 
     def __init__(self, client: Any, bucket: str, top: Path) -> None:
         super().__init__(client, bucket)
@@ -135,7 +135,7 @@ class Served(Bucket):
 
 
 def shown(side: Side) -> Contents:
-    """Return what a side holds, craftsync's own folder left out."""
+    """Return every path of a side except craftsync's own folder."""
     return {path: what for path, what in side.everything().items() if not is_own(path)}
 
 
@@ -144,7 +144,7 @@ def is_own(path: str) -> bool:
 
 
 def is_temporary(path: str) -> bool:
-    """Tell whether something of craftsync's own is neither an identity file, nor a lock, nor in the trash."""
+    """Return whether a path in craftsync's own folder is not an identity file, a lock or in the trash."""
     name = path.removeprefix(f"{OWN}/")
     return is_own(path) and name.split("/")[0] not in {
         *("root-id", "store-id", "lock", "commit-lock", "trash", ".gitignore")

@@ -1,4 +1,4 @@
-"""The stores of the trials: each server runs once, and every trial has a bucket or folder of its own in it."""
+"""The stores of the trials: each server runs once, and each trial has its own bucket or folder in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.serving import serving
 
 @dataclass(frozen=True)
 class Store:
-    """What one trial needs to know of its store."""
+    """The store of one trial: its side, its argument, its environment variables, and how to clear it."""
 
     side: Side
     word: str
@@ -26,18 +26,18 @@ class Store:
 
 
 Stores = Callable[[Path], Store]
-"""Gives the trial in this folder its store."""
+"""Returns the store for the trial in a folder."""
 
 
 @contextmanager
 def directory(folder: Path) -> Iterator[Stores]:
-    """Plain folders beside the trials' own."""
+    """Directory stores in the folders of the trials."""
     yield lambda trial: Store(Files(trial / "store"), "./store")
 
 
 @contextmanager
 def fakes(folder: Path) -> Iterator[Stores]:
-    """Buckets of the fake S3 of the tests, which checks conditions."""
+    """Buckets of the tests' fake S3 server, which checks conditions."""
     with fake_s3() as (server, s3):
 
         def open_store(trial: Path) -> Store:
@@ -53,7 +53,7 @@ def fakes(folder: Path) -> Iterator[Stores]:
 
 @contextmanager
 def rclones(folder: Path, script: Script | None = None) -> Iterator[Stores]:
-    """Buckets of `rclone serve s3`, which ignores conditions; before it a proxy with a script."""
+    """Buckets of `rclone serve s3`, which ignores conditions; with a script, behind a proxy."""
     top = folder / "rclone"
     top.mkdir()
     with rclone(top) as server, _behind(server, script) as seen:
@@ -70,7 +70,7 @@ def rclones(folder: Path, script: Script | None = None) -> Iterator[Stores]:
 
 @contextmanager
 def motos(folder: Path, script: Script | None = None) -> Iterator[Stores]:
-    """Buckets of moto, which checks conditions; before it a proxy with a script."""
+    """Buckets of moto, which checks conditions; with a script, behind a proxy."""
     with moto() as server, _behind(server, script) as seen:
         client = server.client()
 
@@ -83,7 +83,7 @@ def motos(folder: Path, script: Script | None = None) -> Iterator[Stores]:
 
 @contextmanager
 def platforms(folder: Path, script: Script | None = None) -> Iterator[Stores]:
-    """Folders of a data store of the platform's kind, `craftsync serve`; before it a proxy with a script."""
+    """Folders of `craftsync serve`, a data store like the platform's; with a script, behind a proxy."""
     top = folder / "served"
     top.mkdir()
     with serving(top) as serve, _behind(S3Server("serve", serve.url), script) as seen:
@@ -106,7 +106,7 @@ PROXIED = {"rclone": rclones, "moto": motos, "serve": platforms}
 
 @contextmanager
 def _behind(server: S3Server, script: Script | None) -> Iterator[S3Server]:
-    """Give the server as the program is to see it."""
+    """Yield the server, or the proxy before it, as the program reaches it."""
     if script is None:
         yield server
     else:

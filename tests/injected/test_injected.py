@@ -1,4 +1,4 @@
-"""The installed program dies, or an error meets it, at a few of its system calls; a short form of `make campaign`."""
+"""The installed program is killed or fails at a few system calls; a short form of `make campaign`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEED = 1
 
 
 def may_trace() -> bool:
-    """Tell whether strace is there, and may be used here."""
+    """Return whether strace is installed and permitted."""
     if shutil.which("strace") is None:
         return False
     return (
@@ -26,7 +26,7 @@ def may_trace() -> bool:
     )
 
 
-traced = pytest.mark.skipif(not may_trace(), reason="strace is not there, or not allowed")
+traced = pytest.mark.skipif(not may_trace(), reason="strace is not installed, or not permitted")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_killed_runs_over_s3_are_completed_by_the_next(trial: Trial) -> None:
     trial.change(conflict=True, large=True)
     assert trial.meet(Point.parse("sendto:2:SIGKILL")).met
     assert trial.meet(Point.parse("linkat:1:SIGKILL")).met
-    # The kill may come between the beginning of an upload in parts and the note of its id.
+    # The kill may come after the start of a multipart upload and before its id is recorded.
     assert trial.heal() <= 1
     trial.change(conflict=True, large=False)
     assert trial.meet(Point.parse("openat2:1:EMFILE")).met
@@ -84,7 +84,7 @@ def test_a_run_killed_at_once_is_completed_by_the_next(trial: Trial) -> None:
 
 @traced
 @with_s3
-def test_a_path_that_failed_is_in_the_exit_code(trial: Trial) -> None:
+def test_exit_code_reports_a_failed_path(trial: Trial) -> None:
     trial.change(conflict=False, large=False)
     outcome = trial.meet(Point("fchmod", 1, "ENOMEM"))
     assert (outcome.met, outcome.code) == (True, 1)

@@ -1,4 +1,4 @@
-"""A folder and a store that go from one round of changes to the next, and runs of each round that die or fail."""
+"""A folder and a store, changed in rounds; runs of each round are killed or fail."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.support.cli import DEADLINE, SCRIPT, Craftsync
 
 KIB, MIB = 1 << 10, 1 << 20
 TIMEOUT = 10 * DEADLINE
-"""Seconds; a run that is traced while the machine is at other work may take minutes."""
+"""Seconds; a traced run on a busy machine may take minutes."""
 LARGE = 17 * MIB
-"""Goes up in three parts, and comes down in parts."""
+"""Bytes of a large file: it is uploaded in three parts, and downloaded in parts."""
 KEPT = ("edited", "fetched", "both", "still", "deep/er/kept")
 IN_SYNC, CONFLICTS_WAIT = 0, 4
 EXIT_CODES = {0, 1, 3, 4, 5, 6, 7}
@@ -34,24 +34,24 @@ EXIT_CODES = {0, 1, 3, 4, 5, 6, 7}
 Ended = subprocess.CompletedProcess[bytes]
 
 
-class Wrong(AssertionError):
-    """Something that must never happen."""
+class Violation(AssertionError):
+    """A rule was broken."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went: whether it met its point, and the exit code it then ended with."""
+    """Whether a run reached its point, and its exit code; `None` if it was killed."""
 
     met: bool
     code: int | None
 
 
 class Trial:
-    """What both sides hold depends on the seed alone; every path is changed on one side only, but for one.
+    """Rounds of changes and disturbed runs. The seed alone determines the contents of both sides.
 
-    A round: `change`, any number of runs that `meet` a point or are `killed_after`
-    some time, and `heal`, the plain run that puts everything right. All that is
-    found wrong is raised as `Wrong`.
+    Only one path is changed on both sides. A round is: `change`; any number of runs that
+    `meet` a point or are `killed_after` some time; and `heal`, an undisturbed run that must
+    complete the work. Each broken rule raises `Violation`.
     """
 
     def __init__(self, folder: Path, seed: int, store: Store) -> None:
@@ -66,11 +66,11 @@ class Trial:
         (folder / "root").mkdir(exist_ok=True)
         self.root: Side = Files(folder / "root")
         self.goal: Contents = {}
-        """What both sides hold in the end, but for the conflict."""
+        """What both sides must hold in the end, except for the conflict."""
         self._ever = set[str]()
-        """All that anybody ever wrote."""
+        """Every content that was ever written."""
         self._kept = set[str]()
-        """That of it which has to be somewhere still."""
+        """Contents that must still exist somewhere."""
         self._conflict = set[str]()
         self._unrecorded = set[str]()
         self._round = 0
@@ -79,7 +79,7 @@ class Trial:
         self._plain(IN_SYNC)
 
     def change(self, *, conflict: bool, large: bool) -> None:
-        """Change both sides, each in every way."""
+        """Make changes of every kind on both sides."""
         for path in self._copies(shown(self.root)):
             self.root.take(path)
         if self._conflict:
@@ -101,21 +101,21 @@ class Trial:
         self._take(self.store, f"was {last}")
         self._put(self.store, f"was {now}")
         if conflict:
-            # What a person replaces on both sides nobody can bring back.
+            # A version that users replace on both sides is lost to craftsync.
             self._kept.discard(self.goal["both"])
             for side in (self.root, self.store):
                 self._conflict.add(self._put(side, "both"))
             del self.goal["both"]
 
     def record(self) -> str:
-        """Return strace's log of a run that nothing happens to."""
+        """Return strace's log of an undisturbed run."""
         run = self._traced(recording(self._log))
         _check(run.returncode == self._at_rest, f"the run itself failed: {run.stderr!r}")
         self._judge_rest()
         return self._log.read_text(errors="replace")
 
     def meet(self, point: Point) -> Outcome:
-        """Let a run meet a point, and judge what it leaves."""
+        """Let a run meet a point, and check both sides after it."""
         if point.kills:
             run = self._killed(point)
             met = run is None
@@ -126,7 +126,7 @@ class Trial:
         return Outcome(met, run.returncode if run else None)
 
     def killed_after(self, seconds: float) -> Outcome:
-        """Kill a run so long after its start, and judge what it leaves."""
+        """Kill a run so many seconds after its start, and check both sides after it."""
         run: Ended | None = None
         words = [str(SCRIPT), *self._words]
         with suppress(subprocess.TimeoutExpired):
@@ -136,9 +136,9 @@ class Trial:
         return Outcome(run is None, run.returncode if run else None)
 
     def heal(self, *, twice: bool = True) -> int:
-        """Put everything right with a plain run; return how many uploads stay that nobody could record.
+        """Complete the work with an undisturbed run; return how many unrecorded uploads are left.
 
-        Another run after it has nothing to do.
+        With `twice`, another run must find nothing to do.
         """
         self._plain(self._at_rest)
         self._judge_rest()
@@ -158,11 +158,11 @@ class Trial:
             size = self._chance.randrange(1, 64 * KIB)
         content = f"{path} {self._round}".encode() + self._chance.randbytes(size)
         side.put(path, content)
-        told = digest(content)
-        self.goal[path] = told
-        self._ever.add(told)
-        self._kept.add(told)
-        return told
+        written = digest(content)
+        self.goal[path] = written
+        self._ever.add(written)
+        self._kept.add(written)
+        return written
 
     def _take(self, side: Side, path: str) -> None:
         side.take(path)
@@ -174,7 +174,7 @@ class Trial:
         return self._ended(tracer)
 
     def _killed(self, point: Point) -> Ended | None:
-        """Kill a run at its point; return how it ended if it did not come that far."""
+        """Kill a run at its point; return `None`, or how it ended if it did not reach the point."""
         pause, end = Event(), time.monotonic() + TIMEOUT
         with self._started(injecting(point, self._log)) as tracer:
             while tracer.poll() is None:
@@ -184,17 +184,17 @@ class Trial:
                     os.kill(thread, signal.SIGKILL)
                     tracer.kill()
                     while not _has_ended(thread):
-                        _check(time.monotonic() < end, "it outlives a SIGKILL")
+                        _check(time.monotonic() < end, "the run survives a SIGKILL")
                         pause.wait(0.01)
                     return None
                 if time.monotonic() > end:
                     os.killpg(tracer.pid, signal.SIGKILL)
-                    raise Wrong("it neither ends nor comes to its point")
+                    raise Violation("the run neither ends nor reaches its point")
                 pause.wait(0.02)
         return self._ended(tracer)
 
     def at_the_point(self) -> None:
-        """Do what else happens in the moment in which a run is to be killed."""
+        """Called when a run has reached the point at which it is killed; for subclasses."""
 
     def _started(self, words: list[str]) -> subprocess.Popen[bytes]:
         self._log.unlink(missing_ok=True)
@@ -225,9 +225,9 @@ class Trial:
         self._unrecorded |= self.store.uploads() - self._recorded_uploads()
 
     def _judge_torn_and_lost(self) -> None:
-        """No version that was shown is gone, and nothing is shown that nobody wrote."""
+        """Check that no version is lost, and that no side shows content that was never written."""
         pause, tries = Event(), 100
-        # A server may still carry out the last request of a program that is dead by now.
+        # A server may still carry out the last request of a killed program.
         while torn := self._torn():
             tries -= 1
             _check(tries > 0, f"torn: {torn}")
@@ -235,83 +235,84 @@ class Trial:
         self._judge_lost({*self.root.everything().values(), *self.store.everything().values()})
 
     def _torn(self) -> list[str]:
-        """Return what is shown and nobody wrote."""
+        """Return the paths with content that was never written."""
         sides = (("folder", self.root), ("store", self.store))
         return [
             f"{path} ({name})"
             for name, side in sides
-            for path, told in shown(side).items()
-            if told not in self._ever
+            for path, content in shown(side).items()
+            if content not in self._ever
         ]
 
     def _judge_rest(self) -> None:
-        """Both sides are as their people left them, with one conflict copy, and nothing lies about."""
+        """Check that both sides hold the goal, one conflict copy, and no temporary file."""
         everything = {"root": self.root.everything(), "store": self.store.everything()}
-        here, there = (
-            {p: told for p, told in side.items() if not is_own(p)} for side in everything.values()
+        local, remote = (
+            {p: content for p, content in side.items() if not is_own(p)}
+            for side in everything.values()
         )
-        differ = sorted(p for p in here.keys() | there.keys() if here.get(p) != there.get(p))
+        differ = sorted(p for p in local.keys() | remote.keys() if local.get(p) != remote.get(p))
         _check(not differ, f"the sides differ at rest: {differ}")
-        _check(self._is_goal(here), f"not as it was left: {self._amiss(here)}")
+        _check(self._is_goal(local), f"not the expected files: {self._differences(local)}")
         left = [f"{name}/{p}" for name, side in everything.items() for p in side if is_temporary(p)]
         _check(not left, f"left behind: {left}")
-        self._judge_lost({told for side in everything.values() for told in side.values()})
+        self._judge_lost({content for side in everything.values() for content in side.values()})
 
     def _judge_lost(self, held: set[str]) -> None:
         lost = self._kept - held
-        names = [path for path, told in self.goal.items() if told in lost]
+        names = [path for path, content in self.goal.items() if content in lost]
         _check(not lost, f"lost: {len(lost)} versions, of {names} and older ones")
 
     def _copies(self, contents: Contents) -> list[str]:
         return [path for path in contents if path.startswith("both (conflict")]
 
     def _is_goal(self, contents: Contents) -> bool:
-        """Tell whether a side holds what it has to in the end."""
+        """Return whether a side holds the goal."""
         if not self._conflict:
             return contents == self.goal
         copies = self._copies(contents)
         more = {path: contents[path] for path in ("both", *copies) if path in contents}
-        rest = {path: told for path, told in contents.items() if path not in more}
+        rest = {path: content for path, content in contents.items() if path not in more}
         return rest == self.goal and len(copies) == 1 and {*more.values()} == self._conflict
 
-    def _amiss(self, contents: Contents) -> list[str]:
-        """Return the paths that hold something else than they have to; of a conflict all that there is."""
+    def _differences(self, contents: Contents) -> list[str]:
+        """Return the paths where a side differs from the goal, each path of a conflict included."""
         paths = sorted(contents.keys() | self.goal.keys())
-        amiss = [path for path in paths if contents.get(path) != self.goal.get(path)]
-        return [f"{path} ({'other' if path in contents else 'gone'})" for path in amiss]
+        differ = [path for path in paths if contents.get(path) != self.goal.get(path)]
+        return [f"{path} ({'other' if path in contents else 'gone'})" for path in differ]
 
     def _judge_report(self, run: Ended) -> None:
-        """What a run said of itself is true."""
-        code, here, there = run.returncode, shown(self.root), shown(self.store)
-        said = f"exit code {code}, {run.stdout!r}, {run.stderr!r}"
-        _check(code in EXIT_CODES, f"not an exit code of the contract: {said}")
-        _check(b"Traceback" not in run.stderr, f"a defect: {said}")
+        """Check that the exit code and the output of a run are true."""
+        code, local, remote = run.returncode, shown(self.root), shown(self.store)
+        output = f"exit code {code}, {run.stdout!r}, {run.stderr!r}"
+        _check(code in EXIT_CODES, f"an undocumented exit code: {output}")
+        _check(b"Traceback" not in run.stderr, f"a traceback: {output}")
         events = [json.loads(line) for line in run.stdout.splitlines()]
         trouble = any(event["type"] in ("problem", "skipped", "held") for event in events)
         if code == IN_SYNC or (code == CONFLICTS_WAIT and not trouble):
-            done = here == there and self._is_goal(here)
-            _check(done, f"reported to be in sync, and is not: {said}")
+            done = local == remote and self._is_goal(local)
+            _check(done, f"reported in sync, but is not: {output}")
         if not events or events[-1]["type"] != "summary":
-            _check(code != IN_SYNC and bool(run.stderr), f"no summary: {said}")
+            _check(code != IN_SYNC and bool(run.stderr), f"no summary: {output}")
         else:
-            _check(events[-1]["exit_code"] == code, f"another code in the summary: {said}")
+            _check(events[-1]["exit_code"] == code, f"another code in the summary: {output}")
         for event in events:
             if event["type"] == "action" and event["status"] == "done":
-                self._judge_action(event["action"], event["path"], here, there)
+                self._judge_action(event["action"], event["path"], local, remote)
 
-    def _judge_action(self, action: str, path: str, here: Contents, there: Contents) -> None:
-        side = {"upload": there, "download": here, "delete-remote": there, "delete-local": here}
+    def _judge_action(self, action: str, path: str, local: Contents, remote: Contents) -> None:
+        side = {"upload": remote, "download": local, "delete-remote": remote, "delete-local": local}
         if action not in side:
             return
         found, wanted = side[action].get(path), self.goal.get(path)
         if action.startswith("delete"):
-            _check(found is None, f"reported as done, and is not: {action} {path}")
+            _check(found is None, f"reported as done, but is not: {action} {path}")
         else:
-            true = found is not None if wanted is None else found == wanted
-            _check(true, f"reported as done, and is not: {action} {path}")
+            is_done = found is not None if wanted is None else found == wanted
+            _check(is_done, f"reported as done, but is not: {action} {path}")
 
     def _recorded_uploads(self) -> set[str]:
-        """Return the uploads the state knows of; read from a copy, so that the next run finds all as it was left."""
+        """Return the recorded uploads; read from a copy of the state database, which thus stays unchanged."""
         found = set[str]()
         for database in (self.folder / "state").glob("pairs/*/state.db"):
             copy = self.folder / "copied"
@@ -324,11 +325,11 @@ class Trial:
 
 def _check(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise Wrong(otherwise[:2000])
+        raise Violation(otherwise[:2000])
 
 
 def _has_ended(process: int) -> bool:
-    """Tell whether no thread of a process is left that could still do anything."""
+    """Return whether every thread of a process has ended."""
     try:
         threads = [
             task.joinpath("stat").read_text() for task in Path(f"/proc/{process}/task").iterdir()

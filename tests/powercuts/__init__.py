@@ -1,1 +1,1 @@
-"""Power cuts on real filesystems while the installed program works: `python -m tests.powercuts`."""
+"""Power cuts on real filesystems while the installed program runs: `python -m tests.powercuts`."""

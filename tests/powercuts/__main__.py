@@ -1,11 +1,11 @@
-"""`python -m tests.powercuts --cuts N --seed S`: cut the power of real filesystems while the program works.
+"""`python -m tests.powercuts --cuts N --seed S`: cut the power of real filesystems while the program runs.
 
-Folder, state and directory store lie on ext4 or XFS images of their own. The
-program is killed, at a system call or after a random time, and the kernel drops
-what was not written back (`FS_IOC_SHUTDOWN`): all of it, the content of files
-alone, or nothing, on each disk for itself. Then the images are mounted again,
-as after a reboot, and the program puts everything right. Needs root and loop
-devices. A failure is printed with what repeats it: `--seed S --session N`.
+Folder, state and directory store are on separate ext4 or XFS images. The program is
+killed, at a system call or after a random time. The kernel then drops what was not
+written back (`FS_IOC_SHUTDOWN`): everything, only the content of files, or nothing,
+chosen for each disk. The images are mounted again, as after a reboot, and the program
+must complete the work. Needs root and loop devices. A failure is printed with the
+options that repeat it: `--seed S --session N`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ CALLS = {
     **dict.fromkeys(("renameat2", "linkat", "fdatasync", "unlink", "mkdirat", "syncfs"), 12),
     **{"pwrite64": 140, "openat2": 12},
 }
-"""Kinds of calls, and up to which of its thread's calls of the kind a run is killed."""
+"""Kinds of calls at which a run is killed, and the highest number of such a call in its thread."""
 NOT_HERE = 3
 
 
 def main() -> None:
     given = _parser().parse_args()
     if not leave_namespace():
-        _say("power can be cut as root only")
+        _print("power can be cut as root only")
         sys.exit(NOT_HERE)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder, ExitStack() as running:
         stores = {
@@ -53,17 +53,17 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.powercuts", description=__doc__)
-    parser.add_argument("--cuts", type=int, default=200, help="how many cuts at most")
-    parser.add_argument("--minutes", type=float, default=1440, help="how long at most")
+    parser.add_argument("--cuts", type=int, default=200, help="stop after so many cuts")
+    parser.add_argument("--minutes", type=float, default=1440, help="stop after so many minutes")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--session", type=int, help="this session alone")
-    parser.add_argument("--trace", action="store_true", help="print each session, as it was made")
-    parser.add_argument("--folder", help="where to work")
+    parser.add_argument("--session", type=int, help="only this session")
+    parser.add_argument("--trace", action="store_true", help="print each session after its end")
+    parser.add_argument("--folder", help="folder for the trials")
     return parser
 
 
 class Campaign:
-    """Counts what was survived."""
+    """Runs sessions, and counts the power cuts that craftsync survived."""
 
     def __init__(self, folder: Path, seed: int, stores: dict[str, Stores], *, trace: bool) -> None:
         self._folder, self._seed, self._stores, self._trace = folder, seed, stores, trace
@@ -74,9 +74,9 @@ class Campaign:
         self.failed: list[str] = []
 
     def go(self, only: int | None, cuts: int, end: float) -> None:
-        """Run one session, or as many as it takes."""
+        """Run one session, or sessions until `cuts` or the time `end` is reached."""
         if not self._kinds:
-            _say("no image of a filesystem can be mounted here")
+            _print("no image of a filesystem can be mounted here")
             sys.exit(NOT_HERE)
         for number in itertools.count(1) if only is None else [only]:
             if self._survived.total() >= cuts or time.monotonic() > end:
@@ -102,9 +102,9 @@ class Campaign:
                     break
             self._survived[f"{kind}, {store}"] += len(trial.cut_disks)
             self._ways.update(trial.cut_disks)
-        except Exception as wrong:  # noqa: BLE001 (whatever it is, it is what is looked for)
+        except Exception as error:  # noqa: BLE001 (any error is a finding)
             self.failed.append(f"--seed {self._seed} --session {number}")
-            _say(f"WRONG: {self.failed[-1]} ({kind}, {store}): {type(wrong).__name__}: {wrong}")
+            _print(f"WRONG: {self.failed[-1]} ({kind}, {store}): {type(error).__name__}: {error}")
         finally:
             for disk in disks.values():
                 disk.remove()
@@ -112,15 +112,17 @@ class Campaign:
             opened.clear()
             if self._trace:
                 took = time.monotonic() - began
-                _say(f"{number} ({kind}, {store}) took {took:.1f} s, {self._survived.total()} cuts")
+                _print(
+                    f"{number} ({kind}, {store}) took {took:.1f} s, {self._survived.total()} cuts"
+                )
 
     def _round(self, trial: CutTrial, chance: Random) -> bool:
-        """Change, cut and heal; tell whether another round may follow."""
+        """Change both sides, cut the power and heal; return whether another round may follow."""
         flushed = chance.random() < 0.7
         large = chance.random() < 0.1
         trial.change(conflict=chance.random() < 0.5, large=large, flushed=flushed)
         if not flushed and chance.random() < 0.5:
-            # What was recorded is on the disk, whoever wrote it.
+            # What was recorded must be durable, even if its writer did not flush it.
             trial.heal(twice=False)
             trial.cut()
             trial.heal()
@@ -145,13 +147,13 @@ class Campaign:
         return True
 
     def print(self) -> None:
-        told = ", ".join(f"{count} with {where}" for where, count in self._survived.items())
-        _say(f"{self._survived.total()} power cuts survived: {told}")
-        _say(f"{len(self._ways)} kinds of what each disk lost; failed: {self.failed or 'none'}")
+        counts = ", ".join(f"{count} with {where}" for where, count in self._survived.items())
+        _print(f"{self._survived.total()} power cuts survived: {counts}")
+        _print(f"{len(self._ways)} combinations of losses; failed: {self.failed or 'none'}")
 
 
-def _say(words: str) -> None:
-    print(words, flush=True)  # noqa: T201
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Filesystems in images, of which the kernel drops on demand all that has not been written back."""
+"""Filesystems in images; on demand, the kernel drops all that has not been written back."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 MIB = 1 << 20
 KINDS = {
     "ext4": ("ext4", 128, ""),
-    # Without ext4's care for programs that rename a file before its content is on the disk.
+    # Without ext4's protection of programs that rename a file before its content is durable.
     "ext4 careless": ("ext4", 128, "noauto_da_alloc,data=writeback"),
     "xfs": ("xfs", 320, ""),
 }
-"""Per kind: the filesystem, its MiB and its mount options."""
+"""By kind: the filesystem, its size in MiB and its mount options."""
 
 HOW = {"lost": 2, "names": 1, "kept": 2}
-"""What the cut leaves: only what was flushed; names and sizes besides; all that was written."""
+"""What a power cut leaves: only flushed data; names and sizes too; everything."""
 
 _SHUTDOWN = 0x8004587D
 _NEW_NAMESPACE = 0x00020000
@@ -29,7 +29,7 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Disk:
-    """A mounted filesystem; gone with its mount namespace at the latest."""
+    """A mounted filesystem. It is unmounted by `remove`, or when its mount namespace ends."""
 
     def __init__(self, image: Path, at: Path, kind: str) -> None:
         system, size, self._options = KINDS[kind]
@@ -44,7 +44,7 @@ class Disk:
         self.flush()
 
     def flush(self) -> None:
-        """Have all that was written on the disk."""
+        """Write everything to the disk."""
         folder = os.open(self._at, os.O_RDONLY)
         try:
             _syncfs(folder)
@@ -52,7 +52,7 @@ class Disk:
             os.close(folder)
 
     def cut(self, how: str) -> None:
-        """Cut the power, and mount what is left. No process may have anything open here."""
+        """Cut the power, and mount the disk again. No process may have a file open on it."""
         if how == "kept":
             self.flush()
         folder = os.open(self._at, os.O_RDONLY)
@@ -74,7 +74,7 @@ class Disk:
 
 
 def kinds_here(folder: Path) -> list[str]:
-    """Return the kinds of disks there can be on this machine; `folder` is for trying them."""
+    """Return the kinds of disks that this machine can mount; each is tried in `folder`."""
     found = []
     for kind in KINDS:
         with suppress(OSError):
@@ -88,7 +88,7 @@ def kinds_here(folder: Path) -> list[str]:
 
 
 def reboot(identity: Path) -> None:
-    """Let the programs of this mount namespace see a kernel that has just been booted; `identity` is a file for it."""
+    """Change the boot id that programs of this mount namespace read; `identity` is the file that holds it."""
     is_first = not identity.exists()
     identity.write_text(f"{uuid.uuid4()}\n")
     if is_first:
@@ -96,7 +96,7 @@ def reboot(identity: Path) -> None:
 
 
 def leave_namespace() -> bool:
-    """Have mounts of this process seen by nobody else, and gone at its end; tell whether that may be."""
+    """Make this process's mounts private, and end them with it; return whether that is permitted."""
     if _LIBC.unshare(_NEW_NAMESPACE) != 0:
         return False
     _call("mount", "--make-rprivate", "/")

@@ -7,19 +7,19 @@ from random import Random
 
 from tests.injected.sides import shown
 from tests.injected.stores import Store
-from tests.injected.trial import CONFLICTS_WAIT, IN_SYNC, Ended, Trial, Wrong
+from tests.injected.trial import CONFLICTS_WAIT, IN_SYNC, Ended, Trial, Violation
 from tests.powercuts.disks import HOW, Disk, reboot
 
 
 class CutTrial(Trial):
-    """Where a run is killed, the power is cut with it."""
+    """Cuts the power whenever a run is killed."""
 
     def __init__(
         self, folder: Path, seed: int, store: Store, disks: dict[str, Disk], chance: Random
     ) -> None:
         self._disks, self._cuts = disks, chance
         self.cut_disks: list[str] = []
-        """How each cut left each disk."""
+        """What each power cut left on each disk."""
         super().__init__(folder, seed, store)
         self.flush()
 
@@ -28,7 +28,7 @@ class CutTrial(Trial):
             disk.flush()
 
     def cut(self) -> None:
-        """Cut the power of all disks; each loses what it loses."""
+        """Cut the power of all disks; chance decides what each one loses."""
         ways = {name: self._cuts.choice(list(HOW)) for name in self._disks}
         self.cut_disks.append(" ".join(f"{name}:{how}" for name, how in ways.items()))
         for name, disk in self._disks.items():
@@ -36,20 +36,20 @@ class CutTrial(Trial):
         reboot(self.folder.parent / "boot-id")
 
     def heal_what_was_not_flushed(self) -> None:
-        """Let a plain run follow a cut that may have taken changes nobody had flushed.
+        """Run once after a power cut that may have taken unflushed changes of users.
 
-        What both sides held before those changes has to be there still, and both sides hold the same.
+        Both sides must be equal, and must still hold the versions before those changes.
         """
         run = self._craftsync(*self._words)
         if run.code not in (IN_SYNC, CONFLICTS_WAIT):
-            raise Wrong(f"a plain run ends with {run.code}: {run.text} {run.err}")
-        here, there = shown(self.root), shown(self.store)
-        if here != there:
-            raise Wrong(f"the sides differ at rest: {sorted(here)} {sorted(there)}")
+            raise Violation(f"a plain run ends with {run.code}: {run.text} {run.err}")
+        local, remote = shown(self.root), shown(self.store)
+        if local != remote:
+            raise Violation(f"the sides differ at rest: {sorted(local)} {sorted(remote)}")
         self._judge_lost({*self.root.everything().values(), *self.store.everything().values()})
 
     def forget_changes(self) -> None:
-        """Ask for nothing that was written since the last flush."""
+        """Require no content that was written since the last flush."""
         self._kept = set(self._flushed)
 
     def change(self, *, conflict: bool, large: bool, flushed: bool = True) -> None:

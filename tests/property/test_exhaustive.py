@@ -1,4 +1,4 @@
-"""Every state of three paths, one pair of them a file and a path below it.
+"""Every state of three paths, two of which are a file and a path below it.
 
 Each path is absent, one of three contents or a folder on each of the three
 sides: 5^9 = 1,953,125 states. The full run is behind the marker `exhaustive`;
@@ -39,7 +39,7 @@ def as_file(tree: Tree, path: str) -> int | None:
 
 
 def expected(local: int | None, baseline: int | None, remote: int | None) -> Kind | None:
-    """P7 of the properties to hold, written down a second time, from the words of the rule."""
+    """Property P7, implemented a second time from the text of the rule."""
     if local == baseline and remote == baseline:
         return None
     if local is None and remote is None:
@@ -56,7 +56,7 @@ def expected(local: int | None, baseline: int | None, remote: int | None) -> Kin
 
 
 def possible(tree: Tree) -> bool:
-    """A folder cannot hold a file and something below that file."""
+    """Return whether a folder can hold this tree: no file has anything below it."""
     return as_file(tree, "a") is None or "a/b" not in tree
 
 

@@ -1,4 +1,4 @@
-"""What tests of single rooms try a few hundred times, tried until the figures of docs/reliability.md are reached."""
+"""Unit tests that try something a few hundred times, at the numbers of docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.cli import Craftsync
 from tests.support.memory_store import MemoryStore
 from tests.support.s3 import fake_s3
 from tests.support.world import World
-from tests.unit.test_folder_races import meanwhile, race
+from tests.unit.test_folder_races import race, repeated_in_a_thread
 
 pytestmark = pytest.mark.campaign
 
@@ -38,7 +38,7 @@ def craftsync(tmp_path: Path) -> Craftsync:
 
 
 class Writer:
-    """A program that overwrites pieces of a file in place, and remembers what the file held after each write."""
+    """A program that overwrites pieces of a file in place, and records the content after each write."""
 
     def __init__(self, file: Path, size: int, chance: random.Random) -> None:
         self._chance, self._pause = chance, threading.Event()
@@ -64,11 +64,11 @@ class Writer:
 
 
 def test_of_ten_thousand_uploads_of_changing_files_none_is_torn(tmp_path: Path) -> None:
-    """What is stored is what the file held after one write of a program or another."""
+    """Each stored object is what the file held after one of the program's writes."""
     store = MemoryStore()
     stored = refused = 0
     writer = Writer(tmp_path / "a", 256 * KIB, random.Random(9))
-    with closing(writer), Folder.open(tmp_path) as folder, meanwhile(writer.write):
+    with closing(writer), Folder.open(tmp_path) as folder, repeated_in_a_thread(writer.write):
         while stored + refused < 10_000:
             try:
                 with folder.open_file("a") as opened:
@@ -93,7 +93,7 @@ def test_in_fifty_thousand_races_no_version_of_an_editor_is_lost(
     while met < 50_000:
         root = tmp_path / "root"
         root.mkdir()
-        # The trash tries one name after another for each further version of a path in one run.
+        # For each further version of a path in a run, the trash tries one name after another.
         round_met, round_saves = race(root, 50 if replacing else 500, replacing=replacing)
         met, saves = met + round_met, saves + round_saves
         shutil.rmtree(root)
@@ -115,7 +115,7 @@ def test_a_hundred_thousand_swaps_of_a_folder_and_a_link_lead_nowhere(tmp_path: 
         exclusive_rename.exchange(descriptor, "d", descriptor, "link")
         swaps += 1
 
-    with Folder.open(root) as folder, meanwhile(swap):
+    with Folder.open(root) as folder, repeated_in_a_thread(swap):
         while swaps < 100_000 or tries < 20_000:
             tries += 1
             with suppress(PathError), folder.open_file("d/a") as opened:
@@ -154,7 +154,7 @@ def test_a_thousand_damaged_databases_delete_and_lose_nothing(tmp_path: Path) ->
             if report.exit_code == 0:
                 break
         else:
-            # The damage hit an identity, which a person has to confirm.
+            # The damage hit an identity, which the user must confirm.
             state.unlink()
             world.run()
         assert world.here() == before == world.there(), seed
@@ -162,7 +162,7 @@ def test_a_thousand_damaged_databases_delete_and_lose_nothing(tmp_path: Path) ->
 
 
 def _damaged(content: bytes, chance: random.Random) -> bytes:
-    """Return a database with flipped bits, with pages of zeros, or cut short."""
+    """Return a database with flipped bits, a zeroed page, or truncated."""
     bad = bytearray(content)
     match chance.randrange(4):
         case 0:
@@ -188,7 +188,7 @@ def test_a_thousand_flipped_bits_are_all_found_by_one_scrub(craftsync: Craftsync
     with closing(sqlite3.connect(state)) as database, database:
         for name, side in hit.items():
             _flip(craftsync.folder / side / name, chance)
-            # A failing disk moves no ctime, so the state is told the new one.
+            # A failing disk changes no ctime, so the state database gets the new one.
             if side == "root":
                 told = ("ctime_ns", (craftsync.folder / "root" / name).stat().st_ctime_ns)
             else:
@@ -242,7 +242,7 @@ def test_a_thousand_hostile_keys_are_fetched_or_reported_and_write_nothing_outsi
 
 
 def _hostile(chance: random.Random) -> str:
-    """Return a key of up to six parts, of which some lead elsewhere, and some are too long, or odd."""
+    """Return a key of up to six parts; some contain .., are too long, or have unusual characters."""
     odd = ("..", ".", "", "/", "...", "~", "-rf", "CON", "a:b", "a\\b", "\x7f", "\n", "%2e%2e")
     own = (".craftsync", ".craftsync/trash", ".craftsync/root-id", ".CRAFTSYNC")
     letters = string.ascii_letters + "éß漢\u0301\u202e\U0001f600 '\"$`\t"

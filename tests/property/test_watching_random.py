@@ -1,7 +1,7 @@
-"""Whatever happens to a root, and whatever part of it is heard: the end is that of one run over it all.
+"""Any changes of a folder, with any part of the events: the result equals that of one full run.
 
-Random operations under the real kernel, seeded; of what the kernel tells, a
-share chosen at random is dropped. The ordinary run is a short one; the marker
+Random operations with the real kernel, seeded; a random share of the kernel's
+events is dropped. The ordinary run is a short one; the marker
 `campaign` makes a million operations.
 """
 
@@ -28,7 +28,7 @@ NAMES = [f"{letter}{number}" for letter in "abcd" for number in range(6)]
 
 
 class Lossy(Heard):
-    """Hears everything and passes on only a part of it, and now and then something that never was."""
+    """Receives every event, drops some, and sometimes invents one."""
 
     def __init__(self, inner: DirtyPaths, clock: Clock, random: Random, loss: float) -> None:
         super().__init__(clock.monotonic, inner)
@@ -57,8 +57,8 @@ class Lossy(Heard):
             super().depart(path)
 
 
-class Life:
-    """Random things that happen to a root, and what it holds after them."""
+class RandomChanges:
+    """Random operations on a folder."""
 
     def __init__(self, root: Path, random: Random) -> None:
         self._root = root
@@ -66,7 +66,7 @@ class Life:
         self._count = 0
         self._operations = [
             *[self.write] * 6,
-            *[self.edit_and_hide_it] * 2,
+            *[self.edit_secretly] * 2,
             *[self.replace] * 2,
             *[self.append] * 2,
             *[self.rename] * 4,
@@ -75,8 +75,8 @@ class Life:
             self.swap,
         ]
 
-    def goes_on(self) -> None:
-        """Let one thing happen; for one that cannot happen another is chosen."""
+    def perform(self) -> None:
+        """Carry out one operation that is possible."""
         while True:
             try:
                 self._random.choice(self._operations)()
@@ -97,8 +97,8 @@ class Life:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self._content())
 
-    def edit_and_hide_it(self) -> None:
-        """Same size, same times."""
+    def edit_secretly(self) -> None:
+        """Edit a file and keep its size and times."""
         path = self._path()
         before = path.stat()
         with path.open("r+") as file:
@@ -125,7 +125,7 @@ class Life:
         shutil.rmtree(self._path())
 
     def swap(self) -> None:
-        """A file becomes a folder, or the other way round."""
+        """Replace a file by a folder, or a folder by a file."""
         path = self._path()
         if path.is_dir():
             shutil.rmtree(path)
@@ -140,12 +140,12 @@ def without_sentinels(files: dict[str, str]) -> dict[str, str]:
     return {path: content for path, content in files.items() if not path.endswith(".sentinel")}
 
 
-def live(folder: Path, seed: int, operations: int, loss: float) -> None:
-    """Let a root live, keep it in sync by what is heard, and compare the end with one run."""
+def check_random_changes(folder: Path, seed: int, operations: int, loss: float) -> None:
+    """Change a folder at random, keep it in sync by events, and compare the result with one full run."""
     random = Random(seed)
     world = World(folder, MemoryStore())
-    life = Life(world.root, random)
-    life.write()
+    changes = RandomChanges(world.root, random)
+    changes.write()
 
     def lossy(root: Folder, dirty: DirtyPaths, clock: Clock) -> Hearing:
         return Hearing(root, Lossy(dirty, clock, random, loss), clock)
@@ -157,13 +157,13 @@ def live(folder: Path, seed: int, operations: int, loss: float) -> None:
         while left > 0:
             at_once = min(left, random.choice((1, 5, 20, 100, 400)))
             for _ in range(at_once):
-                life.goes_on()
+                changes.perform()
             left -= at_once
             at_work.watch.check()
             at_work.turn(random.choice((0.1, 0.6, 2.0, 31.0)))
         at_work.watch.catch_up()
         if not loss:
-            # Nothing was dropped, so nothing is left for the look at everything.
+            # No event was dropped, so nothing is left for the full scan.
             at_work.turn()
             assert without_sentinels(world.there()) == without_sentinels(world.here())
         at_work.turn(600)
@@ -175,11 +175,11 @@ def live(folder: Path, seed: int, operations: int, loss: float) -> None:
         sentinel.unlink()
     here = world.here()
     assert (world.there(), len(here) > 0) == (here, True)
-    assert after_one_pass(folder, world) == here
+    assert after_one_run(folder, world) == here
 
 
-def after_one_pass(folder: Path, world: World) -> dict[str, str]:
-    """Return what an empty store holds after one run over a copy of the root."""
+def after_one_run(folder: Path, world: World) -> dict[str, str]:
+    """Return what an empty store holds after one run over a copy of the folder."""
     once = World(folder, DirectoryStore.create(folder / "another"))
     once.state_dir = folder / "another state"
     shutil.copytree(world.root, folder / "copy", ignore=shutil.ignore_patterns(".craftsync"))
@@ -193,10 +193,10 @@ def after_one_pass(folder: Path, world: World) -> dict[str, str]:
 def test_result_equals_one_run_for_any_dropped_events(
     tmp_path: Path, seed: int, loss: float
 ) -> None:
-    live(tmp_path, seed, operations=600, loss=loss)
+    check_random_changes(tmp_path, seed, operations=600, loss=loss)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(100))
 def test_a_million_random_operations_end_like_one_run(tmp_path: Path, seed: int) -> None:
-    live(tmp_path, 1_000 + seed, operations=10_000, loss=seed % 10 / 10)
+    check_random_changes(tmp_path, 1_000 + seed, operations=10_000, loss=seed % 10 / 10)

@@ -1,4 +1,4 @@
-"""What tests of single rooms share."""
+"""Fixtures of the unit tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from craftsync.local import linux
 
 @pytest.fixture(params=["new", "old"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The kernel as it is, and one without openat2 and files that have no name."""
+    """The real kernel, and one without openat2 and unnamed files."""
     if request.param == "old":
         real = linux.open
 

@@ -1,4 +1,4 @@
-"""The Python functions: the same words and the same report as the command line."""
+"""The Python functions: they take the same options and return the same report as the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The number of transfers under way at once: found out against stores that are near, far, busy or unwilling."""
+"""The number of concurrent transfers, adapted to stores that are near, far, busy or throttling."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Way:
     def transfer(
         self, number: int, on_end: Callable[[], None] = lambda: None, pools: int = 1
     ) -> float:
-        """Carry out so many transfers, divided among pools that share the client; return the seconds they took."""
+        """Carry out transfers, divided among pools that share the client; return the seconds they took."""
         shared = [Shared(self.adaptive, lambda: self.refusals) for _ in range(pools)]
         began, served, waiting, order = self.now, self.now, number, count()
         under_way: list[tuple[float, int, Shared]] = []

@@ -1,4 +1,4 @@
-"""The configuration file: what it may say, and what each mistake in it is answered with."""
+"""The configuration file: what it may contain, and the error for each mistake."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from craftsync.errors import ConfigError
 PROJECT = Path(__file__).parents[2]
 EXAMPLE = PROJECT / "config.example.yaml"
 OF_0_1_0 = PROJECT / "tests/support/states/0.1.0-config.yaml"
-"""The example as it was in 0.1.0: whoever copied it has to get the same from every later version."""
+"""The example of 0.1.0: a copy of it must mean the same in every later version."""
 FILE = Path("/etc/craftsync.yaml")
 ENVIRONMENT = "environments: {archive: {store: directory, path: /archive}}\n"
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over one connection: what is read is what was sent, however it arrives, and nothing else."""
+"""HTTP/1.1 over one connection: a response is read exactly as it was sent, however it arrives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.fixture
 def ends() -> Iterator[tuple[Connection, socket.socket]]:
-    """Give a connection, and the other end of it."""
+    """Yield a connection, and its other end."""
     near, far = socket.socketpair()
     connection = Connection(near)
     far.settimeout(TIMEOUT)
@@ -40,7 +40,7 @@ def ends() -> Iterator[tuple[Connection, socket.socket]]:
 
 
 def answered(answer: bytes, method: str = "GET", *, ended: bool = True) -> Response:
-    """Return the response made of these bytes, with its body read."""
+    """Return the response in these bytes, with its body read."""
     near, far = socket.socketpair()
     connection = Connection(near)
     with closing(connection), far:
@@ -53,7 +53,7 @@ def answered(answer: bytes, method: str = "GET", *, ended: bool = True) -> Respo
 
 
 class Fed(io.BytesIO):
-    """What http.client takes for a socket."""
+    """A stand-in for the socket that http.client reads from."""
 
     def makefile(self, *_: object) -> io.BytesIO:
         return self
@@ -238,7 +238,7 @@ def test_connection_closed_during_the_request_fails_at_once(
 
 
 def encrypted(folder: Path) -> tuple[Connection, ssl.SSLSocket]:
-    """Return a connection over TLS, and the other end of it."""
+    """Return a TLS connection, and its other end."""
     near, far = socket.socketpair()
     trusted = ssl.create_default_context(cafile=str(vouched_for(folder)))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -267,7 +267,7 @@ def test_a_reset_over_tls_is_raised_after_what_arrived_before_it(
     arriving = iter([b"answer", ConnectionResetError(), b""])
 
     def recv(self: ssl.SSLSocket, most: int) -> bytes:
-        """Raise a reset once, as the kernel does: after it, the connection seems to be closed."""
+        """Raise a reset once, as the kernel does; after that, the connection looks closed."""
         arrived = next(arriving)
         if isinstance(arrived, ConnectionResetError):
             raise arrived

@@ -1,4 +1,4 @@
-"""Large objects on their way into a folder: parts that fail, bodies that break off."""
+"""Large objects on their way into a folder: parts that fail, truncated bodies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Break = Callable[[int], Iterator[None]]
 
 
 class Breaking(MemoryStore):
-    """A store whose bodies come in small chunks; `before` is asked before each, by its offset."""
+    """A store whose bodies come in small chunks; `before` is called before each, with its offset."""
 
     def __init__(self, before: Callable[[int], None]) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Breaking(MemoryStore):
         self.under_way: set[int] = set()
 
     def stat(self, path: str) -> RemoteObject | None:
-        """Describe without a digest, as other tools' objects are."""
+        """Describe an object without a digest, like those of other tools."""
         found = super().stat(path)
         return found and found._replace(digest=None)
 
@@ -84,7 +84,7 @@ def fetcher_of(tmp_path: Path) -> Iterator[Callable[[Breaking], tuple[Fetcher, R
 
 
 def breaks_once(*offsets: int) -> Callable[[int], None]:
-    """Return what breaks a body off at each of these offsets, the first time it comes there."""
+    """Return a function that truncates a body at each of these offsets, once each."""
     left = set(offsets)
 
     def before(at: int) -> None:
@@ -129,7 +129,7 @@ def test_failed_first_part_waits_for_other_parts_before_closing_the_file(
         if at == PART:
             running.set()
             assert failed.wait(60)
-            # Who does not wait for this part returns now.
+            # A caller that does not wait for this part returns now.
             returned.wait(0.5)
         if at == 0:
             assert running.wait(60)
@@ -199,7 +199,7 @@ def test_download_with_wrong_digest_is_rejected(
     monkeypatch.setattr(content, "WHOLE", part)
 
     class Rotten(MemoryStore):
-        """A store whose answers describe the object that was written, and hold another byte."""
+        """A store whose answers describe the written object, but contain another byte."""
 
         @contextmanager
         def read(self, path: str, **options: Any) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""The control socket: who gets in, what is answered, and that nobody can bring it to a halt."""
+"""The control socket: who may connect, what it answers, and that no client can block it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def folder(tmp_path: Path, clock: FakeClock) -> Iterator[Path]:
-    """Serve a pair's folder in a thread of its own."""
+    """Serve a linked folder in a thread."""
     folder = tmp_path / "control"
     endpoint, control = Endpoint(folder), Control(clock)
     waker, woken = socket.socketpair()
@@ -65,7 +65,7 @@ def folder(tmp_path: Path, clock: FakeClock) -> Iterator[Path]:
 
 @pytest.fixture
 def connected(folder: Path) -> Iterator[Connect]:
-    """Give a function that connects; what it opened is closed in the end."""
+    """Yield a function that connects; close its connections at the end."""
     opened: list[socket.socket] = []
 
     def dial() -> socket.socket:

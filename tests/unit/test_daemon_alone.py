@@ -1,4 +1,4 @@
-"""The daemon and errors nobody foresaw: the folder they happen in halts, and nothing else does."""
+"""The daemon and unforeseen errors: only the folder in which one occurs halts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def watched(place: Path, open_it: Callable[[], Any]) -> Watched:
 
 
 def run_until(done: Callable[[], object], *folders: Watched) -> int:
-    """Watch these folders until something is so, and end the daemon as a service manager does."""
+    """Watch these folders until a condition holds, then stop the daemon as a service manager does."""
 
     def look() -> None:
         try:

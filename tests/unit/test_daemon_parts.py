@@ -1,4 +1,4 @@
-"""The parts of the daemon one by one: what it tells systemd, Prometheus and people, and what it remembers."""
+"""The parts of the daemon: its reports to systemd, Prometheus and users, and its memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The five functions of the data store, over a directory store and real files."""
+"""The five functions of the data store, with a directory store and real files."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_unseekable_stream_is_uploaded_completely(store: DataStore) -> None:
 
 
 class OnlyReads:
-    """A file object as small as the SDK's documentation allows."""
+    """The smallest file object that the SDK's documentation allows."""
 
     def __init__(self, content: bytes) -> None:
         self._rest = io.BytesIO(content)
@@ -143,7 +143,7 @@ class OnlyWrites:
 
 
 class TakesAFewBytes(io.RawIOBase):
-    """A raw stream that takes a part of what it is given, as write(2) may."""
+    """A raw stream that writes only a part of its input, as write(2) may."""
 
     def __init__(self) -> None:
         self.written = b""

@@ -1,4 +1,4 @@
-"""The rules for one path, as a table anyone can read."""
+"""The rules for one path, as a table."""
 
 from __future__ import annotations
 

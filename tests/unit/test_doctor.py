@@ -1,4 +1,4 @@
-"""The checks of `doctor` one by one: what the machine at hand cannot show, and checks that fail."""
+"""The checks of `doctor`: those that cannot fail on this machine, and those that raise."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_severity_of_clock_skew_depends_on_its_size(seconds: int, level: Level) 
 
 
 class ReadOnlyStore(MemoryStore):
-    """Lets nobody write."""
+    """Rejects every write."""
 
     def write(self, *_: object, **__: object) -> RemoteObject:
         raise StoreDenied("you may not write", remedy="Ask for it.")
@@ -110,7 +110,7 @@ def test_read_only_store_is_not_an_error() -> None:
 
 
 class KeepingStore(MemoryStore):
-    """Takes deletions and does not carry them out."""
+    """Accepts deletions and does not carry them out."""
 
     def delete(self, *_: object, **__: object) -> None:
         pass
@@ -123,7 +123,7 @@ def test_store_that_cannot_delete_is_an_error() -> None:
 
 
 class DistortingStore(MemoryStore):
-    """Gives back what nobody wrote, as a captive portal does."""
+    """Returns content that was never written, as a captive portal does."""
 
     @contextmanager
     def read(self, path: str, **_: object) -> Iterator[Reader]:  # type: ignore[override]
@@ -138,7 +138,7 @@ def test_store_that_returns_other_bytes_is_an_error() -> None:
 
 
 class UnsortedStore(MemoryStore):
-    """Lists backwards and says that it does not."""
+    """Lists backwards, but reports a sorted listing."""
 
     def list(self, *arguments: object, **others: object) -> Iterator[RemoteObject]:  # type: ignore[override]
         for name in ("b", "a"):

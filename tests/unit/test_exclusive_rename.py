@@ -1,4 +1,4 @@
-"""Renames that never overwrite, swaps, and what takes their place where the kernel has none."""
+"""Renames that never overwrite, exchanges, and their fallbacks for kernels without them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def here(tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture(params=["kernel", "links", "no links"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The three ways a filesystem can make us take; the last two by the functions for them."""
+    """The system call and its two fallbacks."""
     if request.param == "kernel":
         return exclusive_rename.noreplace, exclusive_rename.exchange
     if request.param == "no links":

@@ -1,4 +1,4 @@
-"""What a filter leaves out takes no part: proven for every state of one path, and of three."""
+"""A path that a filter excludes takes no part: checked for every state of one path, and of three."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.property.test_exhaustive import PATHS, STATES, as_file, possible, wor
 from tests.support.model import FOLDER, Tree, World
 
 NOW = Now(10, 10)
-"""A content is its time as well: that of 1 is 9 old."""
+"""A content is its own time: content 1 is 9 old."""
 CONTENTS = (None, 0, 1, 2, FOLDER)
 Out = Callable[[str, int | None, int | None], bool]
-"""Says of path, version to be copied and version in its place whether the path is left out."""
+"""Returns whether a path is excluded, given the version to be copied and the one that it replaces."""
 
 FILTERS: dict[str, tuple[Filter, Out]] = {
     "max size": (Filter(max_size=2), lambda path, new, old: 2 in (new, old) or new is old is None),
@@ -74,7 +74,7 @@ def check_state(start: World, mode: Mode, filter: Filter, is_out: Out) -> None:
 
 
 def at(state: World, path: str) -> list[int | None]:
-    """Return what the two sides and the last synced state have at a path."""
+    """Return the versions of a path on both sides and in the last synced state."""
     trees: tuple[Tree, ...] = (state.local, state.baseline, state.remote)
     return [tree.get(path) for tree in trees]
 

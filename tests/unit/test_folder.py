@@ -1,4 +1,4 @@
-"""A folder by its open descriptor: looking, reading, placing, displacing, marks and the lock."""
+"""A folder through its open descriptor: stat, read, place, replace, identity files and the lock."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def seen(folder: Folder, path: str) -> LocalFile:
 
 
 def tree(root: Path) -> dict[str, str]:
-    """Every file outside craftsync's own folder, with its content."""
+    """Return every file outside craftsync's own folder, with its content."""
     return {
         str(path.relative_to(root)): path.read_text()
         for path in root.rglob("*")
@@ -120,7 +120,7 @@ def test_stat_and_read_leave_nothing_in_the_folder(folder: Folder, root: Path) -
     assert os.listdir(root) == ["a"]
 
 
-# Looking
+# Stat
 
 
 def test_stat_returns_the_fingerprint_of_a_file(folder: Folder, root: Path) -> None:
@@ -533,7 +533,7 @@ def test_identity_file_is_written_once(folder: Folder, root: Path) -> None:
 
 
 NEVER = Path("/nonexistent/lock")
-"""Where the lock of a folder goes that nobody can write to."""
+"""The place of the lock of a read-only folder."""
 
 
 def test_lock_is_exclusive_until_released(folder: Folder, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""An editor, an attacker or another craftsync at work on the same path at the same time."""
+"""Races with an editor, an attacker or another craftsync on the same path."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("kernel")
 
 
 @contextmanager
-def meanwhile(work: Callable[[], object]) -> Iterator[None]:
-    """Repeat `work` in a thread during the `with` statement; its failure is the test's."""
+def repeated_in_a_thread(work: Callable[[], object]) -> Iterator[None]:
+    """Repeat `work` in a thread during the `with` statement; raise its failure at the end."""
     stop = threading.Event()
 
     def repeat() -> None:
@@ -39,13 +39,13 @@ def meanwhile(work: Callable[[], object]) -> Iterator[None]:
 
 
 class Editor:
-    """Saves `path` again and again by a swap, and so knows of every version what became of it."""
+    """Saves `path` again and again with an exchange, which shows which version each save replaced."""
 
     def __init__(self, root: Path, path: str) -> None:
         self._folder = os.open(root, os.O_RDONLY)
         self._root, self._path = root, path
         self.saved: set[str] = set()
-        self.displaced: set[str] = set()
+        self.replaced: set[str] = set()
 
     def close(self) -> None:
         os.close(self._folder)
@@ -56,7 +56,7 @@ class Editor:
         with suppress(FileNotFoundError):
             exclusive_rename.exchange(self._folder, "scratch", self._folder, self._path)
             self.saved.add(content)
-            self.displaced.add((self._root / "scratch").read_text())
+            self.replaced.add((self._root / "scratch").read_text())
             return
         with suppress(FileExistsError):
             exclusive_rename.noreplace(self._folder, "scratch", self._folder, self._path)
@@ -72,12 +72,16 @@ def everything(folder: Folder, root: Path) -> set[str]:
 
 
 def race(root: Path, attempts: int, *, replacing: bool) -> tuple[int, int]:
-    """Replace or delete a file while an editor saves it; return how often it was met and saved.
+    """Replace or delete a file while an editor saves it; return how often the two met, and how often the editor saved.
 
-    Fails if a version is neither in place, nor in the trash, nor displaced by the editor itself.
+    Fails if a version is neither in place, nor in the trash, nor replaced by the editor itself.
     """
     met, placed = 0, set[str]()
-    with closing(Editor(root, "a")) as editor, Folder.open(root) as folder, meanwhile(editor.save):
+    with (
+        closing(Editor(root, "a")) as editor,
+        Folder.open(root) as folder,
+        repeated_in_a_thread(editor.save),
+    ):
         for number in range(attempts):
             with suppress(PathBusy):
                 current = folder.stat("a")
@@ -94,7 +98,7 @@ def race(root: Path, attempts: int, *, replacing: bool) -> tuple[int, int]:
                 else:
                     folder.displace("a", current, "t1")
     with Folder.open(root) as folder:
-        assert editor.saved | placed <= everything(folder, root) | editor.displaced
+        assert editor.saved | placed <= everything(folder, root) | editor.replaced
     return met, len(editor.saved)
 
 
@@ -107,7 +111,7 @@ Step = tuple[str, Callable[[Path], object]]
 
 
 def save(content: str) -> Callable[[Path], object]:
-    """Save as editors do: a new file takes the place of the old."""
+    """Save as editors do: a new file replaces the old one."""
 
     def work(path: Path) -> None:
         path.with_name("scratch").write_text(content)
@@ -118,7 +122,7 @@ def save(content: str) -> Callable[[Path], object]:
 
 @pytest.fixture
 def just_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, list[Step]], None]:
-    """Let somebody act in the instant before a rename: the one window no look can close."""
+    """Run another program's change in the instant before a rename, which no earlier check can cover."""
 
     def install(path: Path, steps: list[Step]) -> None:
         for name in ("exchange", "noreplace"):
@@ -190,7 +194,7 @@ def test_file_saved_during_its_replacement_is_kept(
 
 
 def shortened(found: dict[str, str], names: Iterable[str]) -> dict[str, str]:
-    """Cut the time out of the names of conflict copies where the expectation has none."""
+    """Remove the time from the names of conflict copies if the expected names have none."""
     return {
         next((name for name in names if each.startswith(name)), each): content
         for each, content in found.items()
@@ -277,7 +281,9 @@ def test_folder_swapped_for_a_symlink_never_escapes_the_root(tmp_path: Path) -> 
     (root / "link").symlink_to(outside)
     descriptor = os.open(root, os.O_RDONLY)
     with Folder.open(root) as folder:
-        swap = meanwhile(lambda: exclusive_rename.exchange(descriptor, "d", descriptor, "link"))
+        swap = repeated_in_a_thread(
+            lambda: exclusive_rename.exchange(descriptor, "d", descriptor, "link")
+        )
         with swap:
             for _ in range(400):
                 with suppress(PathError), folder.open_file("d/a") as opened:

@@ -1,4 +1,4 @@
-"""What is particular to a folder as a store; what all stores have in common is in tests/contract."""
+"""The particulars of a directory store; tests/contract covers what all stores have in common."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Content:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder any user could enter, unlike pytest's own."""
+    """Yield a folder that every user can enter, unlike pytest's own."""
     path = Path(tempfile.mkdtemp())
     path.chmod(0o755)
     yield path

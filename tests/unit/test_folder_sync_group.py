@@ -1,4 +1,4 @@
-"""One flush serves everybody who was there when it began, and nobody else."""
+"""A flush serves every caller that was waiting when it began, and no later one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from craftsync.local.commit import SyncGroup
 
 
 class Flushes:
-    """Counts the flushes that began and ended; each takes real time without holding the interpreter."""
+    """Counts flushes that began and ended; each takes real time without the interpreter lock."""
 
     def __init__(self) -> None:
         self.begun = 0

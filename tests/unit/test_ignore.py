@@ -1,4 +1,4 @@
-"""Ignore rules: what decides, where it stands, and that it is git's answer."""
+"""Ignore rules: which rule decides, where it is, and that git decides the same."""
 
 from __future__ import annotations
 

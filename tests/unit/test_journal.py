@@ -1,4 +1,4 @@
-"""What is remembered about large uploads: until they are objects, or are given up."""
+"""The record of a large upload, until it is completed or abandoned."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.serial_pool import SerialPool
 
 
 def learned(pool: SerialPool[Note]) -> None:
-    """Let the database learn what was posted."""
+    """Write what was posted to the database."""
     while (note := pool.take(0)) is not None:
         note.learn()
 

@@ -1,4 +1,4 @@
-"""Rates: kept by all together, changed while transfers wait, and by the time of the week."""
+"""Rate limits: shared by all transfers, changed while these wait, and set by a timetable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs: from the words of a call to one root and one place."""
+"""Linked folders: from the arguments of a command to a folder and a store."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def two_folders(folder: Path) -> PairOptions:
 
 
 def remember(folder: Path, root: Path, store: Path) -> None:
-    """Leave behind what a run over the pair would."""
+    """Create what a run over the pair creates."""
     (root / ".craftsync").mkdir(parents=True, exist_ok=True)
     PairState.open(folder / "state", str(root), str(store), new_id=lambda: "1").close()
 

@@ -1,4 +1,4 @@
-"""Content on its way from store to store: hashed whatever the order it is asked for in."""
+"""Content on its way from store to store: it is hashed for any order of reads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def no_limit() -> Limiter:
 
 
 class Breaking(MemoryStore):
-    """Lets each of the next `breaks` bodies end after its first `after` bytes."""
+    """Truncates each of the next `breaks` bodies after its first `after` bytes."""
 
     breaks = 0
     after = MIB
@@ -190,7 +190,7 @@ def test_migration_buffers_fit_the_part_sizes_of_stores() -> None:
 
 
 class Encrypted(MemoryStore):
-    """Its versions look like MD5s and are none; `bodies` are what readings get, one after another: one reading is enough."""
+    """Its versions only look like MD5s. `bodies` are the contents of successive reads; one read must be enough."""
 
     def __init__(self, *bodies: bytes) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Options: flags and keywords over the file over the defaults."""
+"""Options: flags and keywords override the file, which overrides the defaults."""
 
 from __future__ import annotations
 

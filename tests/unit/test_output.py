@@ -1,4 +1,4 @@
-"""What is printed: lines that keep their shape whatever a name contains, and honest summaries."""
+"""Printed output: lines that keep their shape for any name, and true summaries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The patterns of one call about the keys of a store: the answers of a folder without ignore files, for any key."""
+"""Command line patterns applied to keys of a store: they decide as in a folder without ignore files."""
 
 from __future__ import annotations
 

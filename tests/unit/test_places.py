@@ -1,4 +1,4 @@
-"""Words for stores: what each stands for, and what is refused before anything is opened."""
+"""Store arguments: what each means, and which are rejected before anything is opened."""
 
 from __future__ import annotations
 

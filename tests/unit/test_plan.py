@@ -1,4 +1,4 @@
-"""The plan table while its steps are carried out: others are added, and paths are known to be in hand."""
+"""The plan table during a run: steps are added, and it knows which paths are being worked on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def upload(path: str, size: int = 1) -> Action:
 
 
 def planned(state: PairState, *actions: Action) -> list[str]:
-    """Plan these, and return the operation ids of the steps that are handed out."""
+    """Plan actions, and return the operation ids of the steps that are handed out."""
     with state.transaction():
         state.plan.begin(by_operation=True)
         state.plan.add(actions)

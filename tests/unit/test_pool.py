@@ -1,4 +1,4 @@
-"""The pool steps are carried out in: short tasks by turns, long ones beside them."""
+"""The pool that carries out steps: short tasks in turns, long ones beside them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pool() -> Iterator[TaskPool[object]]:
 
 
 def meeting(parties: int) -> Callable[[], object]:
-    """Return a call that ends only once as many callers are in it."""
+    """Return a function that ends only once so many callers are in it."""
     return partial(threading.Barrier(parties, timeout=TIMEOUT).wait)
 
 
@@ -236,7 +236,7 @@ def test_task_weight_is_the_bytes_it_moves() -> None:
 
 
 class Counted:
-    """A call that is counted, and whose first time waits until it is let go."""
+    """A function that counts its calls; the first one waits until it is released."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -320,11 +320,11 @@ def test_closing_the_pool_releases_waiters_of_a_shared_call() -> None:
 
 
 class Signal(BaseException):
-    """What a handler raises."""
+    """The exception of a signal handler."""
 
 
 def test_signal_at_the_end_of_a_socket_wait_loses_no_task() -> None:
-    """The kernel reports a socket once for each wait, so nobody would report it again."""
+    """The kernel reports a socket only once for each wait."""
     ours, theirs = socket.socketpair()
     pool: TaskPool[object] = TaskPool(Fixed(2))
 
@@ -352,7 +352,7 @@ def test_signal_at_the_end_of_a_socket_wait_loses_no_task() -> None:
 @pytest.mark.parametrize("wait", ["for a socket", "for time to pass"])
 def test_signal_during_a_wait_is_handled_before_the_wait_ends(wait: str) -> None:
     late = threading.Event()
-    # This sets what a signal sets, and leaves the call in which the thread waits alone.
+    # This sets what a signal sets, without interrupting the call in which the thread waits.
     timers = [threading.Timer(0.2, _thread.interrupt_main), threading.Timer(TIMEOUT, late.set)]
     ours, other = socket.socketpair()
     with ours, other:

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a host, and which kinds are refused."""
+"""Which proxy the environment selects for a host, and which kinds are rejected."""
 
 from __future__ import annotations
 

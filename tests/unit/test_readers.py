@@ -1,4 +1,4 @@
-"""Readers of objects raise unless all bytes came, whatever the connection below them says."""
+"""Readers of objects raise unless all bytes arrived, even if the connection ended cleanly."""
 
 from __future__ import annotations
 

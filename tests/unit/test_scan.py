@@ -1,4 +1,4 @@
-"""Scans of real trees: what is found, in which order, and what is said of the rest."""
+"""Scans of real trees: which files are found, in which order, and what is reported for the rest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A folder any user could enter, unlike pytest's own."""
+    """Yield a folder that every user can enter, unlike pytest's own."""
     path = Path(tempfile.mkdtemp())
     path.chmod(0o755)
     yield path
@@ -41,7 +41,7 @@ def folder(root: Path) -> Iterator[Folder]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Do without the rights of root, to whom no file is unreadable."""
+    """Drop the rights of root, for whom every file is readable."""
     if os.geteuid() == 0:
         os.seteuid(NOBODY)
         try:
@@ -240,7 +240,7 @@ def test_huge_folder_is_sorted_by_merging_runs(
     assert list(scan(folder, None)) == found
 
 
-# Looking at single paths
+# Stat of single paths
 
 
 @pytest.mark.parametrize(

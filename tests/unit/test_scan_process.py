@@ -1,4 +1,4 @@
-"""A scan in another process tells the same, and never less without saying so."""
+"""A scan in another process yields the same, or raises."""
 
 from __future__ import annotations
 

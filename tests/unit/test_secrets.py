@@ -1,4 +1,4 @@
-"""`.env` files as people write them, and where else a token may be."""
+"""`.env` files as users write them, and the other places of a token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from craftsync.errors import ConfigError, UsageError
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Start in a folder of the test's own, without a token."""
+    """Run each test in its own folder, without a token."""
     monkeypatch.chdir(tmp_path)
     for name in (TOKEN_ENV, "CRAFT_AI_ACCESS_TOKEN", "CREDENTIALS_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)

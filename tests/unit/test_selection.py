@@ -1,4 +1,4 @@
-"""Which paths and times a person means, in `trash`, `conflicts` and `deletes`."""
+"""How `trash`, `conflicts` and `deletes` select paths and times."""
 
 from __future__ import annotations
 

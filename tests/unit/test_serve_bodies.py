@@ -1,4 +1,4 @@
-"""How `serve` takes content in: forms, parts of uploads, and ranges on the way out."""
+"""How `serve` receives content in forms and parts, and how it sends ranges."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def whole(content: Content) -> bytes:
 
 
 def permit_all(fields: Mapping[str, str]) -> None:
-    """Permit whatever is asked."""
+    """Permit every upload."""
 
 
 def taken(*pieces: bytes) -> tuple[dict[str, str], bytes]:

@@ -1,4 +1,4 @@
-"""The pages of a listing that `serve` gives out."""
+"""The pages of a listing of `serve`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens and signed URLs of `serve`: what they open, for how long, and what they do not."""
+"""Tokens and signed URLs of `serve`: what they permit, and for how long."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.clock import FakeClock
 
 
 def status_of(act: Callable[..., object], *arguments: object) -> int:
-    """Return the status a call is refused with, 0 when it is not."""
+    """Return the status with which a call is refused; 0 if it is not."""
     try:
         act(*arguments)
     except Refused as refused:

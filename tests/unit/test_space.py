@@ -1,4 +1,4 @@
-"""What files being written may take of a disk together."""
+"""The disk space that files being written may take together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MB, GB = 1000**2, 1000**3
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
-    """A folder on whose disk one gigabyte may be used; what else is written there does not count."""
+    """Yield a folder whose disk has one gigabyte left, whatever other programs write."""
     disk = os.statvfs(tmp_path)
     monkeypatch.setattr(linux, "fstatvfs", lambda _: disk)
     with Folder.open(tmp_path) as opened:

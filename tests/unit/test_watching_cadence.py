@@ -1,4 +1,4 @@
-"""How often a store is looked at."""
+"""How often a store is polled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from craftsync.daemon.schedule import Backoff, Cadence
 
 
 class Middle(Random):
-    """A source of chance that always hits the middle."""
+    """A random generator that always returns the middle."""
 
     def uniform(self, a: float, b: float) -> float:
         return (a + b) / 2

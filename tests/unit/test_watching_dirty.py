@@ -1,4 +1,4 @@
-"""When a path that may have changed has come to rest. Time stands still unless it is told to pass."""
+"""When a changed path has settled. Time passes only when a test advances the clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noticing that file watching stopped, whatever the reason."""
+"""The supervisor notices that file watching has stopped, for any reason."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.support.clock import FakeClock
 
 
 class Deaf(Inotify):
-    """A reader whose thread lives and hears nothing."""
+    """A reader whose thread runs but receives no event."""
 
     def _handle(self, watch: int, mask: int, name: bytes) -> None:
-        """Let it pass."""
+        """Ignore the event."""
 
 
 class Busy(Inotify):
-    """A reader that is busy with other events and has not come to the canary yet."""
+    """A reader that is busy with other events and has not reached the canary yet."""
 
     def _handle(self, watch: int, mask: int, name: bytes) -> None:
         super()._handle(watch, mask, b"other" if name == CANARY.encode() else name)
 
 
 class Readers:
-    """Makes readers of one kind after another, and remembers them."""
+    """Makes readers of one kind, and keeps them."""
 
     def __init__(self, *kinds: type[Inotify] | OSError) -> None:
         self._kinds = list(kinds)
@@ -47,7 +47,7 @@ class Readers:
 
 
 class Watching:
-    """A supervisor that looks only when told to."""
+    """A supervisor that checks only when a test calls it."""
 
     def __init__(self, root: Path, *kinds: type[Inotify] | OSError) -> None:
         self.clock = FakeClock()

@@ -1,1 +1,1 @@
-"""The bug zoo: documented bugs put back one at a time, each of which named tests must notice."""
+"""The bug zoo: documented bugs are put back one at a time, and named tests must notice each."""

@@ -1,4 +1,4 @@
-"""`python -m tests.zoo [--only NAME] [--skip N] [--most N] [--list]`: put each bug back, and see that its tests notice it."""
+"""`python -m tests.zoo [--only NAME] [--skip N] [--most N] [--list]`: put each bug back, and check that its tests fail."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.zoo.runner import copied, failing_without, try_mutation
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo", description=__doc__)
     parser.add_argument("--only", metavar="NAME", action="append", help="part of a name")
-    parser.add_argument("--skip", type=int, default=0, help="so many, which ran before")
-    parser.add_argument("--most", type=int, help="how many at most; all if not given")
+    parser.add_argument("--skip", type=int, default=0, help="skip so many bugs")
+    parser.add_argument("--most", type=int, help="try so many bugs at most; default: all")
     parser.add_argument(
-        "--list", action="store_true", help="print the bugs and what must kill them"
+        "--list", action="store_true", help="print the bugs and the tests that must fail"
     )
     given = parser.parse_args()
     chosen = [

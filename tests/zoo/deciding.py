@@ -36,7 +36,7 @@ MUTATIONS = (
         ("test_edit_of_equal_size_with_restored_mtime_is_detected",),
     ),
     Mutation(
-        "an object is told by its size alone",
+        "an object is compared by its size alone",
         None,
         "return remote.modified_ns is not None and remote.modified_ns == row.modified_ns",
         "return True",
@@ -50,7 +50,7 @@ MUTATIONS = (
         (_TABLE,),
     ),
     Mutation(
-        "where both sides changed the folder wins without a copy",
+        "if both sides changed, the folder wins without a conflict copy",
         None,
         'return Decision(Kind.RECONCILE, "both sides changed")',
         'return Decision(Kind.UPLOAD, "the file changed in the folder")',
@@ -60,14 +60,14 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "a push deletes without being asked to",
+        "a push deletes without --delete",
         None,
         "        case ((SideState.NONE | SideState.GONE), _) if delete:\n",
         "        case ((SideState.NONE | SideState.GONE), _):\n",
         (_TABLE,),
     ),
     Mutation(
-        "without a last synced state what only the store has is deleted",
+        "without a last synced state an object without a file is deleted",
         40,
         'return Decision(Kind.DOWNLOAD, "the object is new in the store")',
         'return Decision(Kind.DELETE_REMOTE, "the object is new in the store")',
@@ -81,14 +81,14 @@ MUTATIONS = (
         ("test_equal_content_is_adopted_and_nothing_moves",),
     ),
     Mutation(
-        "a path that is ignored from now on counts as deleted",
+        "a newly ignored path counts as deleted",
         41,
         "if local is None and path not in unknown.left and ignored(path):",
         "if False:",
         ("test_ignored_paths_take_no_part_on_either_side_and_are_never_deleted",),
     ),
     Mutation(
-        "a filter by size looks at the version to be copied only",
+        "a size filter checks only the version to be copied",
         None,
         "for side in (local, remote) if side is not None]",
         "for side in (local or remote,) if side is not None]",
@@ -102,7 +102,7 @@ MUTATIONS = (
         ("test_every_filter_refuses_both_directions_and_deletes",),
     ),
     Mutation(
-        "a filtered run lets go of the deletes that wait",
+        "a filtered run releases held deletes",
         None,
         "planned, whole = Planned(), paths is None and not self.options.filter",
         "planned, whole = Planned(), paths is None",
@@ -116,7 +116,7 @@ MUTATIONS = (
         ("test_too_many_deletes_are_held_while_the_rest_continues",),
     ),
     Mutation(
-        "deletions that trickle in are each harmless",
+        "deletes that trickle in are counted separately",
         36,
         "return deletes + self.spent <= self",
         "return deletes <= self",
@@ -151,14 +151,14 @@ MUTATIONS = (
         ("test_store_that_lost_its_identity_file_is_rejected",),
     ),
     Mutation(
-        "something is made in the empty mount point of a folder that is away",
+        "a file is created in the empty mount point of an unmounted folder",
         31,
         'if identity is not None and not identity.startswith("fs:"):',
         "if False:",
         ("test_nothing_is_created_in_an_unmounted_folders_mount_point",),
     ),
     Mutation(
-        "a path missing from a listing is forgotten while it is there",
+        "a path missing from a listing is forgotten although its object exists",
         38,
         "        if self.store.stat(action.path) is not None:\n            raise PreconditionFailed(action.path)\n        return Outcome",
         "        return Outcome",
@@ -172,7 +172,7 @@ MUTATIONS = (
         ("test_stale_listing_deletes_nothing",),
     ),
     Mutation(
-        "keys beside .craftsync in a nested folder count as ordinary",
+        "craftsync's own keys in a nested folder count as ordinary objects",
         None,
         'return OWN_FOLDER in path and f"/{OWN_FOLDER}/" in f"/{path}/"',
         'return path == OWN_FOLDER or path.startswith(f"{OWN_FOLDER}/")',

@@ -11,11 +11,10 @@ PROJECT = Path(__file__).parent.parent.parent
 
 
 class Mutation(NamedTuple):
-    """One bug put back: `old` occurs exactly once in the package and becomes `new`.
+    """One bug put back: `old`, which occurs exactly once in the package, becomes `new`.
 
-    `name` says in plain words what goes wrong, `hazard` is its row in
-    docs/hazards.md (`None` for a bug that is in no row). Each of `tests`, names
-    wherever they are below `tests/`, must fail.
+    `name` describes what goes wrong. `hazard` is its row in docs/hazards.md, `None` if it
+    has none. Each of `tests` must fail; the names are unique below `tests/`.
     """
 
     name: str
@@ -25,20 +24,20 @@ class Mutation(NamedTuple):
     tests: tuple[str, ...]
 
     def applied(self, sources: Mapping[str, str]) -> tuple[str, str]:
-        """Return the file to change and its text with the bug in it; `sources` as `sources_below` returns it.
+        """Return the file to change and its text with the bug; `sources` is from `sources_below`.
 
-        Raises `ValueError` unless `old` occurs once in all of them.
+        Raises `ValueError` unless `old` occurs exactly once.
         """
         found = {file: text.count(self.old) for file, text in sources.items() if self.old in text}
         if list(found.values()) != [1]:
             where = ", ".join(f"{file} ({count})" for file, count in found.items()) or "nowhere"
-            raise ValueError(f"the old text of {self.name!r} has to occur once; found: {where}")
+            raise ValueError(f"the old text of {self.name!r} must occur once; found: {where}")
         (file,) = found
         return file, sources[file].replace(self.old, self.new)
 
 
 def sources_below(top: Path) -> dict[str, str]:
-    """Return the text of each file of the package below `top`, by its path there."""
+    """Return the text of each file of the package below `top`, by its path relative to `top`."""
     return {
         str(file.relative_to(top)): file.read_text()
         for file in sorted((top / "craftsync").rglob("*.py"))
@@ -46,7 +45,7 @@ def sources_below(top: Path) -> dict[str, str]:
 
 
 def files_of_tests(top: Path) -> dict[str, list[str]]:
-    """Return the files below `top`, as paths there, that have a test of a name, by that name."""
+    """Return the files below `top` that have a test of each name, as relative paths, by that name."""
     found: dict[str, list[str]] = {}
     for file in sorted((top / "tests").rglob("test_*.py")):
         for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE):

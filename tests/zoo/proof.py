@@ -1,7 +1,7 @@
-"""A pytest plugin: proves that the changed copy is what is tested, and writes down what failed.
+"""A pytest plugin: it checks that the tests import the changed copy, and writes their results to a file.
 
-Given by the runner in `CRAFTSYNC_ZOO`: where the package must come from, the
-module that is changed, and the file to write the results to.
+The runner sets `CRAFTSYNC_ZOO`: the folder that the package must come from, the
+changed module, and the file for the results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _results: dict[str, list[str]] = {"failed": [], "passed": []}
 
 
 def pytest_configure() -> None:
-    """Raise unless the module that the tests will see is the one below the temporary folder."""
+    """Raise unless the tests import the module from the temporary folder."""
     module = importlib.import_module(_MODULE)
     assert module.__file__ is not None
     if not Path(module.__file__).is_relative_to(_TOP):

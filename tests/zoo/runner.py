@@ -18,20 +18,20 @@ from typing import NamedTuple
 from tests.zoo.mutation import PROJECT, Mutation, files_of_tests, module_of, sources_below
 
 TIMEOUT_SECONDS = 300
-"""A bug that makes its tests hang is killed, too."""
+"""A bug counts as killed, too, if its tests hang."""
 
 _BESIDE = ("docs", "systemd", "benchmarks", "README.md", "CHANGELOG.md", "config.example.yaml")
 
 
 class Result(NamedTuple):
-    """What the tests said. `failed` and `passed` are names; `trouble` is why nothing was found out."""
+    """The outcome of tests: names in `failed` and `passed`; `trouble` is why the tests could not run."""
 
     failed: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
     trouble: str = ""
 
     def noticed_by(self, test: str) -> bool:
-        """Tell whether a test, with any of its parameters, failed."""
+        """Return whether a test failed with any of its parameters."""
         return _is_among(test, self.failed)
 
 
@@ -56,7 +56,7 @@ class Copy:
 
     @contextmanager
     def mutated(self, mutation: Mutation) -> Iterator[str]:
-        """Put a bug into the copy, and give the module that has it."""
+        """Put a bug into the copy; yield the name of its module."""
         name, text = mutation.applied(self._sources)
         file = self.top / name
         self._write(file, text)
@@ -67,7 +67,7 @@ class Copy:
 
     def _write(self, file: Path, text: str) -> None:
         file.write_text(text)
-        # What is compiled is known by size and second only.
+        # Python notices a change only by size and by time in seconds.
         Path(cache_from_source(str(file))).unlink(missing_ok=True)
 
     def run(self, tests: Iterable[str], module: str) -> Result:
@@ -85,7 +85,7 @@ class Copy:
             ),
         ]
         environment = os.environ | {
-            # Loading what these tests have no use for takes as long as they do.
+            # Loading plugins that these tests do not use takes as long as the tests.
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "CRAFTSYNC_ZOO": json.dumps([str(self.top), module, str(results)]),
         }
@@ -112,7 +112,7 @@ class Copy:
 
 
 def _interpreter(top: Path) -> Path:
-    """Make an environment like this one in which craftsync is the copy, for every process that tests start."""
+    """Make a virtual environment like this one, but with the copy of craftsync, for all processes of the tests."""
     home = top / "environment"
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
     packages.mkdir(parents=True)
@@ -139,7 +139,7 @@ def copied() -> Iterator[Copy]:
 
 
 def try_mutation(copy: Copy, mutation: Mutation) -> tuple[str, ...] | str:
-    """Return the tests that failed to notice the bug (none: it is killed), or why that is not known."""
+    """Return the tests that did not notice the bug (none: it is killed), or why the tests could not run."""
     try:
         with copy.mutated(mutation) as module:
             result = copy.run(mutation.tests, module)
@@ -151,7 +151,7 @@ def try_mutation(copy: Copy, mutation: Mutation) -> tuple[str, ...] | str:
 
 
 def failing_without(copy: Copy, mutations: Iterable[Mutation]) -> Result:
-    """Run the tests of these mutations without any bug: one that fails then, or is skipped, proves nothing."""
+    """Run the tests of these mutations without any bug: a test that fails then, or is skipped, proves nothing."""
     tests = dict.fromkeys(test for mutation in mutations for test in mutation.tests)
     result = copy.run(tests, "craftsync")
     unused = [test for test in tests if not _is_among(test, (*result.failed, *result.passed))]

@@ -1,4 +1,4 @@
-"""The zoo stays in order: each bug can still be put back, and what must kill it exists."""
+"""Each bug of the zoo can still be put back, and the tests that must fail exist."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def test_each_mutation_has_a_unique_name_and_a_killing_test() -> None:
 def test_mutation_is_refused_unless_its_text_occurs_once(
     sources: dict[str, str], found: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"has to occur once; found: {found}$"):
+    with pytest.raises(ValueError, match=f"must occur once; found: {found}$"):
         Mutation("some bug", None, "old", "new", ("none",)).applied(sources)
