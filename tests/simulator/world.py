@@ -342,14 +342,17 @@ class World:
             if not failed:
                 synced = self.judge.paths_in_sync(client.name)
                 client.without_baseline -= {path for path in synced if not excluded(path)}
+        self._check_findings()
+        if report is not None and is_run:
+            self._note_complete_run(client, plan)
+
+    def _check_findings(self) -> None:
+        """Raise `Violation` for a broken rule, unless a window is open or a state was lost."""
         if self.lost_a_state:
             self.judge.accept_all()
         for finding in self.judge.findings():
             if (original(finding.path) or finding.path) not in self.windows.open:
                 raise Violation(finding.message)
-        if report is not None and is_run:
-            self._note_complete_run(client, plan)
-
     def _note_complete_run(self, client: Client, plan: Run) -> None:
         """Record what a complete run learned. A pull writes nothing to the store, so it does not probe it."""
         client.has_pushed = client.has_pushed and plan.mode != "two-way" and not plan.delete
