@@ -353,6 +353,7 @@ class World:
         for finding in self.judge.findings():
             if (original(finding.path) or finding.path) not in self.windows.open:
                 raise Violation(finding.message)
+
     def _note_complete_run(self, client: Client, plan: Run) -> None:
         """Record what a complete run learned. A pull writes nothing to the store, so it does not probe it."""
         client.has_pushed = client.has_pushed and plan.mode != "two-way" and not plan.delete
