@@ -236,6 +236,8 @@ def open_pair(
         root, location = pair.root, pair.location
         if read_only:
             root, location = _stand_ins(pair, stack, root=create_root, store=create_store)
+        elif create_store and not create_root:
+            _refuse_unusable(root)  # Before an empty store is created for it.
         store = stack.enter_context(open_store(location, create=create_store))
         if location is not pair.location:
             store.location = places.address_of(pair.location)
@@ -252,6 +254,13 @@ def open_pair(
         session.root.reserve = pair.reserve
         session.retention = pair.retention
         yield session
+
+
+def _refuse_unusable(root: Path) -> None:
+    """Raise `RootError` if the folder does not exist or is not readable."""
+    from craftsync.local.folder import Folder
+
+    Folder.open(os.path.realpath(root)).close()
 
 
 @contextmanager

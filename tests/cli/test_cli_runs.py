@@ -64,6 +64,14 @@ def test_missing_folder_or_store_exits_3(craftsync: Craftsync, command: str, mis
     assert not (craftsync.folder / missing).exists()
 
 
+@pytest.mark.parametrize("command", ["push", "sync"])
+def test_run_of_a_missing_folder_creates_no_store(craftsync: Craftsync, command: str) -> None:
+    run = craftsync(command, "root", "./new/store")
+    assert run.code == 3
+    assert "The folder " in run.err and "cannot be used" in run.err
+    assert not (craftsync.folder / "new").exists()
+
+
 def test_known_store_that_vanished_is_not_recreated(craftsync: Craftsync) -> None:
     craftsync.write("root/a")
     assert craftsync("push", "root", "./store").code == 0
