@@ -223,21 +223,20 @@ def open_pair(
 ) -> Iterator[Session]:
     """Open a session of a linked folder, and close it afterwards.
 
-    `create_root` and `create_store` create a missing folder or directory store, unless the state
+    `create_root` or `create_store` creates a missing folder or directory store, unless the state
     knows the linked folder: an empty one would hide that the original is gone. With `read_only`, an
-    empty temporary folder replaces what would be created. With `reading`, the state is opened
-    read-only in place.
+    empty temporary folder replaces it. With `reading`, the state is opened read-only in place.
     """
     from craftsync.engine.session import Session
 
     places.refuse_nesting(pair.root, pair.location)
     create_store = create_store and not _is_known(pair, state_dir)
+    root, location = pair.root, pair.location
     with ExitStack() as stack:
-        root, location = pair.root, pair.location
         if read_only:
             root, location = _stand_ins(pair, stack, root=create_root, store=create_store)
-        elif create_store and not create_root:
-            _refuse_unusable(root)  # Before an empty store is created for it.
+        elif create_store:
+            _refuse_unusable(root)  # Otherwise an empty store would be left behind.
         store = stack.enter_context(open_store(location, create=create_store))
         if location is not pair.location:
             store.location = places.address_of(pair.location)

@@ -379,5 +379,5 @@ def test_plan_refuses_a_file_inside_what_it_is_about(craftsync: Craftsync) -> No
     for file in ("root/a", "root/new", "store/b"):
         run = craftsync("plan", "root", "./store", "-o", file)
         assert run.code == 2
-        assert f"{file} is in " in run.err
+        assert f"{file} is inside " in run.err
     assert craftsync.files("root") == {"a": "mine"}
