@@ -229,9 +229,8 @@ def open_pair(
     """
     from craftsync.engine.session import Session
 
-    places.refuse_nesting(pair.root, pair.location)
+    places.refuse_nesting(root := pair.root, location := pair.location)
     create_store = create_store and not _is_known(pair, state_dir)
-    root, location = pair.root, pair.location
     with ExitStack() as stack:
         if read_only:
             root, location = _stand_ins(pair, stack, root=create_root, store=create_store)
