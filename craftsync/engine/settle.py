@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from craftsync.clock import Clock
-from craftsync.core.decide import SideState, decide_states, local_state, remote_state
+from craftsync.core.decide import (
+    SideState,
+    decide_states,
+    local_state,
+    remote_is_same,
+    remote_state,
+)
 from craftsync.core.model import (
     Action,
     BaselineRow,
@@ -248,6 +254,8 @@ class Settler:
             and self._may_compare(action)
             and contents.equal(self.store, may_read=not self.dry_run)
         ):
+            if action.baseline is not None and not self.dry_run:
+                self._check_listed(remote, action.baseline)
             return Settled(None, self._row_of(local, remote, contents))
         on_left, on_right, row = self._states(action, row, contents)
         decision = decide_states(on_left, on_right, self.policy)
@@ -258,6 +266,18 @@ class Settler:
         if decision is not None and decision.kind is Kind.RECONCILE:
             decision = self._resolve(action, decision)
         return Settled(decision, row if row is not action.baseline else None)
+
+    def _check_listed(self, remote: RemoteObject, row: BaselineRow) -> None:
+        """Raise `PathBusy` if the store holds another object than the changed one that was listed.
+
+        A late listing may show an earlier version of the synced object, with the content that the
+        file has again.
+        """
+        if remote_is_same(remote, row):
+            return
+        found = self.store.stat(remote.path)
+        if found is None or (found.size, found.version) != (remote.size, remote.version):
+            raise PathBusy(f"{remote.path}: changed in the store since it was listed")
 
     def _row_of(self, local: LocalFile, remote: RemoteObject, contents: Contents) -> BaselineRow:
         digest = contents.local_digest()

@@ -9,6 +9,9 @@ from collections.abc import Container, Sequence
 from craftsync.core.model import Kind
 from craftsync.state.database import Database
 
+_Kinds = tuple[Kind, Kind, Kind]
+_Columns = Sequence[str]
+
 
 class Moves:
     """Pairs deletes and arrivals of the plan by what identifies their content on each side."""
@@ -25,10 +28,11 @@ class Moves:
         Ambiguous pairs stay. The baseline of a move is the row of its source.
         """
         fingerprint = ("inode", "size", "mtime_ns")
-        self._pair(Kind.MOVE_REMOTE, Kind.DELETE_REMOTE, Kind.UPLOAD, fingerprint, fingerprint)
+        kinds = Kind.MOVE_REMOTE, Kind.DELETE_REMOTE, Kind.UPLOAD
+        self._pair(kinds, fingerprint, fingerprint, "remote_size")
         sign = "version" if by_version else "modified_ns"
-        known, seen = (sign, "size"), (sign, "remote_size")
-        self._pair(Kind.MOVE_LOCAL, Kind.DELETE_LOCAL, Kind.DOWNLOAD, known, seen)
+        kinds = Kind.MOVE_LOCAL, Kind.DELETE_LOCAL, Kind.DOWNLOAD
+        self._pair(kinds, (sign, "size"), (sign, "remote_size"), "size")
 
     def refuse(self, source: str) -> None:
         """Plan no move from a path until `refuse_none`, because the last one was skipped."""
@@ -52,14 +56,13 @@ class Moves:
         )
         return _Leaving(self._db)
 
-    def _pair(
-        self, move: Kind, delete: Kind, arrival: Kind, known: Sequence[str], seen: Sequence[str]
-    ) -> None:
+    def _pair(self, kinds: _Kinds, known: _Columns, seen: _Columns, size_at_target: str) -> None:
         """Pair steps where columns `known` of the baseline equal columns `seen` of the plan.
 
-        MATERIALIZED makes SQLite build an index; otherwise it compares each
-        delete with each arrival, which takes hours for a large folder.
+        A path where the other side has a version, of the size in column `size_at_target`, is no
+        target. MATERIALIZED makes SQLite build an index, else a large folder would take hours.
         """
+        move, delete, arrival = kinds
         planned = "SELECT 1 FROM plan WHERE kind = ? LIMIT 1"
         if not all(self._db.execute(planned, (kind,)).fetchone() for kind in (delete, arrival)):
             return
@@ -76,7 +79,7 @@ class Moves:
             f" WHERE d.kind = ? AND b.size > 0 GROUP BY {columns} HAVING count(*) = 1)"
             f" INSERT INTO moved SELECT min(a.id), g.id, g.path FROM plan a CROSS JOIN gone g ON {same}"
             f" LEFT JOIN baseline taken ON taken.path = a.path"
-            f" WHERE a.kind = ? AND taken.path IS NULL"
+            f" WHERE a.kind = ? AND taken.path IS NULL AND a.{size_at_target} IS NULL"
             # A file cannot be moved below its own path, nor to a folder above it.
             f" AND NOT (a.path > g.path || '/' AND a.path < g.path || '0')"
             f" AND NOT (g.path > a.path || '/' AND g.path < a.path || '0')"

@@ -140,6 +140,24 @@ def test_a_rename_moves_no_bytes(world: World) -> None:
     world.assert_in_step()
 
 
+@pytest.mark.parametrize("mode", ["push", "pull"])
+def test_path_with_another_version_is_no_target_of_a_rename(world: World, mode: str) -> None:
+    """A store without conditional writes would replace that version unseen."""
+    world.write("b", "mine")
+    world.run()
+    if mode == "push":
+        (world.root / "b").rename(world.root / "a")
+        world.put("a", "another client's")
+    else:
+        world.take("b")
+        world.put("a", "mine")
+        world.write("a", "another client's")
+    report = world.run(mode, delete=True)
+    assert (report.moved, report.skipped, report.problems) == (0, 0, 0)
+    assert world.here() == world.there() == {"a": "mine"}
+    assert world.kept() == {"another client's", "mine"}
+
+
 def _effort_of_a_rename(folder: Path, files: int) -> int:
     """Return how many thousand steps the database takes to plan the rename of a folder of so many."""
     folder.mkdir()

@@ -39,6 +39,9 @@ class Judge:
         """The version that a side has of a path."""
         self._replaced: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
         """By side and path: each content that craftsync replaced since `findings`, and the new one."""
+        self._brought: set[tuple[str, str, bytes]] = set()
+        """Side, path and content of what craftsync put there since `findings`."""
+        self._by_users: set[int] = set()
         self._replaced_by_order: dict[tuple[str, str], set[bytes]] = defaultdict(set)
         """By side and path: contents that the current run replaced on a user's order."""
         self._known_names: set[str] = set()
@@ -58,6 +61,7 @@ class Judge:
         elif name:  # A user who deletes a conflict copy has seen it.
             self.user_had_seen(side, name, self.shown[side].get(path), path)
         version = self._add_version(path, content, self._current.get((side, path)))
+        self._by_users.add(version)
         self._set_shown(side, path, version, content)
 
     def user_had_seen(self, side: str, path: str, other: bytes | None, copy: str = "") -> None:
@@ -125,13 +129,20 @@ class Judge:
                 del replaced[content]
                 self._current[side, path] = self._latest_version(path, content)
                 continue
-            if before is not None:
-                replaced[before] = content
-                self._link_recurrences(side, path, before, content)
-            if content is not None:
-                self._current[side, path] = self._arriving_version(side, path, content)
+            if content is None and self._is_moved_back(side, path, now):
+                self._lost.add(self._current.pop((side, path)))
+            else:
+                self._replace(side, path, before, content)
         if changed:
             self.shown[side] = dict(now)
+
+    def _replace(self, side: str, path: str, before: bytes | None, content: bytes | None) -> None:
+        if before is not None:
+            self._replaced[side, path][before] = content
+            self._link_recurrences(side, path, before, content)
+        if content is not None:
+            self._brought.add((side, path, content))
+            self._current[side, path] = self._arriving_version(side, path, content)
 
     def findings(self) -> Iterator[Finding]:
         """Yield each rule that craftsync broke since the last call."""
@@ -157,6 +168,7 @@ class Judge:
     def accept_all(self) -> None:
         """Accept everything that craftsync did so far."""
         self._replaced.clear()
+        self._brought.clear()
         self._replaced_by_order.clear()
         self._known_names = {name for shown in self.shown.values() for name in shown}
 
@@ -199,6 +211,12 @@ class Judge:
         source = self._current.get(("store", path)) if from_store else None
         return self._latest_version(path, content) if source is None else source
 
+    def _is_moved_back(self, side: str, path: str, now: dict[str, bytes]) -> bool:
+        """Return whether craftsync takes back its own move, of a file that a user edited just before it."""
+        before, version = self.shown[side][path], self._current.get((side, path))
+        is_its_own = version is not None and version not in self._by_users
+        return is_its_own and (side, path, before) in self._brought and before in now.values()
+
     def _apply_order(
         self, sides: tuple[str, ...], path: str, content: bytes | None, *, anew: bool
     ) -> None:
@@ -213,7 +231,7 @@ class Judge:
         is_put_back = content in by_order
         if (before := self.shown[side].get(path)) is not None:
             by_order.add(before)
-        version = None if content is None else self._latest_version(path, content)
+        version = None if content is None else self._arriving_version(side, path, content)
         if (
             version is None
             or (replaced is not None and version in self._ancestors(replaced))
@@ -221,7 +239,8 @@ class Judge:
             or (anew and replaced is not None)
         ):
             seen = {version} if is_put_back else {replaced, version}
-            if before is not None and content is None and (name := original(path)):
+            name = original(path) if content is None else None
+            if before is not None and name and self.shown[side].get(name) != before:
                 seen |= set(self._versions_of(name, before))
             version = self._add_version(path, content, *(seen - {None}))
             for other in self.shown.keys() & set(sides):

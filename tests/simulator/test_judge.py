@@ -77,6 +77,38 @@ def test_judge_allows_a_conflict_at_a_conflict_copy() -> None:
     assert "was deleted" in found(judge)
 
 
+def test_judge_allows_an_edited_file_to_be_moved_back() -> None:
+    judge = Judge()
+    judge.user_changed("folder", "a", b"1")
+    judge.craftsync_changed("folder", {"A": b"1"})
+    judge.craftsync_changed("folder", {"a": b"1"})
+    assert found(judge) == ""
+    assert judge.heads().keys() == {"a"}
+
+
+def test_ordered_delete_of_a_copy_keeps_the_version_at_its_path() -> None:
+    copy = "a (conflict 2027-01-15 08-00-00 folder)"
+    judge = Judge()
+    judge.user_changed("store", "a", b"1")
+    judge.craftsync_changed("store", {"a": b"1", copy: b"1"})
+    judge.accept_all()
+    judge.craftsync_changed("store", {"a": b"1"}, ordered=True)
+    assert judge.heads()["a"] == [b"1"]
+
+
+def test_equal_contents_of_a_store_and_a_client_are_two_versions() -> None:
+    judge = Judge()
+    judge.user_changed("store", "a", b"1")
+    judge.user_changed("client 1", "a", b"1")
+    judge.craftsync_changed("client 0", {"a": b"1"}, by="client 0", ordered=True)
+    judge.user_changed("client 0", "a", b"2")
+    judge.craftsync_changed("store", {"a": b"2"}, by="client 0")
+    assert found(judge) == ""
+    copy = "a (conflict 2027-01-15 08-00-00 store)"
+    judge.craftsync_changed("client 1", {"a": b"1", copy: b"2"}, by="client 1")
+    assert found(judge) == ""
+
+
 def test_judge_does_not_count_a_power_cut_rollback_as_an_edit() -> None:
     judge = Judge()
     judge.user_changed("folder", "a", b"1")

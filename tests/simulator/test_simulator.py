@@ -683,6 +683,34 @@ def test_simulated_power_cut_loses_only_unflushed_database_pages(
     assert found == {True, False}
 
 
+def test_push_of_a_rename_keeps_the_object_at_its_target(place: Path) -> None:
+    steps = (
+        Change(0, mode="push", delete=True),
+        Act("write", 0, "b", 12, "old time"),
+        Run(0, limit=0),
+        Act("write", STORE, "a", 15, "old time"),
+        Act("move", 0, "b", target="a"),
+        Run(0, limit=0),
+    )
+    for personality in ("s3 no-conditions", "s3 ignores-conditions", "whole"):
+        play(History(1, 1, personality, steps), place)
+
+
+def test_edit_after_a_late_listing_is_no_conflict(place: Path) -> None:
+    steps = (
+        Act("write", 0, "c.txt", 1),
+        Run(0),
+        Wait(90_000.0),
+        Act("write", 0, "c.txt", 15, "old time"),
+        Run(0),
+        Run(0),
+        Run(0, what="undo over", number=1),
+        Run(0),
+        Act("write", 0, "c.txt", 22, "new file"),
+    )
+    play(History(23100247, 1, "s3 lagging", steps), place)
+
+
 def test_excluded_file_has_no_baseline_after_a_lost_state(place: Path) -> None:
     steps = (
         Act("write", STORE, "d/y", 1, "old time"),

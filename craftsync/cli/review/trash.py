@@ -78,7 +78,7 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
         wanted = Wanted(inside, since, at)
         _say_entries(session.trash.entries(wanted), wanted, flags)
         if holds and not flags["json"]:
-            say(f"in all, without those of other clients: {holds}")
+            say(f"in all: {holds}")
         if not flags["json"] and (versions := session.trash.in_versions()):
             say(shown(versions))
 
@@ -247,7 +247,7 @@ _SPARED = (
     "a conflict, a held delete or an unfinished run refers to them."
     " See craftsync conflicts list and craftsync deletes list."
 )
-_OTHERS = "this state folder has no record that craftsync put them there."
+_OTHERS = "this machine has no record that it put them there."
 
 
 @contextmanager
