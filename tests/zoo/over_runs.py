@@ -421,6 +421,13 @@ MUTATIONS = (
         ("test_unfinished_delete_is_synced_after_a_listing_missed_its_object[directory]",),
     ),
     Mutation(
+        "a rename is planned onto a path where the other side has a version",
+        None,
+        " AND a.{size_at_target} IS NULL",
+        "",
+        ("test_path_with_another_version_is_no_target_of_a_rename",),
+    ),
+    Mutation(
         "a skipped rename counts as carried out",
         None,
         "                self._state.plan.not_moved(step)\n",
