@@ -1,8 +1,8 @@
-"""The second origin: what is in images, sounds and PDF files, and nothing that a browser would run.
+"""The second origin: serves images, sounds and PDF files, but nothing that a browser would run.
 
-It is another port, so what is shown there is foreign to the page, which has
-the session. Whoever asks has to have a ticket that the page gave out; a ticket
-names one object and one content type of the list below.
+It has another port, so the browser treats its content as foreign to the page, which
+has the session. A request needs a ticket that the page issued; a ticket names one
+object, whose content type is in the list below.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SOUNDS = {
 }
 PDF = {".pdf": "application/pdf"}
 SHOWN: dict[str, str] = {**IMAGES, **SOUNDS, **PDF}
-"""The content types that are shown, by file extension. HTML and SVG are not among them."""
+"""The content types to show, by file extension. HTML and SVG are not among them."""
 
 _PIECE = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -56,7 +56,7 @@ class Content:
         self._secret = token_bytes(32)
 
     def url(self, page_host: str, store: str, path: str) -> str:
-        """Return the address under which a page on `page_host` may show an object; raises `KeyError` for other kinds."""
+        """Return the URL with which a page on `page_host` may show an object; raises `KeyError` for other content types."""
         SHOWN[splitext(path)[1].lower()]
         named = urlsafe_b64encode(json.dumps([store, path]).encode()).decode()
         name = f"[{page_host}]" if ":" in page_host else page_host
@@ -75,7 +75,7 @@ class Content:
             return PlainTextResponse("refused", 403)
         named, _, signature = request.url.path.split("/")[1].partition(".")
         if not hmac.compare_digest(self._signature(named), signature):
-            return PlainTextResponse("This ticket is not one of this server.", 403)
+            return PlainTextResponse("This ticket is not from this server.", 403)
         store, path = json.loads(urlsafe_b64decode(named))
         try:
             size = await self.size(store, path)

@@ -1,9 +1,9 @@
 """Access control: one-time tokens, the session cookie, and the checks before every request.
 
-A page on loopback is reachable by every page of every browser tab, so loopback
-alone protects nothing. The Host header keeps out names that an attacker's DNS
-points here; the Origin header and the SameSite cookie keep out requests that
-another page makes in the name of the person.
+Every page in every browser tab can reach a server on loopback, so loopback alone
+protects nothing. The check of the Host header refuses names that an attacker's DNS
+points to this machine; the Origin header and the SameSite cookie refuse requests
+that another page makes on behalf of the user.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MOST_TOKENS = 32
-"""Unused links; beyond that, the oldest is dropped."""
+"""The most unused links; beyond that, the oldest is dropped."""
 _LINK_USED = (
-    "This link was used already, or belongs to another start of craftsync ui. In a browser where"
-    " the page is open, its menu has a link for another browser; or start craftsync ui anew."
+    "This link was already used, or belongs to another start of craftsync ui. In a browser where"
+    " the page is open, its menu has a link for another browser; or start craftsync ui again."
 )
 _NO_SESSION = "Open the link that craftsync ui printed in the terminal."
 
 
 class Access:
-    """Tokens and sessions of one start of the server; all methods may be called from several threads.
+    """Tokens and sessions of one start of the server. Thread-safe.
 
-    A token opens one session. `fixed` is a token that a person chose; it opens any number.
+    A token opens one session. `fixed` is a token that the user chose; it opens any number.
     """
 
     def __init__(self, fixed: str | None = None) -> None:
@@ -61,7 +61,7 @@ class Access:
             return self._sessions[-1]
 
     def knows(self, session: str) -> bool:
-        """Return whether a cookie holds the secret of a session."""
+        """Return whether a cookie contains the secret of a session."""
         with self._lock:
             return any(_same(one, session) for one in self._sessions)
 
@@ -73,8 +73,8 @@ def _same(one: str, other: str) -> bool:
 def may_be_named(host: str, listening: str, names: Iterable[str] = ()) -> bool:
     """Return whether a request may use this host name; `listening` is the address of the server.
 
-    DNS rebinding needs a name that an attacker owns: addresses, and this
-    machine's own names, are not such names.
+    DNS rebinding needs a name that an attacker owns: an address, or this
+    machine's own name, is not such a name.
     """
     if host in {"localhost", listening, *names}:
         return True
@@ -90,11 +90,10 @@ def _is_loopback(address: str) -> bool:
 
 
 class Guard:
-    """ASGI middleware: nothing behind it sees a request that is not the person's own.
+    """ASGI middleware: passes on only requests of the user.
 
-    `content_origin` is called for the second origin, which shows what is in
-    objects. The answer of every request gets the headers that forbid what the
-    page does not need.
+    Every response gets headers that forbid what the page does not need. Only the
+    second origin, on `content_port`, may show the content of objects.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class Guard:
         self._listening = listening
         self._content_port = content_port
         self._scheme = "https" if secure else "http"
-        # Cookies know no ports: two servers of one machine must not take each other's away.
+        # Cookies ignore ports: two servers on one machine must not replace each other's cookies.
         self._cookie = f"craftsync-{port}"
         self._cookie_flags = "; HttpOnly; SameSite=Strict; Path=/" + ("; Secure" if secure else "")
 
@@ -134,7 +133,7 @@ class Guard:
             await self._app(_without_prefix(scope), receive, self._adding_headers(send, host))
 
     def _wrong_address(self, scope: Scope, host: str, headers: dict[str, str]) -> str | None:
-        """Return why the origin of a request is refused, `None` if it is not."""
+        """Return why the origin of a request is refused, `None` if it is allowed."""
         name = urlsplit(f"//{host}").hostname or ""
         if not may_be_named(name, self._listening):
             return f"This server is not called {name!r}. Open the link that craftsync ui printed."
@@ -152,8 +151,8 @@ class Guard:
             return
         rest = {name: values for name, values in _query(scope).items() if name != "token"}
         place = scope["path"] + (f"?{urlencode(rest, doseq=True)}" if rest else "")
-        # A redirect would still count as coming from the page with the link, and the
-        # browser would keep the Strict cookie back.
+        # A redirect would still count as a request from the page with the link, so the
+        # browser would not send the Strict cookie.
         body = f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(place)}">'
         cookie = f"{self._cookie}={session}{self._cookie_flags}"
         await _answer(send, 200, body, [(b"set-cookie", cookie.encode())])
@@ -186,7 +185,7 @@ class Guard:
                 body += message.get("body", b"")
                 if message.get("more_body"):
                     return
-                # What comes from elsewhere is escaped in the page: no name holds this.
+                # Foreign text is escaped in the page, so no name can contain this tag.
                 page = body.replace(b"<script", f'<script nonce="{nonce}"'.encode())
                 await send({**start, "headers": _with_length(start["headers"], len(page))})
                 message = {"type": "http.response.body", "body": page}
@@ -198,7 +197,7 @@ class Guard:
     def _policy(self, nonce: str, host: str) -> list[tuple[bytes, bytes]]:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         content = f"{self._scheme}://{name}:{self._content_port}"
-        # Vue compiles the templates of NiceGUI's components in the browser, which is an eval.
+        # Vue compiles the templates of NiceGUI's components in the browser with eval.
         rules = {
             "default-src": "'none'",
             "script-src": f"'self' 'nonce-{nonce}' 'unsafe-eval'",
@@ -224,7 +223,7 @@ class Guard:
 
 
 def _without_prefix(scope: Scope) -> Scope:
-    """Return a scope without the headers that only a proxy may set: NiceGUI would write them into the page."""
+    """Return a scope without a header that only a proxy may set: NiceGUI would write it into the page."""
     kept = [(name, text) for name, text in scope["headers"] if name != b"x-forwarded-prefix"]
     return {**scope, "headers": kept}
 

@@ -1,7 +1,7 @@
 """Long work that continues when the page is closed: its progress and its result.
 
-Every browser sees the same jobs. They end with the server, and what they had
-under way resumes with the next run.
+Every browser sees the same jobs. They end with the server; transfers under way
+resume in the next run.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _EVERY_SECONDS = 0.5
 
 
 class Stopped(CraftsyncError):
-    """A person stopped a job."""
+    """The user stopped a job."""
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One run of something. `place` is the address of the page that shows it."""
+    """One piece of long work. `place` is the address of the page that shows it."""
 
     title: str
     place: str
@@ -90,7 +90,7 @@ class Board:
 
     def show(self) -> None:
         job = next(iter(running(self._workspace, self._place)), None)
-        # The button to stop it stands still while the figures change.
+        # The stop button is not rebuilt while the figures change.
         self._card.show(job and (job, job.is_over, job.asked_to_stop), lambda: self._build(job))
         if job is not None and not job.is_over:
             self._state.show((job, job.event, len(job.issues)), lambda: self._under_way(job))
@@ -147,7 +147,7 @@ def _progress(event: ProgressEvent) -> None:
 
 
 def summary(report: Report) -> str:
-    """Return a sentence that says what a run did, or would do."""
+    """Return a sentence with what a run did, or would do."""
     moved = {
         "uploaded": report.uploaded,
         "downloaded": report.downloaded,

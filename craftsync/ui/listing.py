@@ -1,7 +1,7 @@
 """One level of a store, as far as it is listed: sorted, filtered, selected, and shown in windows.
 
-A folder may hold a hundred thousand objects. They are listed in a thread, page
-by page, and a browser is only ever sent the rows that it shows.
+A folder may contain a hundred thousand objects. A thread lists them page by page,
+and a browser only ever gets the rows that it shows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PAGE = 1000
 _NONE = -1
 """The value of an unknown size or time."""
 _MOST_BLOCKS = 40
-"""Folders and objects in each part of the size chart; the rest is one block."""
+"""The most folders and objects in each part of the size chart; the rest is one block."""
 
 
 class Order(NamedTuple):
@@ -36,9 +36,9 @@ class Order(NamedTuple):
 
 
 class Entries:
-    """The entries of a folder, in columns: a hundred thousand of them take some 10 MB, as objects 30.
+    """The entries of a folder, in columns: a hundred thousand take some 10 MB, as Python objects 30.
 
-    One thread may add to it while others read what is there.
+    One thread may add entries while others read.
     """
 
     def __init__(self, folder: str) -> None:
@@ -51,7 +51,9 @@ class Entries:
         moment = entry.last_modified
         self._times.append(datetime.fromisoformat(moment).timestamp() if moment else _NONE)
         self._folders.append(entry.is_folder)
-        self._names.append(entry.path[len(self._above) :])  # Last: it tells how many there are.
+        self._names.append(
+            entry.path[len(self._above) :]
+        )  # Last, because its length is the number of entries.
 
     def __len__(self) -> int:
         return len(self._names)
@@ -70,7 +72,7 @@ class Entries:
         return self._above + self._names[at]
 
     def name(self, at: int) -> str:
-        """Return what an entry is called here: relative to the folder."""
+        """Return the name of an entry relative to the folder."""
         return self._names[at]
 
     def size(self, at: int) -> int:
@@ -86,7 +88,7 @@ class Entries:
 
 @dataclass(slots=True)
 class Level:
-    """The entries of a folder, or those below it whose names hold `search`.
+    """The entries of a folder, or those below it whose names contain `search`.
 
     One thread fills it while others read: entries are only ever added.
     """
@@ -117,7 +119,7 @@ class Level:
         self.entries, self.shown, self.selected = Entries(self.folder), array("L"), set()
 
     def fill(self) -> Iterator[None]:
-        """List the level; yields after each page of it. An error is kept, with what was listed before."""
+        """List the level, and yield after each page. An error is kept, with the entries listed before it."""
         entries = self.entries
         try:
             for count, entry in enumerate(self._source(), 1):
@@ -143,7 +145,7 @@ class Level:
 
     def arrange(self) -> None:
         """Sort and filter what is listed so far."""
-        with self._arranging:  # One after the other: the last one stays, with what was asked last.
+        with self._arranging:  # One at a time, so that the last call with the last settings wins.
             self._arrange()
 
     def _arrange(self) -> None:
@@ -171,11 +173,11 @@ class Level:
         return self.sizes.get(entry.path) if entry.is_folder else entry.size
 
     def name(self, entry: Entry) -> str:
-        """Return what an entry is called here: relative to the folder."""
+        """Return the name of an entry relative to the folder."""
         return entry.path[len(self.folder) + 1 :] if self.folder else entry.path
 
     def window(self, start: int, end: int) -> list[tuple[int, Entry]]:
-        """Return the rows from `start` to before `end`, with their places."""
+        """Return the rows from `start` up to `end` (exclusive), with their numbers."""
         start = max(start, 0)
         return [(start + at, self.entries[place]) for at, place in enumerate(self.shown[start:end])]
 
@@ -183,7 +185,7 @@ class Level:
         return self.entries[self.shown[row]] if 0 <= row < len(self.shown) else None
 
     def row(self, row: int, path: str | None) -> int:
-        """Return the row of a path that a browser saw at `row`; a listing under way may have moved it. -1 if it is gone."""
+        """Return the current row of a path that a browser saw at `row`, -1 if it is gone: a listing under way may move rows."""
         entry = self.at(row)
         if path is None or (entry is not None and entry.path == path):
             return row
@@ -243,7 +245,7 @@ class Block(NamedTuple):
 
 
 def sizes(store: DataStore, folder: str) -> tuple[dict[str, int], list[Block]]:
-    """Return the bytes below each subfolder, and all of it as blocks of at most two levels."""
+    """Return the bytes below each subfolder, and a chart of blocks in at most two levels."""
     totals: Counter[str] = Counter()
     inner: dict[str, Counter[str]] = {}
     start = len(folder) + 1 if folder else 0

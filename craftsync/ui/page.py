@@ -1,7 +1,7 @@
 """The frame around every page, and the small parts that pages are made of.
 
-All text goes through elements that set text and never markup, so no name of an
-object can be more than its letters.
+All text goes through elements that set text and never markup, so the name of an
+object can never act as markup.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def link(path: str, /, **values: str) -> str:
 
 @contextmanager
 def frame(workspace: Workspace, title: str, current: str) -> Iterator[None]:
-    """Build the header and the navigation; what is built within is the page. `current` is its address."""
+    """Build the header and the navigation; the block builds the page. `current` is its address."""
     ui.add_css(_STYLE)
     ui.page_title(f"{title} · craftsync")
     dark = ui.dark_mode(workspace.theme)
-    # Before the connection stands, what is typed and clicked would reach the server late and
-    # out of order: the page is shown once it can be used.
+    # Before the connection is open, keystrokes and clicks would reach the server late and out of
+    # order, so the page appears only once it can be used.
     client = ui.context.client
     client.on_connect(lambda: client.run_javascript(_READY))
     with (
@@ -90,11 +90,11 @@ def frame(workspace: Workspace, title: str, current: str) -> Iterator[None]:
 
 
 def stores(workspace: Workspace) -> dict[str, str]:
-    """Return the stores there are to browse, words to names; none while the configuration cannot be read."""
+    """Return {STORE: name} of the stores to browse; empty if the configuration cannot be read."""
     try:
         return workspace.stores()
     except CraftsyncError:
-        return {}  # The page of the configuration says what is wrong with it.
+        return {}  # The configuration page shows the error.
 
 
 def _navigation(workspace: Workspace, current: str) -> None:
@@ -130,7 +130,10 @@ def _link_dialog(workspace: Workspace) -> None:
     origin = str(ui.context.client.request.base_url).rstrip("/")
     address = f"{origin}/?token={workspace.access.mint()}"
     with dialog("Link for another browser") as box:
-        text("It opens this page once. Whoever has it can do here what you can.", "muted")
+        text(
+            "It opens this page once. Anyone with this link can do everything that you can do here.",
+            "muted",
+        )
         text(address, "mono wrap")
         with ui.row().classes("line"):
             ui.button("Copy", on_click=lambda: ui.clipboard.write(address)).props("unelevated")
@@ -151,11 +154,11 @@ def icon_button(icon: str, name: str, on_click: Callable[[], object]) -> ui.butt
 
 
 def once(do: Callable[[], Awaitable[None]]) -> Callable[[ClickEventArguments], Awaitable[None]]:
-    """Return a handler for a button that does this; until it is done the button is disabled."""
+    """Return a click handler that calls `do`; until it has finished, the button is disabled."""
 
     async def act(event: ClickEventArguments) -> None:
         button = event.sender
-        # A second click may have been sent before the button was seen to be disabled.
+        # A second click may have been sent before the browser disabled the button.
         if not isinstance(button, DisableableElement) or not button.enabled:
             return
         button.disable()
@@ -187,7 +190,7 @@ def dialog(title: str) -> Iterator[ui.dialog]:
 
 
 async def confirmed(question: str, detail: str, do: str) -> bool:
-    """Ask for confirmation before what cannot be undone, or moves much."""
+    """Ask for confirmation before an action that cannot be undone, or transfers much."""
     with ui.dialog() as box, ui.card():
         box.props["aria-label"] = question
         text(question, tag="h2")
@@ -201,7 +204,7 @@ async def confirmed(question: str, detail: str, do: str) -> bool:
 
 
 def empty(icon: str, what: str, do: str = "") -> None:
-    """Show that nothing is there, and what to do."""
+    """Show that there is no content, and what to do."""
     with ui.element("div").classes("empty"):
         ui.icon(icon).props("aria-hidden=true")
         text(what)
@@ -239,9 +242,9 @@ async def errors_shown() -> AsyncIterator[None]:
 
 
 async def filled(box: ui.element, build: Callable[[], Awaitable[None]]) -> None:
-    """Build what has to be waited for into `box`, in place of what is in it; an error is shown there.
+    """Replace the content of `box` with what `build` makes, asynchronously; show its error there.
 
-    What was still being built into it is given up.
+    An earlier `build` into the same box that has not finished is cancelled.
     """
     if before := _FILLING.get(box):
         before.cancel()
@@ -267,9 +270,9 @@ async def _fill(box: ui.element, build: Callable[[], Awaitable[None]]) -> None:
 
 
 class Part:
-    """A part of the page that is built anew only when what it shows has changed.
+    """A part of the page that is rebuilt only if its content has changed.
 
-    So it disturbs nobody who clicks, reads or tabs through the rest.
+    So updates do not disturb a user who clicks, reads or tabs through the page.
     """
 
     def __init__(self) -> None:
@@ -277,7 +280,7 @@ class Part:
         self._shown: object = None
 
     def show(self, shown: object, build: Callable[[], None]) -> None:
-        """Build what stands for `shown`, unless it is there already."""
+        """Build the content for the value `shown`, unless that value is already shown."""
         if shown == self._shown or self._box.is_deleted:
             return
         self._shown = shown
@@ -302,7 +305,7 @@ def table(
     *,
     name: str = "Table",
 ) -> None:
-    """Show a table of text; `numbers` are the columns that stand at the right, `name` is said in place of a title."""
+    """Show a table of text; `numbers` are the right-aligned columns, `name` is its label for screen readers."""
     region = ui.element("div").classes("framed").props("tabindex=0 role=region")
     region.props["aria-label"] = name
     with region, ui.element("table").classes("rows"):
@@ -317,29 +320,29 @@ def table(
 
 
 def time_shown(moment: str | None) -> str:
-    """Return an ISO moment as the clock on this machine's wall has it, to the minute."""
+    """Return an ISO time in this machine's time zone, to the minute."""
     if not moment:
         return ""
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def clock_shown(moment: str | None) -> str:
-    """Return when it is on this machine's clock, to the second."""
+    """Return the time of day of an ISO time in this machine's time zone, to the second."""
     return datetime.fromisoformat(moment).astimezone().strftime("%H:%M:%S") if moment else ""
 
 
 def choice(options: Mapping[str, str], value: str | None, name: str, **more: Any) -> ui.select:
-    """A field to choose one of several."""
+    """Make a field to choose one of several options."""
     field = ui.select(dict(options), value=value, label=name, **more)
     return field.props("dense outlined options-dense").classes("field")
 
 
 def word(name: str, offered: Sequence[str]) -> ui.input:
-    """A field for a word of a person's own, or one of those that the browser then offers."""
+    """Make a text field for which the browser suggests the `offered` words."""
     field = ui.input(name).props("outlined dense")
     with ui.element("datalist") as known:
         known.props["id"] = (
-            f"{field.html_id}-datalist"  # NiceGUI's fields refer to a list of this name.
+            f"{field.html_id}-datalist"  # NiceGUI's fields refer to a list with this id.
         )
         for one in offered:
             ui.element("option").props["value"] = one
@@ -347,9 +350,9 @@ def word(name: str, offered: Sequence[str]) -> ui.input:
 
 
 def folder_choice(workspace: Workspace, address: str, key: str) -> Pair | None:
-    """Let a person choose the linked folder that a page is about; return the one that `key` names, or the first.
+    """Show a choice of linked folders; return the one that `key` names, or the first.
 
-    Shows what is wrong, and returns `None`, where there is none.
+    If there is none, show the reason and return `None`.
     """
     try:
         found = {key_of(pair): pair for pair in workspace.pairs()}

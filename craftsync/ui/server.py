@@ -1,8 +1,7 @@
-"""Start and stop: the page's server, and the second one that shows what is in objects.
+"""Starts and stops the server of the page, and the second server, which shows the content of objects.
 
-Both end with SIGINT or SIGTERM. What is under way in a thread of the page ends
-with the process; a run leaves everything as a crash does, which the next one
-takes up.
+Both end with SIGINT or SIGTERM. Work in the threads of the page ends with the
+process: for a run that is like a crash, from which the next run recovers.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from craftsync.ui.workspace import Workspace
 
 _STOP_SECONDS = 1
 _RECONNECT_SECONDS = 30.0
-"""How long a page may be disconnected before it is reloaded, and loses what was typed into it."""
+"""How long a page may be disconnected before it reloads and loses typed text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,9 @@ def serve(
     tls: Tls | None = None,
     started: Callable[[], None] = lambda: None,
 ) -> None:
-    """Answer requests until SIGTERM or SIGINT, which is raised again at the end as `KeyboardInterrupt`.
+    """Serve requests until SIGTERM or SIGINT, which is raised again at the end as `KeyboardInterrupt`.
 
-    `started` is called once both servers answer.
+    `started` is called once both servers accept requests.
     """
     host, port = listener.getsockname()[:2]
     content_port = content_listener.getsockname()[1]
@@ -71,7 +70,7 @@ def serve(
         asyncio.run(_serve(page, listener, beside, content_listener))
     finally:
         if workspace.jobs and not all(job.is_over for job in workspace.jobs):
-            # Its transfers would be waited for at the exit. They resume with the next run.
+            # A normal exit would wait for their transfers. They resume in the next run.
             sys.stderr.flush()
             os._exit(0)
 
@@ -79,7 +78,7 @@ def serve(
 def _application(workspace: Workspace) -> ASGIApp:
     """Return the application of the page, with all routes."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    # An address that does not exist is the browser's affair, not a warning on the terminal.
+    # An unknown address is an error in the browser, not a warning on the terminal.
     logging.getLogger("nicegui").addFilter(
         lambda record: not record.getMessage().endswith(" not found")
     )
@@ -95,13 +94,13 @@ def _application(workspace: Workspace) -> ASGIApp:
         show_welcome_message=False,
         reconnect_timeout=_RECONNECT_SECONDS,
     )
-    # Its bar above the page says nothing that the page does not, and has no name for a screen reader.
+    # The loading bar adds no information, and has no name for screen readers.
     framework.config.quasar_config["loadingBar"]["skipHijack"] = True
     return app
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it answers."""
+    """A server that calls `started` once it accepts requests."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -119,7 +118,7 @@ async def _serve(
     content: uvicorn.Server,
     content_listener: socket.socket,
 ) -> None:
-    # The second one has no signals of its own: it ends with the first.
+    # The second server handles no signals: it ends with the first.
     beside = asyncio.create_task(content._serve(sockets=[content_listener]))
     try:
         await page.serve(sockets=[listener])

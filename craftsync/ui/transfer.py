@@ -1,7 +1,7 @@
-"""Bytes on their way in and out: an upload to an object, a download of one, and of folders as a zip.
+"""Uploads and downloads of objects, and downloads of folders as a zip.
 
-Nothing is held in memory. An upload waits in a temporary file until it is
-complete, so a browser that leaves changes nothing; a download that fails breaks
+No whole object is held in memory. An upload stays in a temporary file until it is
+complete, so a browser that disconnects changes nothing. A download that fails breaks
 off, so that no browser takes it for complete.
 """
 
@@ -36,11 +36,11 @@ from craftsync.errors import (
 from craftsync.ui.workspace import Workspace
 
 _RESERVE = 64 << 20
-"""Bytes of the temporary folder's disk that an upload leaves free."""
+"""Bytes that an upload leaves free on the disk of the temporary folder."""
 _PIECES = 8
-"""Pieces that a reader may be ahead of the browser."""
+"""The number of pieces to read ahead of the browser."""
 _EARLIEST_YEAR = 1980
-"""No zip holds an earlier time."""
+"""A zip cannot hold an earlier time."""
 _STATUS: tuple[tuple[type[CraftsyncError], int], ...] = (
     (ObjectNotFound, 404),
     (NoSpace, 507),
@@ -51,7 +51,7 @@ _STATUS: tuple[tuple[type[CraftsyncError], int], ...] = (
 
 
 def register(app: FastAPI, workspace: Workspace) -> None:
-    """Register the routes; the guard has checked who asks."""
+    """Register the routes; the guard has checked each request."""
     routes = _Routes(workspace)
     app.add_api_route("/transfer/object", routes.upload, methods=["PUT"], response_model=None)
     app.add_api_route("/transfer/object", routes.download, methods=["GET"], response_model=None)
@@ -63,7 +63,7 @@ class _Routes:
         self._workspace = workspace
 
     async def upload(self, request: Request) -> Response:
-        """Write the body to an object; with `If-None-Match: *` only where none is."""
+        """Write the body to an object; with `If-None-Match: *`, only if the object does not exist."""
         try:
             store, path = self._named(request)
             if reason := refusal(path):
@@ -98,7 +98,7 @@ class _Routes:
         return StreamingResponse(pipe.pieces(), 200, headers, "application/octet-stream")
 
     async def zipped(self, request: Request) -> Response:
-        """Send objects, and all below folders, as a zip; `path` may be given several times."""
+        """Send objects, and all objects below folders, as a zip; `path` may be given several times."""
         try:
             store = self._workspace.store(request.query_params.get("at", ""))
             folder = request.query_params.get("folder", "")
@@ -129,7 +129,7 @@ def _refuse_too_large(size: int) -> None:
     free = shutil.disk_usage(tempfile.gettempdir()).free - _RESERVE
     if size > free:
         raise NoSpace(
-            f"{size} bytes do not fit into {tempfile.gettempdir()}, where an upload waits.",
+            f"{size} bytes do not fit into {tempfile.gettempdir()}, where uploads are buffered.",
             remedy="Set TMPDIR to a larger disk, or use craftsync put.",
         )
 
@@ -148,7 +148,7 @@ def _attachment(name: str) -> dict[str, str]:
 
 
 class Pipe:
-    """A file object that a thread writes to, and the bytes of which are sent as they come."""
+    """A file object that a thread writes to; its bytes are sent as they arrive."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -156,7 +156,7 @@ class Pipe:
         self._closed = False
 
     def begin(self, work: Callable[[], None]) -> None:
-        """Do the work that writes, in a thread; its error ends the pieces."""
+        """Run `work`, which writes, in a thread; `pieces` raises its error."""
 
         def working() -> None:
             try:
@@ -168,14 +168,14 @@ class Pipe:
         threading.Thread(target=working, daemon=True).start()
 
     def write(self, piece: bytes | memoryview) -> int:
-        """Wait until there is room; raises `BrokenPipeError` once nobody reads any more."""
+        """Write when there is room; raises `BrokenPipeError` once the reader is gone."""
         if self._closed:
             raise BrokenPipeError
         self._put(bytes(piece))
         return len(piece)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: writes are not buffered."""
 
     def _put(self, piece: bytes | Exception | None) -> None:
         if self._closed or self._loop.is_closed():
@@ -183,7 +183,7 @@ class Pipe:
         asyncio.run_coroutine_threadsafe(self._queue.put(piece), self._loop).result()
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield what is written, until the work ends; raises its error."""
+        """Yield the written bytes until the work ends; raises its error."""
         try:
             while (piece := await self._queue.get()) is not None:
                 if isinstance(piece, Exception):

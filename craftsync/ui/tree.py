@@ -1,4 +1,4 @@
-"""A tree of folders with counts and sizes, in which a person selects paths."""
+"""A tree of folders with counts and sizes, in which the user selects paths."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nicegui import ui
 
 from craftsync.wording import counted, size_shown
 
-# Quasar gives the box of a node no name.
+# Quasar gives the checkbox of a node no accessible name.
 _NAMED = """<q-icon v-if="props.node.icon" :name="props.node.icon" class="q-tree__icon q-mr-sm" aria-hidden="true" />
   <span :ref="(it) => it?.closest('.q-tree__node-header')?.querySelector('.q-checkbox')
   ?.setAttribute('aria-label', props.node.label)">{{ props.node.label }}</span>"""
 MOST_PATHS = 5_000
-"""Paths that a tree shows; a browser gets slow with more."""
+"""The most paths that a tree shows; more make a browser slow."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Node:
         return found + [path for path in self.files if path in leaves]
 
     def covered(self, path: str) -> int:
-        """Return how many files a path below this folder selects."""
+        """Return the number of files that a path below this folder selects."""
         if path in self.files:
             return 1
         node = self
@@ -77,10 +77,10 @@ class Node:
 
 
 class Ticks:
-    """A tree with a box at each path.
+    """A tree with a checkbox at each path.
 
-    `others` are paths outside this tree that no folder of it may stand for;
-    with `exact`, none stands for what is in it.
+    A selected folder stands for all its files, unless one of `others`, paths
+    outside this tree, is below it, or `exact` is set.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Shared by all pages: the configuration, the linked folders, the open stores, and threads for blocking calls.
 
-All of it is what the command line uses; the pages only show it. Several
-browsers share one workspace, so they see the same.
+It uses the same functions as the command line; the pages only show the results.
+All browsers share one workspace, so they see the same.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from craftsync.ui.guard import Access
 T = TypeVar("T")
 
 _AT_ONCE = 16
-"""Calls that wait for a disk or a store at the same time."""
+"""The most blocking calls at the same time."""
 
 
 @dataclass(slots=True)
 class Workspace:
-    """The open stores and the way to the linked folders; all but `in_thread` may be called from any thread."""
+    """The open stores and the access to linked folders. Thread-safe, except `in_thread`."""
 
     where: PairOptions
     content: Content
@@ -45,9 +45,9 @@ class Workspace:
     jobs: list[Any] = field(default_factory=list)
     """Jobs of the pages, finished ones included (`jobs.Job`)."""
     at_work: set[str] = field(default_factory=set)
-    """The linked folders (`key_of`) with a run under way that a page has begun."""
+    """The linked folders (`key_of`) in which a page has started a run that has not ended."""
     plans: dict[str, Path] = field(default_factory=dict)
-    """Plan files, by their key in the address of a page."""
+    """Plan files by their key in the address of a page."""
     _stores: dict[str, DataStore] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
@@ -74,7 +74,7 @@ class Workspace:
     async def in_thread(self, call: Callable[..., T], *words: Any) -> T:
         """Return the result of a blocking call, without blocking the server.
 
-        The thread does not keep the process alive: a stop waits for no store.
+        The thread does not keep the process alive, so a stop does not wait for a store.
         """
         async with self._turns:
             return await _in_daemon_thread(call, words)
@@ -85,11 +85,11 @@ class Workspace:
         return cast(RunOptions, dict(self.where))
 
     def config(self) -> configuration.Config:
-        """Read the configuration as it is now; raises `ConfigError`."""
+        """Read the current configuration; raises `ConfigError`."""
         return configuration.load(self.where.get("config"))
 
     def pairs(self) -> list[Pair]:
-        """Return every linked folder: of the configuration, and those with a state database."""
+        """Return every linked folder: those in the configuration, and those with a state database."""
         return linked_folders.every_known(self.where)
 
     def pair(self, key: str) -> Pair:
@@ -98,12 +98,12 @@ class Workspace:
             if key_of(one) == key:
                 return one
         raise UsageError(
-            f"{key} is not a linked folder any more.",
-            remedy="See the overview for those there are.",
+            f"{key} is no longer a linked folder.",
+            remedy="The overview lists all linked folders.",
         )
 
     def stores(self) -> dict[str, str]:
-        """Return the stores there are to browse, words to names: environments, and stores of linked folders."""
+        """Return {STORE: name} of the stores to browse: environments, and stores of linked folders."""
         config = self.config()
         found = {name: name for name in config.environments}
         access = pairs.access_of(self.where)
@@ -124,7 +124,7 @@ class Workspace:
             return self._stores[word]
 
     def forget_stores(self) -> None:
-        """Open every store anew from now on: the configuration has changed."""
+        """Open every store again at its next use, because the configuration has changed."""
         with self._lock:
             self._stores.clear()
 
@@ -142,7 +142,7 @@ class Workspace:
         return {**facts, "name": name_of(pair)}
 
     def session(self, pair: Pair, *, reading: bool = False) -> AbstractContextManager[Session]:
-        """Open a linked folder; while a daemon or another run holds it, or with `reading`, its state is only read."""
+        """Open a linked folder; with `reading`, or while a daemon or another run uses it, only its state is read."""
         if reading:
             return linked_folders.open_pair(pair, self.state_dir, reading=True)
         return linked_folders.open_beside(pair, self.state_dir)
@@ -180,7 +180,7 @@ async def _in_daemon_thread(call: Callable[..., T], words: tuple[Any, ...]) -> T
             value = call(*words)
         except Exception as raised:  # noqa: BLE001 (it is raised where it is awaited)
             error = raised
-        with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+        with suppress(RuntimeError):  # The loop is closed, so nothing awaits the result.
             loop.call_soon_threadsafe(settle, value, error)
 
     threading.Thread(target=work, daemon=True).start()

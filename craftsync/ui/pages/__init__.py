@@ -1,4 +1,4 @@
-"""All pages and routes; each is built by the module it is imported from."""
+"""All pages and routes, each built by the module of its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Actions on selected objects, each with its question, its progress, and undo."""
+"""Actions on selected objects, with their confirmation, progress and undo."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Undo(NamedTuple):
     moved: list[tuple[str, str]]
     deleted: list[Outcome]
     store: str = ""
-    """The store that moved objects are in now, if another."""
+    """The store that moved objects are in now, if it is another one."""
 
 
 @dataclass(slots=True)
 class _Tally:
-    """The progress of an action; a thread counts, the page shows."""
+    """The progress of an action; a thread counts, the page shows the counts."""
 
     done: int = 0
     bytes: int = 0
@@ -80,11 +80,11 @@ class Work:
         return await self._moved("Rename", [(entry, target)], self._at, overwrite=False)
 
     async def _refuse_taken(self, folder: str) -> None:
-        """Raise `UsageError` if a folder of that name has content: both would become one."""
+        """Raise `UsageError` if a folder of that name has content: the two would be merged."""
         found = objects.listing(self._store, folder)
         if await self._workspace.in_thread(next, found, None) is not None:
             raise UsageError(
-                f"{folder} exists already.", remedy="Choose another name, or move what is in it."
+                f"{folder} already exists.", remedy="Choose another name, or move its content."
             )
 
     async def move(self) -> Undo | None:
@@ -131,7 +131,7 @@ class Work:
         return Undo("delete", [], tally.finished) if tally.finished else None
 
     async def take_back(self, undo: Undo) -> None:
-        """Undo an action; objects that exist by now are not replaced."""
+        """Undo an action, without replacing objects that exist again."""
         if undo.moved:
             source = self._workspace.store(undo.store)
             outcomes = objects.move_each(source, self._store, undo.moved, overwrite=False)
@@ -140,14 +140,14 @@ class Work:
 
         def restored() -> Iterator[Outcome]:
             if self._store.opened().features.keeps_versions:
-                return _brought_back(self._store, undo.deleted)
+                return _restored(self._store, undo.deleted)
             pairs = [(in_trash(one.stamp, one.path), one.path) for one in undo.deleted]
             return objects.copy_each(self._store, self._store, pairs, overwrite=False)
 
         await _carried_out(self._workspace, "Undo delete", restored)
 
 
-def _brought_back(store: DataStore, deleted: Iterable[Outcome]) -> Iterator[Outcome]:
+def _restored(store: DataStore, deleted: Iterable[Outcome]) -> Iterator[Outcome]:
     """Write the newest version of each deleted object again."""
     trash = TrashOfStore(store.opened_to_change(), stamp_now(), store)
     for path in (one.path for one in deleted):
@@ -168,7 +168,7 @@ def _pairs(store: DataStore, placed: Iterable[tuple[Entry, str]]) -> Iterator[tu
 async def _carried_out(
     workspace: Workspace, what: str, begin: Callable[[], Iterator[Outcome]]
 ) -> _Tally:
-    """Carry out an action, with progress and a stop button; shows the result."""
+    """Carry out an action with progress and a stop button, and show the result."""
     tally = _Tally()
 
     def show() -> None:

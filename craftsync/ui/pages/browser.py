@@ -25,11 +25,11 @@ _SOONEST, _LATEST = 0.03, 0.5
 
 
 class Rows(Element, component="store_rows.js"):
-    """The shown rows of a level."""
+    """The visible rows of a level."""
 
 
 class Uploader(Element, component="store_upload.js"):
-    """Takes files and folders, and sends them to the routes of `transfer`."""
+    """Accepts files and folders, and sends them to the routes of `transfer`."""
 
 
 def register(workspace: Workspace) -> None:
@@ -45,7 +45,7 @@ def register(workspace: Workspace) -> None:
 
 
 def _choose(workspace: Workspace) -> None:
-    """Let a person open a store."""
+    """Show a form to open a store."""
     page.text("Open a store", tag="h1")
     page.text(
         "An environment of the configuration, s3://bucket/prefix, craft-ai://, or the path of a folder.",
@@ -330,8 +330,8 @@ class _Browser:
         self._begin()
 
     async def _sizes(self) -> None:
-        """Add up what is below each folder, and show what takes the space."""
-        ui.notify("Adding up what is below the folders")
+        """Compute the size of each folder, and show what uses the space."""
+        ui.notify("Computing the sizes of the folders")
         async with page.errors_shown():
             store = self.workspace.store(self.at)
             self.level.sizes, blocks = await self.workspace.in_thread(sizes, store, self.folder)

@@ -134,7 +134,7 @@ class _Conflicts:
         await self.show()
 
     def _settled(self, keep: Keep, paths: Sequence[str]) -> list[Resolved]:
-        """Settle conflicts in the folder; a daemon, or the next run, carries it to the store."""
+        """Settle conflicts in the folder; a daemon, or the next run, transfers that to the store."""
         clock = SystemClock()
         with self._opened() as (root, rules):
             kept = Outside(self._workspace.state_dir, os.path.realpath(root.path))
@@ -145,7 +145,7 @@ class _Conflicts:
             files = by_file(find_exactly(root, rules, Selection(tuple(paths))))
             meant = [found for path, found in files.items() if path in set(paths)]
             if not meant:
-                raise UsageError("These conflicts are settled already.")
+                raise UsageError("These conflicts are already settled.")
             return list(Resolving(root, keep, stamp(clock), note).run(meant))
 
     def _card(self, path: str, found: Sequence[Conflict]) -> None:
@@ -187,7 +187,7 @@ class _Conflicts:
         await page.filled(place, build)
 
     def _images(self, conflict: Conflict) -> None:
-        """Show both pictures; they come from the folder, as any of its files would."""
+        """Show both images; they are served like any other file of the folder."""
         with ui.element("div").classes("two shown"):
             for title, file in (("Folder", conflict.local), ("Store", conflict.copy)):
                 if file is not None:
@@ -268,15 +268,15 @@ def table_difference(folder: str, store: str) -> tuple[list[str], list[Row], str
     mine, other = _by_key(ours[1:], key), _by_key(theirs[1:], key)
     rows = []
     for each in dict.fromkeys([*mine, *other]):
-        here, there = mine.get(each), other.get(each)
-        if here is None and there is not None:
-            rows.append(Row("+", there))
-        elif there is None and here is not None:
-            rows.append(Row("-", here))
-        elif here is not None and there is not None and here != there:
-            width = max(len(here), len(there))
-            changed = (at for at in range(width) if here[at : at + 1] != there[at : at + 1])
-            rows.append(Row("~", there, frozenset(changed), here))
+        local, remote = mine.get(each), other.get(each)
+        if local is None and remote is not None:
+            rows.append(Row("+", remote))
+        elif remote is None and local is not None:
+            rows.append(Row("-", local))
+        elif local is not None and remote is not None and local != remote:
+            width = max(len(local), len(remote))
+            changed = (at for at in range(width) if local[at : at + 1] != remote[at : at + 1])
+            rows.append(Row("~", remote, frozenset(changed), local))
     return titles, rows, name
 
 

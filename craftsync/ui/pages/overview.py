@@ -1,4 +1,4 @@
-"""The overview: the status of each linked folder, updated by itself."""
+"""The overview: the status of each linked folder, updated automatically."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Overview:
     busy: bool = False
 
     async def tick(self) -> None:
-        """Refresh, unless nobody looks: a page that was left stands for a while."""
+        """Refresh if a browser is connected: the server keeps a closed page for a while."""
         if self.place.client.has_socket_connection:
             await self.refresh()
 
@@ -101,7 +101,7 @@ class _Overview:
 
 
 class _Card:
-    """A linked folder; each part of its card is built anew only when what it shows has changed."""
+    """The card of a linked folder; each part is rebuilt only if its content has changed."""
 
     def __init__(self, workspace: Workspace, pair: Pair, refresh: Any) -> None:
         self._workspace, self._pair, self._refresh = workspace, pair, refresh
@@ -113,7 +113,7 @@ class _Card:
             _Chart(workspace, pair, ui.element("div"))
 
     def show(self, facts: Facts) -> None:
-        """Show the present status of the folder."""
+        """Show the current status of the folder."""
         state, mode, reason = str(facts["state"]), facts["mode"], facts.get("reason")
         headline, progress, rows = _headline(facts), facts.get("progress"), _known(facts)
         waiting = [(name, int(facts[name])) for name in _WAITS if facts.get(name)]
@@ -211,7 +211,7 @@ def _waiting(
 
 
 def _shortened(issues: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str, str]]:
-    """Yield issues as rows; held deletes have one reason for all of them, which is shown once."""
+    """Yield issues as rows; the reason that all held deletes share is shown once."""
     last = ""
     for issue in issues:
         why = "as above" if issue["reason"] == last else issue["reason"]
@@ -220,7 +220,7 @@ def _shortened(issues: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str, 
 
 
 def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> None:
-    async def tell(verb: str, done: str) -> None:
+    async def request(verb: str, done: str) -> None:
         async with page.errors_shown():
             if await workspace.in_thread(workspace.ask, pair, verb) is None:
                 raise CraftsyncError("No daemon runs for this folder.", remedy="Choose Run now.")
@@ -228,7 +228,7 @@ def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> No
         await refresh()
 
     async def run_now() -> None:
-        # The button is built anew while the run is under way: what is shown belongs to the page.
+        # The button is rebuilt during the run, so messages must belong to the page, not to the button.
         with ui.context.client:
             async with page.errors_shown():
                 workspace.at_work.add(key_of(pair))
@@ -243,10 +243,10 @@ def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> No
     with ui.row().classes("line"):
         if facts.get("pid"):
             if facts["state"] == "paused":
-                _button("Resume", "play_arrow", lambda: tell("resume", "Resumed"))
+                _button("Resume", "play_arrow", lambda: request("resume", "Resumed"))
             else:
-                _button("Pause", "pause", lambda: tell("pause", "Paused"))
-            _button("Rescan", "sync", lambda: tell("sync", "Scan started"))
+                _button("Pause", "pause", lambda: request("pause", "Paused"))
+            _button("Rescan", "sync", lambda: request("sync", "Scan started"))
         elif key_of(pair) in workspace.at_work:
             _button("Running", "sync", run_now).disable()
         else:
@@ -278,7 +278,7 @@ class _Chart:
         try:
             hours = await self._workspace.in_thread(moved_by_hour, self._workspace, self._pair)
         except CraftsyncError:
-            return  # The card says what is wrong with the folder.
+            return  # The card shows the error of the folder.
         if not any(files for files, _ in hours) or self._place.is_deleted:
             return
         with self._place:
@@ -290,7 +290,7 @@ class _Chart:
 
 
 def moved_by_hour(workspace: Workspace, pair: Pair) -> list[tuple[int, int]]:
-    """Return files and bytes that were transferred in each of the last 24 hours, the oldest first."""
+    """Return the files and bytes transferred in each of the last 24 hours, oldest first."""
     now, hours = time.time_ns(), [(0, 0)] * _HOURS
     with linked_folders.read_state(pair, workspace.state_dir) as state:
         for row in state.history.rows(None, _MOST_ROWS):

@@ -36,12 +36,12 @@ _MOST_ROWS = 500
 _MOST_COLUMNS = 60
 _LONGEST_CELL = 300
 _LARGEST_SHOWN = 64 << 20
-"""Bytes of an image or a PDF file that a browser is sent."""
+"""The largest image or PDF file, in bytes, to send to a browser."""
 _LARGEST_GROUP = 64 << 20
-"""Bytes of a row group of Parquet that is read for its first rows."""
+"""The largest row group of a Parquet file, in bytes, to read for its first rows."""
 _BINS = 20
 _GREY = "#868f98"
-"""Of what is drawn, on light and on dark."""
+"""The colour of drawings, on light and on dark backgrounds."""
 
 
 def register(workspace: Workspace) -> None:
@@ -133,7 +133,7 @@ class Content:
         return self.store.read_data_store_object(self.path, 0, min(most, self.size))
 
     def text(self, most: int) -> str | None:
-        """Return the beginning as text, `None` if it is none; a character that is cut off at the end is left out."""
+        """Return the beginning as text, without a character cut off at its end; `None` if it is not text."""
         head = self.head(most)
         if b"\0" in head[:8192]:
             return None
@@ -149,7 +149,7 @@ Ready = Callable[[], None]
 
 
 def show_text(content: Content) -> Ready:
-    """Show text with line numbers; of anything else, the first bytes."""
+    """Show text with line numbers, and the first bytes of anything else."""
     text = content.text(_HEAD)
     if text is None:
         return lambda: _bytes(content)
@@ -309,7 +309,7 @@ def show_json(content: Content) -> Ready:
 
 
 def show_markdown(content: Content) -> Ready:
-    """Show Markdown, its HTML cleaned; the policy of the page keeps its pictures from being fetched."""
+    """Show Markdown with sanitised HTML; the policy of the page stops it from loading images."""
     text = content.text(_HEAD)
     if text is None:
         return lambda: _bytes(content)
@@ -401,7 +401,7 @@ class _Ranges(io.RawIOBase):
 
 
 def show_parquet(content: Content) -> Ready:
-    """Show the schema and the first rows of Parquet; only its end and one row group are read."""
+    """Show the schema and the first rows of a Parquet file; read only its end and one row group."""
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -417,7 +417,7 @@ def show_parquet(content: Content) -> Ready:
         rows, groups = _first_rows(file), counted(file.num_row_groups, "group")
         summary = f"{counted(file.metadata.num_rows, 'row')} in {groups}"
     except CraftsyncError:
-        raise  # What a store says is of the kind `OSError`, too, and no word on the file.
+        raise  # Errors of the store are also `OSError`s, but do not concern the file format.
     except (ArrowException, OSError) as error:
         reason = f"Not a Parquet file that can be read: {error}"
         return lambda: page.empty("table_view", reason, "Download it.")
@@ -436,7 +436,7 @@ def show_parquet(content: Content) -> Ready:
 
 
 def _first_rows(file: Any) -> list[list[object]] | None:
-    """Return the first rows of a Parquet file, `None` if too much would have to be read for them."""
+    """Return the first rows of a Parquet file, `None` if the first row group is too large to read."""
     if not file.num_row_groups:
         return []
     if file.metadata.row_group(0).total_byte_size > _LARGEST_GROUP:

@@ -159,7 +159,7 @@ class _Deletes:
         await self.show()
 
     def _carried_out(self, verb: str, paths: Sequence[str] | None) -> str:
-        """Send the decision to the daemon; if none runs, carry it out here."""
+        """Send the decision to the daemon; if none runs, carry it out in this process."""
         state_dir = self._workspace.state_dir
         if control.send_decision(control.folder_of(state_dir, *self._pair.addresses), verb, paths):
             return "Handed to the daemon"
@@ -309,7 +309,7 @@ class _Trash:
 
 
 def show_restored(ended: Sequence[Restored]) -> None:
-    """Show what was restored, and what was not and why."""
+    """Show what was restored, what was not, and why."""
     counts = Counter(one.status for one in ended)
     summary = [f"{counts[status]:,} {word}" for status, word in _ENDED.items() if counts[status]]
     left = [one for one in ended if one.status not in _ENDED]

@@ -121,7 +121,7 @@ class _Migrate:
         return command.run(source, target, asked)
 
     def _ended(self, job: jobs.Job) -> None:
-        """Show what an estimate found, or where the manifest is; called where the job is shown."""
+        """Show the result of an estimate, or the place of the manifest, below the job."""
         report = job.report
         requests, manifest = getattr(report, "requests", 0), getattr(report, "manifest", None)
         page.facts({"Requests, about": requests or None, "Manifest": manifest})
@@ -204,7 +204,7 @@ class _PlanPage:
     async def _show(self, file: str) -> None:
         if file not in self.workspace.plans:
             raise UsageError(
-                "This plan is not there any more.", remedy="Make it again, or open its file."
+                "This plan no longer exists.", remedy="Make it again, or open its file."
             )
         plan, steps, count = await self.workspace.in_thread(self._read, file)
         with ui.element("section").classes("card"):

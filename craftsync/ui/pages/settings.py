@@ -1,6 +1,6 @@
-"""The pages of the configuration and of the doctor: what is set and where it comes from, and what is wrong.
+"""The pages Configuration (each setting and its origin) and Doctor (findings and remedies).
 
-Secrets are in no configuration file, and of variables only the names are shown.
+No configuration file contains secrets; of variables, only the names are shown.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class _Settings:
         """List the beginning of a store; raises its error."""
         location = places.resolve(word, self._known(), pairs.access_of(self._workspace.where))
         if isinstance(location, DirectoryLocation) and not location.path.is_dir():
-            return f"{location} is not there yet, and will be made"
+            return f"{location} does not exist yet; it will be created"
         with open_store(location, create=False) as store:
             first = next(iter(store.list()), None)
         return f"{location} answers; " + ("it is empty" if first is None else "it has objects")
@@ -189,7 +189,7 @@ class _Settings:
         return str(places.absolute(root.value.strip())), store.value.strip()
 
     def _added(self, root: str, store: str, name: str) -> str:
-        """Put a folder and its store into the configuration; return its name."""
+        """Add a folder and its store to the configuration; return its name."""
         file, known = self._workspace.config_file, self._known()
         name = name.strip() or edit.name_of(root)
         location = places.resolve(store, known, pairs.access_of(self._workspace.where))
@@ -224,7 +224,7 @@ def _place_of(section: str, name: str, config: Config) -> str:
 
 
 def _rows(section: str, keys: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return each key with its value and the origin of that; set keys come first."""
+    """Return each key with its value and the origin of the value; set keys come first."""
     rows = options.keys("folder")
     if section == "environments":
         rows = (Option("store", "The kind of store."), *options.keys(keys["store"]))
@@ -241,7 +241,7 @@ def _rows(section: str, keys: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 class _Doctor:
-    """The findings, as they come."""
+    """The findings of the doctor."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace

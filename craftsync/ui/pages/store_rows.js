@@ -1,5 +1,5 @@
 // The rows of one level of a store. NiceGUI's tables hold every row, on the server and in the
-// browser; this one holds the rows that are shown, and asks for others when it is scrolled.
+// browser; this one has only the visible rows, and requests others when it is scrolled.
 const AHEAD = 40;
 
 export default {
@@ -64,7 +64,7 @@ export default {
       this.asked = `${start} ${end}`;
       this.$emit("window", { start, end });
     },
-    // What a person sees in a row goes with its place: a listing under way may move it.
+    // A row is sent with its path, because a listing under way may move it.
     seen(row) { return { row, path: this.rows.find((one) => one.at === row)?.path }; },
     top() {
       this.current = -1;

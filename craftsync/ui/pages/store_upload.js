@@ -1,5 +1,5 @@
-// Files and folders that are chosen or dropped anywhere on the page, sent one request each:
-// NiceGUI's upload takes no folders, and its files pass through a form parser.
+// Files and folders, chosen or dropped anywhere on the page, are sent with one request each:
+// NiceGUI's upload accepts no folders, and passes files through a form parser.
 const AT_ONCE = 3;
 
 async function filesBelow(entry, path, found) {
@@ -63,7 +63,7 @@ export default {
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
       this.mark(false);
-      // All are taken now: after the first wait the browser has emptied the list.
+      // Read all items now: after the first await, the browser has emptied the list.
       const items = [...event.dataTransfer.items].map((item) => [item.webkitGetAsEntry?.(), item.getAsFile()]);
       const found = [];
       for (const [entry, file] of items) {
