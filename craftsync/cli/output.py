@@ -1,4 +1,4 @@
-"""What a command prints: lines for people, one JSON object a line, or progress (by rich).
+"""What a command prints: lines for people, one JSON object per line, or progress (by rich).
 
 Results go to standard output; progress and problems go to standard error.
 """
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from craftsync.cli import terminal
 from craftsync.cli.log import listener, to_file
 from craftsync.cli.signals import saying_stop
-from craftsync.cli.terminal import code_of, message_of, told
+from craftsync.cli.terminal import code_of, message_of, writing
 from craftsync.cli.terminal import shown as shown
 from craftsync.clock import SystemClock, iso
 from craftsync.config.options import read
@@ -59,21 +59,21 @@ _log = getLogger(__name__)
 
 def say(line: str, *, to_stderr: bool = False) -> None:
     """Print one line for people."""
-    with told():
+    with writing():
         terminal.put(line, to_stderr=to_stderr)
 
 
 def say_json(content: Mapping[str, Any] | list[Any]) -> None:
-    """Print a value as a line of JSON; letters are escaped only where they are not valid UTF-8."""
+    """Print a value as a line of JSON; non-ASCII letters are escaped only if the line is not valid UTF-8."""
     line = json.dumps(content, ensure_ascii=False)
-    with told():
+    with writing():
         terminal.put_json(line if is_utf8(line) else json.dumps(content))
 
 
 def say_which(pair: Pair, words: Sequence[str], flags: Mapping[str, Any]) -> None:
-    """Print first, on stderr, which linked folder the words of a command mean.
+    """Print on stderr, first, the linked folder that the words of a command mean.
 
-    Not when they are root and store themselves, nor with --json or -q.
+    Print nothing if they are root and store themselves, nor with --json or -q.
     """
     if len(words) < _ROOT_AND_STORE and not (flags.get("json") or flags.get("quiet")):
         say(shown(which(pair)), to_stderr=True)
@@ -97,9 +97,9 @@ def _below_home(place: str) -> str:
 
 
 def say_issue(event: Event) -> None:
-    """Print on stderr which path is not in sync, and why; held deletes all in one line.
+    """Print on stderr which path is not in sync, and why; all held deletes share one line.
 
-    Of what takes no part by design nothing is printed: there is nothing to do about it.
+    Print nothing for paths excluded by design: they need no action.
     """
     if isinstance(event, HeldEvent):
         say(event.sentence, to_stderr=True)
@@ -151,7 +151,7 @@ class Lines(Protocol):
 
 
 class JsonLines:
-    """The lines of `--json`: events as they come, and the summary last and exactly once."""
+    """The lines of `--json`: events as they arrive, and exactly one summary, last."""
 
     def event(
         self, event: ActionEvent | IssueEvent | HeldEvent, place: Mapping[str, Any] | None = None
@@ -204,9 +204,9 @@ class TextLines:
 
 
 class Output:
-    """Where a run sends its events, and its report at the end.
+    """Receives the events of a run, and its report at the end.
 
-    When a run breaks off, no report comes: the summary then counts the events.
+    A run that breaks off has no report: the summary then counts the events.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class Output:
             self._bars.show(event)
 
     def on_line(self, symbol: str) -> None:
-        """Count one path of a check by its symbol; what could not be read is an event too."""
+        """Count one path of a check by its symbol; unreadable paths are counted as events."""
         if symbol == "!":
             return
         self._add("unchanged" if symbol == "=" else "problems")
@@ -278,9 +278,9 @@ class Output:
 
 @contextmanager
 def reporting(command: str, flags: Mapping[str, Any], *, late: bool = False) -> Iterator[Output]:
-    """Give the output that `--json`, `-q`, `-v` and `-n` ask for, with progress on a terminal.
+    """Yield the output for `--json`, `-q`, `-v` and `-n`, with progress on a terminal.
 
-    With `late`, progress is shown from the first event of it on.
+    With `late`, progress appears with its first event.
     """
     lines: Lines = JsonLines()
     if not flags["json"]:
@@ -329,7 +329,7 @@ class OutcomePrinter:
             say(line)
 
     def did(self, status: str, line: str, facts: Mapping[str, Any]) -> None:
-        """Print what was done to a path (`done`), would be (`planned`), or need not be (`unchanged`)."""
+        """Print the result for a path: `done`, `planned` (in a dry run) or `unchanged`."""
         self.paths += 1
         self.done += status == "done"
         self.report.unchanged += status == "unchanged"
@@ -339,7 +339,7 @@ class OutcomePrinter:
             say_json({"type": "action", **facts, "status": status})
 
     def left(self, status: str, path: str, line: str, reason: str) -> None:
-        """Print why a path was left alone: a `problem`, or `skipped`."""
+        """Print why a path was not changed: it is a `problem`, or `skipped`."""
         self.paths += 1
         self.report.problems += status == "problem"
         self.report.skipped += status == "skipped"
@@ -351,7 +351,7 @@ class OutcomePrinter:
 
 @contextmanager
 def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[OutcomePrinter]:
-    """Yield what prints the outcomes of a command; with --json the summary comes last, also after an error."""
+    """Yield the printer for the outcomes of a command; with --json, the summary comes last, even after an error."""
     output = OutcomePrinter(command, flags)
     if not flags["json"]:
         yield output
@@ -362,7 +362,7 @@ def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[OutcomePrinter]
 
 
 def summary_line(report: Report, *, stopped: bool = False) -> str:
-    """Return the outcome of a run in one line for people; if `stopped`, what it did until then."""
+    """Return the result of a run in one line for people; if `stopped`, what it did before the stop."""
     other_side = "target" if report.command == "migrate" else "store"
     changes = [
         ("upload", "uploaded", "", report.uploaded, report.bytes_uploaded),
@@ -407,12 +407,12 @@ def _left_out_of(report: Report, other_side: str) -> list[str]:
 def _counted(count: int, what: str, size: int = 0) -> str:
     if not count:
         return ""
-    said = f"{count:,} {what}".rstrip()
-    return f"{said} ({size_shown(size)})" if size else said
+    words = f"{count:,} {what}".rstrip()
+    return f"{words} ({size_shown(size)})" if size else words
 
 
 def _bars(flags: Mapping[str, Any]) -> Bars | None:
-    # JSON on the same terminal would be torn apart by the bars.
+    # The bars would break up JSON on the same terminal.
     on_screen = sys.stderr.isatty() and not (flags["json"] and sys.stdout.isatty())
     if flags["quiet"] or not on_screen:
         return None
@@ -421,15 +421,15 @@ def _bars(flags: Mapping[str, Any]) -> Bars | None:
 
 
 def waits_shown() -> str | None:
-    """Return which store this command waits for, and why; `None` while all respond."""
+    """Return which store this command waits for, and why; `None` while all stores respond."""
     found = waits()
     return None if found is None else shown(found)
 
 
 def saying_waits(flags: Mapping[str, Any]) -> WaitLines:
-    """Print on stderr, in the block, which store is waited for, where no bar shows it; in the log file, too.
+    """During the block, print on stderr which store the command waits for, unless a bar shows it; log it, too.
 
-    Not with -q.
+    With -q, only log it.
     """
 
     def say_it(waiting: str) -> None:
@@ -441,7 +441,7 @@ def saying_waits(flags: Mapping[str, Any]) -> WaitLines:
 
 
 def _stats(command: str, flags: Mapping[str, Any]) -> Display | None:
-    """Return what prints a line every so often, if `--stats` asks for it."""
+    """Return the display that prints a line at the interval of `--stats`, if given."""
     every = read(flags, "stats", parse_seconds)
     if every is None or flags["quiet"]:
         return None

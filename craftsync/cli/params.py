@@ -32,7 +32,7 @@ def _or_global(ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 
 def parsed(parse: Callable[[object], Value]) -> Callable[..., Value | None]:
-    """Return a callback for click that reads the value of a flag."""
+    """Return a click callback that parses the value of a flag."""
 
     def read(ctx: click.Context, param: click.Parameter, value: str | None) -> Value | None:
         if value is None:
@@ -46,10 +46,10 @@ def parsed(parse: Callable[[object], Value]) -> Callable[..., Value | None]:
 
 
 class Word(click.types.StringParamType):
-    """Any word; the name of its parameter says what completes it on TAB."""
+    """Any word; its completions on TAB depend on the name of its parameter."""
 
     suggest: ClassVar[Suggest | None] = None
-    """What completes it; `completion.answer` sets it."""
+    """Returns its completions; set by `completion.answer`."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -73,10 +73,10 @@ COUNT = click.IntRange(1, 10**9)
 
 
 class Command(click.Command):
-    """A command that takes the global options after its name too, and CRAFTSYNC_* for its own.
+    """A command that also takes the global options after its name, and CRAFTSYNC_* variables for its own.
 
-    click would look for CRAFTSYNC_PUSH_TRANSFERS; a setting is the same for
-    every command, so it is CRAFTSYNC_TRANSFERS.
+    click would read CRAFTSYNC_PUSH_TRANSFERS, but a setting has the same
+    variable for every command: CRAFTSYNC_TRANSFERS.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -112,12 +112,12 @@ class Command(click.Command):
         return {flag for param in self.params for flag in param.opts}
 
     def _habit(self, name: str) -> str:
-        """Return the hint for an option of another program, if this command has what it names."""
+        """Return the hint for an option of another program, if this command has the option that it names."""
         needed, hint = _HABITS.get(name, ("", ""))
         return hint if needed in self._flags() else ""
 
     def _one_dash_hint(self, words: Sequence[str]) -> str:
-        """Return a hint at an option that was written with one dash, as find takes it."""
+        """Return a hint for an option written with one dash, as find accepts it."""
         known = self._flags()
         near = next((f"-{word}" for word in words if f"-{word}" in known and len(word) > 2), "")
         return f"Did you mean {near}?" if near else ""
@@ -125,7 +125,7 @@ class Command(click.Command):
     def _saying_waits(self, ctx: click.Context) -> AbstractContextManager[None]:
         from craftsync.cli.output import saying_waits
 
-        # What a daemon waits for stands in its status, for each folder.
+        # The status of a daemon shows what each folder waits for.
         return nullcontext() if self.name == "watch" else saying_waits(ctx.params)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -137,12 +137,14 @@ class Command(click.Command):
             error.remedy = addressed(error.remedy)
             raise
         except BrokenPipeError as error:
-            # click would make an exit code of 1 of it.
+            # click would exit with code 1.
             raise ReaderGone from error
 
 
 _HABITS = {
-    **dict.fromkeys(("-r", "--recursive"), ("--exclude", "All that is in a folder takes part.")),
+    **dict.fromkeys(
+        ("-r", "--recursive"), ("--exclude", "Folders always include everything below them.")
+    ),
     **dict.fromkeys(
         ("-P", "--progress"),
         ("--stats", "A terminal shows progress; --stats 1m prints it elsewhere."),
@@ -150,7 +152,7 @@ _HABITS = {
     "--only-show-errors": ("-q", "That is -q here."),
     "--follow-symlinks": ("--links", "That is --links follow here."),
 }
-"""For options of other programs: the option that a command must have for the hint to be true, and the hint."""
+"""{option of another program: (option that a command must have for the hint to apply, hint)}."""
 
 
 def _is_file_like_an_option(word: str) -> bool:
@@ -158,7 +160,7 @@ def _is_file_like_an_option(word: str) -> bool:
 
 
 def all_of(*decorators: Decorator[Any]) -> Decorator[Any]:
-    """Return one decorator that applies several, so that the first comes first in the help."""
+    """Return one decorator that applies several; the first comes first in the help."""
 
     def decorate(function: F) -> F:
         for decorator in reversed(decorators):
@@ -169,7 +171,7 @@ def all_of(*decorators: Decorator[Any]) -> Decorator[Any]:
 
 
 def option(name: str, *, hidden: bool = False) -> Decorator[Any]:
-    """Return the flag of an option of the table; `hidden` leaves it out of the help."""
+    """Return the flag for an option of the table; `hidden` omits it from the help."""
     row = options.FLAGS[name]
     if row.value:
         has_word = row.default and " " not in row.default
@@ -188,7 +190,7 @@ def option(name: str, *, hidden: bool = False) -> Decorator[Any]:
 
 
 def group(name: str, *, hidden: bool = False) -> Decorator[Any]:
-    """Return the flags of a group of options of the table."""
+    """Return the flags for a group of options of the table."""
     return all_of(*(option(row.name, hidden=hidden) for row in options.flags(name)))
 
 
@@ -199,7 +201,7 @@ path_options = all_of(group("path"), access_options)
 pair_options = all_of(
     click.argument("pair", nargs=-1, metavar="[FOLDER | ROOT STORE]"), path_options
 )
-"""Name the linked folder of a command without paths: by words, or by the global flags."""
+"""Arguments and flags that name the linked folder of a command without PATHs."""
 pattern_options = group("patterns")
 filter_options = all_of(pattern_options, group("compare"))
 take_part_options = group("filters")
@@ -208,7 +210,7 @@ links_option = option("links")
 refused_links = option("links", hidden=True)
 refused_existing = group("existing", hidden=True)
 refused_filters = all_of(group("filters", hidden=True), refused_existing, refused_links)
-"""Filters in commands that refuse them with a reason, also if a variable sets one."""
+"""Filters for commands that refuse them with a reason, even if a variable sets one."""
 mode_option = option("mode")
 time_options = group("times")
 decision_options = all_of(group("deletes"), filter_options, option("conflict"))
@@ -242,7 +244,7 @@ def _in_utc(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 
 
 def asked_of(flags: Mapping[str, Any]) -> RunOptions:
-    """Return the flags that are options of a run; the others are the command's own."""
+    """Return the flags that are options of a run, without the command's own."""
     return cast(
         RunOptions,
         {name: value for name, value in flags.items() if name in RunOptions.__annotations__},
@@ -258,10 +260,10 @@ def place_of(flags: Mapping[str, Any]) -> PairOptions:
 
 
 def words_of(flags: Mapping[str, Any], typed: Sequence[str] = ()) -> Sequence[str]:
-    """Return the words that name the linked folder: those typed, or those of --folder, --root and --store.
+    """Return the words that name the linked folder: the typed ones, or those of --folder, --root and --store.
 
-    None if neither names one. What was typed goes before a CRAFTSYNC_* variable.
-    Raises `click.UsageError` for both at once.
+    Empty if there are none. Typed words take precedence over CRAFTSYNC_*
+    variables. Raises `click.UsageError` for typed words and typed flags at once.
     """
     words = _words_of(flags, typed)
     click.get_current_context().meta[NAMING] = naming(words)
@@ -282,9 +284,9 @@ def _words_of(flags: Mapping[str, Any], typed: Sequence[str]) -> Sequence[str]:
 
 
 def naming(words: Sequence[str]) -> str:
-    """Return the flags, after a space, by which any command names the same linked folder, in the same configuration.
+    """Return the flags, after a space, that name this linked folder and this configuration in any command.
 
-    None for no words, where the configuration is that of the variables.
+    Empty without words, if the configuration comes from the variables.
     """
     flags = ("--folder",) if len(words) == 1 else ("--root", "--store")
     named = [*zip(flags, words, strict=False), *_typed_globals()]
@@ -292,7 +294,7 @@ def naming(words: Sequence[str]) -> str:
 
 
 def _typed_globals() -> Iterator[tuple[str, str]]:
-    """Yield the global options of this call, without those from variables: the next call has them too."""
+    """Yield the global options of this call, without those from variables, which the next call has, too."""
     context = click.get_current_context(silent=True)
     for row in options.flags("global") if context else ():
         value = context.params.get(row.name) if context else None

@@ -1,4 +1,4 @@
-"""What leaves the program: safe text, and errors as message, remedy and exit code."""
+"""The output of the program: safe text, and errors as message, remedy and exit code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _above: Callable[[str], None] | None = None
 
 
 def print_above(bar: Callable[[str], None] | None) -> None:
-    """Set what prints lines while a progress bar is shown; `None` when it is gone."""
+    """Set the function that prints lines above a progress bar; `None` without a bar."""
     global _above
     _above = bar
 
@@ -86,16 +86,16 @@ class ReaderGone(Exception):
 
 def run(command: click.Command, words: Sequence[str]) -> int:
     """Run a command with the words of the command line and return the exit code."""
-    # First: the pipe of the signals must not get the number of a standard stream.
-    _open_what_was_closed()
+    # First, so that the pipe for signals does not get the number of a standard stream.
+    _reopen_closed_streams()
     hear()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A path whose bytes are no UTF-8 must not end the command that prints it.
+            # A path that is not UTF-8 must not end the command that prints it.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code = command.main(words, prog_name="craftsync", standalone_mode=False)
-        with told():
+        with writing():
             sys.stdout.flush()
     except click.ClickException as error:
         usage = io.StringIO()
@@ -103,33 +103,33 @@ def run(command: click.Command, words: Sequence[str]) -> int:
         put_lines(usage.getvalue().rstrip("\n"), to_stderr=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
-        # A question that is not answered hides in the context what ended it.
+        # An unanswered prompt hides its cause in the context.
         hidden = isinstance(error, click.Abort)
         return code_of((error.__cause__ or error.__context__) if hidden else error)
     except (ReaderGone, BrokenPipeError):
-        _say_no_more()
+        _discard_output()
         return READER_GONE
     except (CraftsyncError, OSError) as error:
-        return _tell(error)
+        return _print_error(error)
     except (MemoryError, RuntimeError) as error:
         if (known := exhausted(error)) is None:
             raise
-        return _tell(known)
+        return _print_error(known)
     return code if isinstance(code, int) else 0
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Name standard output in the error if a command's output cannot be written."""
+def writing() -> Iterator[None]:
+    """Turn an `OSError` of the block into a `CraftsyncError` that names standard output."""
     try:
         yield
     except (BrokenPipeError, CraftsyncError):
-        raise  # What craftsync raises may be of the kind `OSError`, too.
+        raise  # Some errors of craftsync are `OSError`s, too.
     except OSError as error:
-        _say_no_more()
+        _discard_output()
         raise CraftsyncError(
             f"Cannot write to standard output: {error.strerror}.",
-            remedy="Look where the output of the command goes. The command itself may have done its work.",
+            remedy="Check where the output goes. The command itself may have done its work.",
         ) from error
 
 
@@ -146,24 +146,24 @@ def code_of(error: BaseException | None) -> int:
 
 
 NAMING = "craftsync.naming"
-"""Where the context of a call keeps the flags that name its linked folder, see `params.naming`."""
+"""The key in the context of a call for the flags that name its linked folder; see `params.naming`."""
 
 _OF_A_FOLDER = (
     r"craftsync (?:(?:trash|deletes|conflicts) (?:list|purge|restore|approve|reject|resolve)"
     r"|history|status|stop|pause|resume|rescan|forget|watch|check|scrub|wait)\b(?! --)"
 )
-"""A command in a sentence that is about a linked folder, and names none yet."""
+"""A command for a linked folder, in a sentence, without flags that name the folder."""
 
 
 def addressed(text: str) -> str:
-    """Return a sentence in which each command to type names the linked folder and the configuration of this call."""
+    """Return a sentence in which each command names the linked folder and the configuration of this call."""
     context = click.get_current_context(silent=True)
     naming = context.meta.get(NAMING, "") if context else ""
     return re.sub(_OF_A_FOLDER, lambda found: found[0] + naming, text) if naming else text
 
 
 def message_of(error: BaseException) -> tuple[str, str]:
-    """Return the sentence and the remedy that report an error."""
+    """Return the message and the remedy of an error."""
     match error:
         case CraftsyncError():
             return str(error), addressed(error.remedy)
@@ -178,32 +178,29 @@ def message_of(error: BaseException) -> tuple[str, str]:
             return str(error) or type(error).__name__, ""
 
 
-def _tell(error: CraftsyncError | OSError) -> int:
+def _print_error(error: CraftsyncError | OSError) -> int:
     sentence, remedy = message_of(error)
     put(f"craftsync: {sentence}", to_stderr=True)
     if remedy and isinstance(error, ConfigError):
-        # It may be lines to add by hand; no other has what a store or a folder holds broken into lines.
+        # It may be lines to add by hand. In other remedies, a line break comes from a name, and is escaped.
         put_lines(remedy, to_stderr=True)
     elif remedy:
         put(remedy, to_stderr=True)
     return code_of(error)
 
 
-def _say_no_more() -> None:
-    """Drop what waits to be written: the interpreter tries once more on its way out, and would complain."""
+def _discard_output() -> None:
+    """Discard unwritten output: at its exit, the interpreter would try again to write it, and complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _open_what_was_closed() -> None:
-    """Let nothing of ours get the number of a standard stream that the caller has closed.
-
-    What is printed there is then for nobody, as whoever closed it meant.
-    """
+def _reopen_closed_streams() -> None:
+    """Open /dev/null for each standard stream that the caller closed, so that no other file gets its number."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free, which is this one.
+            # `open` takes the lowest free number, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (it lives as long as the process)

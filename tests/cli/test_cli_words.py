@@ -130,7 +130,10 @@ def test_version_and_help_load_no_yaml_rich_or_cloud_library(
         (["ls", "store"], "write ./store"),
         (["ls"], "Missing argument"),
         (["-v", "push"], "Options of a command go after its name"),
-        (["push", "--recursive", "root", "./store"], "All that is in a folder takes part."),
+        (
+            ["push", "--recursive", "root", "./store"],
+            "Folders always include everything below them.",
+        ),
         (["put", "-a.txt", "./store/"], "For the file of that name write ./-a.txt."),
         (["help", "pusch"], "Did you mean push?"),
         (["find", "./root", "-name", "a"], "Did you mean --name?"),

@@ -22,7 +22,7 @@ from click.shell_completion import ShellComplete
 from craftsync.cli import params as common
 from craftsync.cli.completion.names import Item, on_disk, suggest
 from craftsync.cli.output import say
-from craftsync.cli.terminal import put_lines, told
+from craftsync.cli.terminal import put_lines, writing
 from craftsync.errors import CraftsyncError, UsageError
 
 VARIABLE = "_CRAFTSYNC_COMPLETE"
@@ -53,7 +53,7 @@ def completion(shell: str | None, install: bool, **flags: Any) -> None:
             remedy="Give bash, zsh or fish.",
         )
     if not install:
-        with told():
+        with writing():
             put_lines(_script(name))
         return
     file, hints = _SHELLS[name]()

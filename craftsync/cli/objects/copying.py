@@ -32,7 +32,7 @@ from craftsync.cli.objects.transfers import (
     with_replaced,
 )
 from craftsync.cli.output import say
-from craftsync.cli.terminal import told
+from craftsync.cli.terminal import writing
 from craftsync.core.model import Kind, RemoteObject
 from craftsync.errors import UsageError
 from craftsync.objects import Outcome, Outcomes
@@ -175,7 +175,7 @@ def _to_standard_output(sources: Sequence[Source]) -> None:
     for source in sources:
         assert isinstance(source, Objects)
         for item in source.items(lambda path, reason: None):
-            with told():
+            with writing():
                 source.place.store.download(item.path, sys.stdout.buffer)
 
 

@@ -12,7 +12,7 @@ from craftsync import objects
 from craftsync.cli import params as common
 from craftsync.cli.objects import shared
 from craftsync.cli.output import say, say_json
-from craftsync.cli.terminal import shown, told
+from craftsync.cli.terminal import shown, writing
 from craftsync.clock import SystemClock, iso
 from craftsync.config.addresses import joined, within
 from craftsync.config.parsers import parse_age, parse_seconds, parse_size
@@ -334,7 +334,7 @@ def cat(words: tuple[str, ...], **flags: Any) -> None:
     with shared.arguments_of(flags) as found:
         for place in shared.places_of(found, words):
             for each in arguments.found_at(place, recursive=False):
-                with told():
+                with writing():
                     place.store.download(each.object.path, sys.stdout.buffer)
 
 
