@@ -1,4 +1,4 @@
-"""What must never happen, judged only by what users wrote. Knows nothing of craftsync, its tables or its faults.
+"""What must never happen, judged only by what users wrote, without any knowledge of craftsync.
 
 Each write and each delete by a user makes a version of a path. Its parents are the
 versions that the user saw there. Two versions are concurrent if neither is an
@@ -45,12 +45,13 @@ class Judge:
         self._replaced_by_order: dict[tuple[str, str], set[bytes]] = defaultdict(set)
         """By side and path: contents that the current run replaced on a user's order."""
         self._known_names: set[str] = set()
+        """Names that any side showed at the last `findings`."""
         self._versions_at_arrival: dict[tuple[str, str], int] = {}
         """How many versions existed when a conflict copy reached a side."""
         self._lost: set[int] = set()
         """Versions that a power cut took."""
         self._justified_copies: set[tuple[str, bytes]] = set()
-        """Conflict copies that were justified when they were made, even if an order ended the conflict since."""
+        """Conflict copies that were justified when they were made; the conflict may have ended since."""
 
     def user_changed(self, side: str, path: str, content: bytes | None) -> None:
         """Record that a user wrote a content to a path of a side, or deleted the path (`None`)."""
@@ -65,10 +66,10 @@ class Judge:
         self._set_shown(side, path, version, content)
 
     def user_had_seen(self, side: str, path: str, other: bytes | None, copy: str = "") -> None:
-        """Record that the user who chose the current version of a path had seen the content `other` too.
+        """Record that the user who chose the current version of a path had also seen `other`.
 
-        If `other` was a conflict `copy`, versions made after it reached this side do not count: another
-        client may have chosen the same content since.
+        If `other` was a conflict `copy`, versions made after it reached this side do not count:
+        another client may have chosen the same content since.
         """
         content = self.shown[side].get(path)
         until = self._versions_at_arrival.get((side, copy), len(self._versions))
@@ -296,7 +297,7 @@ class Judge:
                 self._justified_copies.add((path, content))
 
     def _is_superseded(self, path: str, gone: bytes, new: bytes | None) -> bool:
-        """Return whether the new version, or a delete, descends from a version with the content that is gone."""
+        """Return whether the new version, or a delete, descends from a version with the old content."""
         after = [
             n
             for n, (at, content) in enumerate(self._versions)

@@ -33,9 +33,9 @@ class Act(_PrintsAsCode):
     """A user's change on one side: `STORE`, or the number of a client.
 
     `what` is "write", "put over", "remove", "move" (to `target`), or for a folder "remove all" or
-    "move all". "put over" writes a file even where a folder is, or where a file is at one of its parents. `how`
-    a write is done: "in place", as a "new file", with an "old time", or with the "same time" as before.
-    Within a run, `at` is the number of the effect at which it happens.
+    "move all". "put over" writes even if a folder is at the path, or a file at one of its parents.
+    `how` a write is done: "in place", as a "new file", with an "old time", or with the "same time"
+    as before. Within a run, `at` is the number of the effect at which it happens.
     """
 
     what: str
@@ -48,7 +48,7 @@ class Act(_PrintsAsCode):
 
     @property
     def content(self) -> bytes:
-        """The content that a token stands for: eight bytes, 80 for each seventh token; rules in an ignore file."""
+        """The content of a token: 8 bytes, or 80 for each seventh token; rules in an ignore file."""
         if self.path in IGNORE:
             pattern = sorted(EXCLUDED)[self.token % len(EXCLUDED)]
             return b"# %08d\n%s\n" % (self.token, pattern.encode())
@@ -139,7 +139,7 @@ COMMANDS = (
 OBJECTS = ("put", "cp", "mv", "rm")
 """Commands on single objects of the store; see `objects`."""
 UPKEEP = ("purge", "scrub", "repair folder", "repair store", "repair")
-"""See `upkeep`. A repair names the side on which a file or an object is damaged before; `repair` alone, neither."""
+"""See `upkeep`. A repair names the side that is damaged before it; `repair` alone, neither."""
 
 
 LISTED = Listed(frozenset(PATHS[::2]))

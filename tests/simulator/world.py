@@ -404,7 +404,7 @@ class World:
         raise Violation("a run began beside a daemon")
 
     def turn_daemon(self, client: Client, plan: Run) -> Report:
-        """Let a daemon do what is due, and start it first if necessary; return the sum of its runs' reports."""
+        """Let a daemon do what is due, and start it if necessary; return the sum of its reports."""
         options = client.options(plan.mode, delete=plan.delete)
         client.has_pushed = client.has_pushed or not options.policy.deletes
         if client.daemon is None:
@@ -471,7 +471,7 @@ class World:
         self._on_effect(what, is_done)
 
     def _on_request(self, operation: str, path: str, is_done: bool) -> Fail | None:
-        """Handle a request of the running client: called before and after it; returns the failure to simulate."""
+        """Handle a request of the running client, before and after it; return the failure to simulate."""
         if not is_done:
             self._request_number += 1
         if self._is_dead or operation.split()[0] in _CHANGING_REQUESTS or (is_done and not path):
@@ -685,7 +685,7 @@ class World:
         return found
 
     def _die(self, crash: Crash) -> None:
-        """End the current process: memory, descriptors and locks are gone; a power cut takes unflushed writes too."""
+        """End the current process with its descriptors and locks; a power cut takes unflushed writes too."""
         client = self._running
         assert client is not None
         self.trace(f"  {'the power is cut' if crash.cut else 'the process is killed'}")
