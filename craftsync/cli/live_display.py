@@ -72,7 +72,7 @@ def _line_by_line(
 
 def _what_matters(facts: Facts) -> tuple[Any, ...]:
     """Return the fields whose change is worth a new line."""
-    names = ("state", "reason", "pending", "conflicts", "held", "problems", "pid")
+    names = ("state", "reason", "pending", "conflicts", "held", "problems", "pid", "paused_since")
     return tuple(facts.get(name) for name in names)
 
 

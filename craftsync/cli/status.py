@@ -15,6 +15,7 @@ from craftsync.cli import watch
 from craftsync.cli.live_display import follow
 from craftsync.cli.output import say, say_json
 from craftsync.cli.status_view import Facts, checked_line, lines_of, naming_of, show
+from craftsync.clock import iso
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
 from craftsync.config.parsers import parse_seconds
@@ -233,10 +234,12 @@ def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[
 
 
 def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
-    return {**linked_folders.unknown_standing(pair, error), "next": []}
+    return {**linked_folders.unknown_standing(pair, error), "paused_since": None, "next": []}
 
 
 def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, Any]:
+    from craftsync.daemon.pause import paused_since
+
     state_dir = pairs.state_dir_of(asked)
     live = watch.request(pair, asked, "status")
     facts = linked_folders.standing(pair, state_dir, live)
@@ -244,6 +247,8 @@ def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, An
         # No trace of this pair: the arguments may be mistyped. Opening it raises the error.
         with linked_folders.open_pair(pair, state_dir, reading=True):
             pass
+    since = paused_since(watch.folder_of(pair, asked))
+    facts["paused_since"] = None if since is None else iso(since)
     return {**facts, "next": _next_steps(facts)}
 
 

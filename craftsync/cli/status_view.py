@@ -27,6 +27,8 @@ _MOST_SHOWN = 10
 def checked_line(facts: Facts) -> str:
     """Return the status of a folder in one line, with the reason."""
     words = facts.get("reason") or ("no daemon runs" if facts["pid"] is None else "")
+    if facts["state"] != "paused" and facts.get("paused_since"):
+        words = f"{words}; paused since {facts['paused_since']}"
     reason = f" ({words})" if words else ""
     name = facts["folder"] or f"{facts['root']} ⇄ {facts['store']}"
     return shown(f"{name}: {facts['state']}{reason}: {headline_of(facts)}")
@@ -76,6 +78,9 @@ def remarks_of(facts: Facts) -> list[str]:
             f"no daemon keeps it in sync: craftsync watch{naming_of(facts)}"
             f" or craftsync service install{common.naming(())} starts one"
         )
+    if facts["state"] != "paused" and facts.get("paused_since"):
+        resume = f"resume with craftsync resume{naming_of(facts)}"
+        remarks.append(f"paused since {facts['paused_since']}: {resume}")
     if facts["state"] == "halted":
         remarks.append(
             f"it is tried again every minute; craftsync rescan{naming_of(facts)} tries it now"

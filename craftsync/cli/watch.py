@@ -39,29 +39,59 @@ _POLL_SECONDS = 0.05
 @click.command(cls=common.Command)
 @common.pair_options
 def pause(pair: tuple[str, ...], **flags: Any) -> None:
-    """Pause all transfers until `resume`, even across a restart.
+    """Pause the daemon's work on a folder until `resume`: scans, transfers and deletes.
 
-    Transfers under way stop; later they resume where they stopped.
+    Transfers under way stop; later they resume where they stopped. The pause
+    survives a restart; while no daemon runs, it is kept for the next one. It
+    does not stop push, pull, sync and apply that you start yourself: they run
+    whenever no daemon, paused or not, holds the folder (`craftsync stop`).
 
     \b
     Examples:
       craftsync pause
       craftsync pause datasets
     """
-    _request_each(pair, flags, "pause", "paused")
+    _request_each(pair, flags, "pause", "paused", without_daemon=_pause_the_next)
 
 
 @click.command(cls=common.Command)
 @common.pair_options
 def resume(pair: tuple[str, ...], **flags: Any) -> None:
-    """Resume after `pause`, with a scan of everything.
+    """End a pause: the daemon resumes, with a scan of everything.
+
+    While no daemon runs, the next one starts without the pause.
 
     \b
     Examples:
       craftsync resume
       craftsync resume datasets
     """
-    _request_each(pair, flags, "resume", "resumed")
+    _request_each(pair, flags, "resume", "resumed", without_daemon=_resume_the_next)
+
+
+def _pause_the_next(pair: pairs.Pair, asked: PairOptions) -> str | None:
+    from craftsync.daemon.pause import set_paused
+    from craftsync.state.pair import is_remembered
+
+    if not pair.folder and not is_remembered(pairs.state_dir_of(asked), *pair.addresses):
+        # It may be mistyped.
+        return None
+    set_paused(folder_of(pair, asked), paused=True)
+    # A daemon that has started since the first request may have read the pause before this one.
+    if request(pair, asked, "pause") is not None:
+        return "paused"
+    return "paused; no daemon runs, and the next one starts paused"
+
+
+def _resume_the_next(pair: pairs.Pair, asked: PairOptions) -> str | None:
+    from craftsync.daemon.pause import paused_since, set_paused
+
+    if paused_since(folder_of(pair, asked)) is None:
+        return None
+    set_paused(folder_of(pair, asked), paused=False)
+    if request(pair, asked, "resume") is not None:
+        return "resumed"
+    return "no longer paused; no daemon runs, craftsync watch starts one"
 
 
 @click.command(cls=common.Command)
@@ -179,16 +209,28 @@ def request(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -
 
 
 def _request_each(
-    typed: tuple[str, ...], flags: dict[str, Any], verb: str, done: str, **arguments: Any
+    typed: tuple[str, ...],
+    flags: dict[str, Any],
+    verb: str,
+    done: str,
+    *,
+    without_daemon: Callable[[pairs.Pair, PairOptions], str | None] = lambda pair, asked: None,
+    **arguments: Any,
 ) -> None:
-    """Send a request to the daemon of each pair and print the result; raises `CraftsyncError` if one does not run."""
+    """Send a request to the daemon of each pair and print the result.
+
+    `without_daemon` carries it out for a pair whose daemon does not run, and returns what it did;
+    if it returns `None`, a `CraftsyncError` is raised after the last pair.
+    """
     asked = common.asked_of(flags)
     missing = []
     for pair in linked_folders.every(common.words_of(flags, typed), asked):
-        if request(pair, asked, verb, **arguments) is None:
+        runs_one = request(pair, asked, verb, **arguments) is not None
+        result = done if runs_one else without_daemon(pair, asked)
+        if result is None:
             missing.append(str(pair.root))
         else:
-            say(f"{shown(str(pair.root))}: {done}")
+            say(f"{shown(str(pair.root))}: {result}")
     if missing:
         raise CraftsyncError(
             f"No daemon runs for {shown(', '.join(missing))}.",
@@ -349,6 +391,7 @@ def _watched(
         on_event=make_listener(pair),
         windows=settings.windows,
         events=_events_of(settings.events, pair.location),
+        naming=common.naming([pair.folder] if pair.folder else pair.addresses),
     )
 
 

@@ -12,7 +12,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,15 +24,14 @@ from craftsync.daemon.control import Control, Endpoint, Refused, approval_of, ra
 from craftsync.daemon.events import EventSource
 from craftsync.daemon.hook import Notice
 from craftsync.daemon.loop import FolderLoop
+from craftsync.daemon.pause import paused_since, set_paused
 from craftsync.daemon.schedule import Throttle, WatchSettings
 from craftsync.daemon.status import FolderState, Waiting, of_running
 from craftsync.engine.report import Event, Issue, IssueEvent, OnEvent, Options, Report
 from craftsync.engine.review.deletes import Approval
 from craftsync.engine.session import Session
-from craftsync.errors import CraftsyncError, Interrupted, LockedError, exhausted
+from craftsync.errors import CraftsyncError, Interrupted, LockedError, StateError, exhausted
 
-_PAUSED = "paused"
-"""A file beside the folder's socket; while it exists, the user has paused the folder."""
 _AWAY = ("offline", "halted", "stopped")
 _RETRY_SECONDS = 60.0
 _LOCKED_SECONDS = 5.0
@@ -49,7 +48,8 @@ class Watched:
 
     `control` is the folder of its socket (`control.folder_of`); `given` is all
     that was configured, to detect changes. `on_event` is called from the
-    folder's own thread.
+    folder's own thread. `naming` is the flags that name the folder in commands
+    to copy, after a space.
     """
 
     root: str
@@ -62,6 +62,7 @@ class Watched:
     on_event: OnEvent = field(compare=False)
     windows: Windows = field(default_factory=Windows)
     events: EventSource | None = None
+    naming: str = ""
 
 
 class FolderService:
@@ -104,7 +105,7 @@ class FolderService:
         self._loop: FolderLoop | None = None
         self._events_failure: Callable[[], str | None] | None = None
         self._last_success_ns: int | None = None
-        self._paused = (watched.control / _PAUSED).exists()
+        self._paused_since = paused_since(watched.control)
         self._is_suspended = self._should_suspend()
         self._retry_at = 0.0
         self._last_halt = ""
@@ -227,8 +228,9 @@ class FolderService:
         """Return why nothing is transferred, for the status."""
         if self.is_halted and self.error is not None:
             return _reason_of(self.error)
-        if self._paused:
-            return "paused on request; craftsync resume continues"
+        if self._paused_since is not None:
+            resume = f"craftsync resume{self.watched.naming}"
+            return f"paused since {iso(self._paused_since)}: resume with {resume}"
         if self._is_suspended:
             return "outside its windows"
         return self._loop.state.reason if self._loop is not None else None
@@ -245,6 +247,9 @@ class FolderService:
             if self._endpoint is None:
                 self._endpoint = Endpoint(self.watched.control)
                 self._control.add(self._endpoint.socket, self.answer)
+            # Only now: until the socket listens, a command may change the pause without this daemon.
+            self._paused_since = paused_since(self.watched.control)
+            self._is_suspended = self._should_suspend()
             thread = threading.Thread(target=self._run_thread, name="service")
             thread.start()
             self._thread = thread
@@ -278,10 +283,13 @@ class FolderService:
         loop.on_run = self._run_ended
         with self._lock:
             self._loop = loop
-            if self._is_suspended:
+            suspension = self._reason() if self._is_suspended else None
+            if suspension:
                 loop.pause()
         self.was_open = True
         _log.info("%s: watching; the store is %s", self.watched.root, self.watched.store)
+        if suspension:
+            _log.info("%s: %s", self.watched.root, suspension)
         self._opened.set()
         self._wake()
         events = self.watched.events
@@ -335,7 +343,7 @@ class FolderService:
     def _should_suspend(self) -> bool:
         """Return whether no run may begin: paused by the user, or outside the windows."""
         now = datetime.fromtimestamp(self._clock.now_ns() // 10**9)
-        return self._paused or not self.watched.windows.open_at(now)
+        return self._paused_since is not None or not self.watched.windows.open_at(now)
 
     def _apply_suspension(self) -> None:
         suspend = self._should_suspend()
@@ -349,16 +357,11 @@ class FolderService:
 
     def _set_paused(self, paused: bool) -> None:
         """Pause or resume, persistently, so that a restart does not undo a pause."""
-        file = self.watched.control / _PAUSED
         try:
-            if paused:
-                file.touch()
-            else:
-                with suppress(FileNotFoundError):
-                    file.unlink()
-        except OSError as error:
-            raise Refused(f"the pause could not be saved: {error.strerror}") from error
-        self._paused = paused
+            set_paused(self.watched.control, paused=paused)
+        except StateError as error:
+            raise Refused(str(error).removesuffix(".")) from error
+        self._paused_since = paused_since(self.watched.control)
         self._apply_suspension()
 
     def _request_full_run(self) -> None:

@@ -139,7 +139,39 @@ def test_rescan_triggers_a_scan_at_once(craftsync: Craftsync, pair: tuple[Path, 
         until((root / "there").exists, "the object")
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "rescan"])
+def test_a_pause_is_shown_and_ended_without_a_daemon(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    paused = craftsync("pause")
+    assert paused.lines == [f"{root}: paused; no daemon runs, and the next one starts paused"]
+    facts = json.loads(craftsync("status", "--json").out)
+    line = f"paused since {facts['paused_since']}"
+    assert (facts["state"], facts["paused_since"][:2]) == ("stopped", "20")
+    assert f"  {line}: resume with craftsync resume --folder data" in craftsync("status").lines
+    assert f"(no daemon runs; {line})" in craftsync("status", "--check").text
+    assert craftsync("sync").code == 0, "a pause stops the daemon only"
+    (root / "second").write_text("2")
+    with running(craftsync) as daemon:
+        daemon.until_logged(f"{line}: resume with craftsync resume --folder data")
+        assert daemon.until_state("paused")["paused_since"] == facts["paused_since"]
+        assert craftsync("stop").code == 0
+    assert craftsync("resume").lines[0].startswith(f"{root}: no longer paused; no daemon runs")
+    assert json.loads(craftsync("status", "--json").out)["paused_since"] is None
+    assert not (store / "second").exists()
+    with running(craftsync):
+        until((store / "second").exists, "the second file")
+
+
+def test_a_pause_of_an_unknown_folder_is_not_saved(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    run = craftsync("pause", "root", "./mistyped")
+    assert (run.code, "No daemon runs" in run.err) == (1, True)
+    assert not (craftsync.folder / "state/control").exists()
+
+
+@pytest.mark.parametrize("command", ["resume", "rescan"])
 def test_control_commands_without_a_daemon_fail(
     craftsync: Craftsync, pair: tuple[Path, Path], command: str
 ) -> None:

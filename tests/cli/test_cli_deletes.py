@@ -272,7 +272,7 @@ def test_commands_in_messages_name_folder_and_configuration(held: Craftsync) -> 
     status = held("status", *flags)
     assert f"  see: craftsync deletes list {naming}" in status.lines
     assert f"craftsync watch {naming} or" in status.text
-    stopped = held("pause", *flags)
+    stopped = held("rescan", *flags)
     assert f"Start one with craftsync watch {naming}, or" in stopped.err
 
 

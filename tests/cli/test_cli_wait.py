@@ -92,12 +92,12 @@ def test_pause_is_shown_live_and_accepted_by_check_with_max_lag(
         terminal.until("In sync")
         assert craftsync("pause").code == 0
         assert json.loads(following.stdout.readline())["state"] == "paused"
-        terminal.until("paused on request")
+        terminal.until("paused since")
         terminal.interrupt()
         assert terminal.end() == 0
         following.terminate()
     run = craftsync("wait", "--timeout", "0.1")
-    assert (run.code, "paused on request" in run.text) == (5, True)
+    assert (run.code, "paused since" in run.text) == (5, True)
     assert craftsync("status", "--check").code == 5
     assert craftsync("status", "--check", "--max-lag", "1h").code == 0
     assert craftsync("status", "--check", "--max-lag", "0.000001").code == 5

@@ -1,0 +1,41 @@
+"""The pause of a linked folder: a file beside its control socket, so that it survives a restart.
+
+The daemon writes the file on a request; while no daemon runs, the command line does.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from craftsync.errors import StateError
+
+_FILE = "paused"
+
+
+def paused_since(control: Path) -> int | None:
+    """Return when the user paused a folder (nanoseconds since the epoch), `None` if it is not paused.
+
+    `control` is the folder of its socket, which need not exist.
+    """
+    try:
+        return (control / _FILE).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def set_paused(control: Path, *, paused: bool) -> None:
+    """Pause or resume a folder; a second pause keeps the time of the first. Raises `StateError`."""
+    file = control / _FILE
+    try:
+        if paused:
+            control.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(FileExistsError):
+                file.touch(exist_ok=False)
+        else:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"The pause in {control} cannot be saved: {error.strerror or error}.",
+            remedy="The folder must belong to you, on a disk with free space.",
+        ) from error
