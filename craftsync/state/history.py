@@ -91,6 +91,16 @@ class History:
         ).fetchone()
         return bool(last == (row.command, row.action, row.status, row.reason))
 
+    def added_by(self, run: int) -> Iterator[str]:
+        """Yield the paths that a run added or renamed, each once, by path. Reads the whole history."""
+        cursor = self._db.execute(
+            "SELECT DISTINCT path FROM history WHERE run = :run AND status = 'done'"
+            " AND action IN ('upload', 'download', 'move-remote', 'move-local')"
+            " AND path NOT IN (SELECT path FROM replaced WHERE run = :run) ORDER BY path",
+            {"run": run},
+        )
+        return (row[0] for row in cursor)
+
     def drop_before(self, at_ns: int) -> None:
         """Delete the oldest entries, up to the first that is not older than `at_ns`. Reads only those."""
         self._db.execute(

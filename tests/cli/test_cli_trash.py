@@ -133,6 +133,27 @@ def test_restore_takes_one_run_back_by_the_number_that_history_shows(deleted: Cr
     assert deleted.files("store") == deleted.files("root")
 
 
+def test_restoring_a_run_names_what_it_does_not_undo(craftsync: Craftsync) -> None:
+    for name in ("edited", "gone", "moved"):
+        craftsync.write(f"root/{name}", f"old {name}")
+    assert craftsync("sync", "root", "./store").code == 0
+    craftsync.write("root/edited", "newer")
+    (craftsync.folder / "root/gone").unlink()
+    (craftsync.folder / "root/moved").rename(craftsync.folder / "root/renamed")
+    craftsync.write("root/added", "new")
+    assert craftsync("sync", "root", "./store").code == 0
+    words = ("trash", "restore", "--run", "2", *PAIR)
+    run = craftsync(*words, "-n")
+    assert run.code == 6
+    assert "not restored: edited: only --overwrite undoes the replacement" in run.text
+    assert run.lines[-1] == "not undone: 2 paths that run 2 added or renamed: added, renamed"
+    assert "not undone" not in craftsync(*words, "-n", "gone").text
+    assert craftsync(*words, "--overwrite", "--json").json[-1]["not_undone"] == 2
+    assert craftsync.files("root") == {
+        **{"added": "new", "edited": "old edited", "gone": "old gone", "renamed": "old moved"}
+    }
+
+
 @pytest.mark.parametrize(
     "words",
     [

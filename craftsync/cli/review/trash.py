@@ -40,6 +40,9 @@ def trash() -> None:
 
 _IN_WORDS = {"done": "restored", "planned": "would restore", "unchanged": "already in place:"}
 
+_NAMED = 5
+"""The most paths that a line names."""
+
 _when = common.all_of(
     common.when_option("--since", "Only versions kept since then (UTC), or since that stamp."),
     common.when_option("--at", "Only versions kept until then (UTC), or until that stamp."),
@@ -109,7 +112,7 @@ def _say_entry(entry: TrashEntry, flags: dict[str, Any]) -> None:
         "--run",
         type=common.COUNT,
         metavar="ID",
-        help="Everything that this run replaced or deleted.",
+        help="What this run deleted and, with --overwrite, replaced.",
     ),
     click.option(
         "--overwrite", is_flag=True, help="Also replace different files, which go to the trash."
@@ -124,10 +127,11 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
     Without PATH, restore everything kept --since then, or --all. WHEN is a date
     or time, today, yesterday, an age such as 2h, or a stamp of `trash list`. An
     existing different file stays and is listed; with --overwrite, it goes to
-    the trash. --run restores what one run replaced and deleted, in the folder
-    and in the store; `craftsync history` shows its number. A path that has
-    changed since on either side stays and is listed. With only --store, restore
-    from the trash of a store into that store.
+    the trash. --run restores what one run deleted and, with --overwrite, what
+    it replaced, in the folder and in the store; `craftsync history` shows its
+    number. A path that has changed since on either side stays and is listed.
+    Files that the run added or renamed stay too; one line names them. With only
+    --store, restore from the trash of a store into that store.
 
     \b
     Examples:
@@ -149,11 +153,32 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
         with opened(paths, flags) as (kept, inside):
             for one in _restored(kept, run, Wanted(inside, since, at), how):
                 _say_restored(output, one)
+            added = _added_by(kept, run, inside)
         if not output.paths:
             output.say(_none_of(run, since))
         elif run and output.done:
             output.say("The next run transfers it to the store.")
+        if added:
+            output.more["not_undone"] = len(added)
+            output.say(f"not undone: {_named(added, run)}")
     return output.exit_code
+
+
+def _added_by(kept: Trash | TrashOfStore, run: int | None, inside: Sequence[str]) -> list[str]:
+    """Return the selected paths that a run added or renamed: restoring it leaves them as they are."""
+    from craftsync.engine.review.selection import Selection
+    from craftsync.engine.review.trash import TrashOfStore
+
+    if run is None or isinstance(kept, TrashOfStore):
+        return []
+    selection, paths = Selection(tuple(inside)), list(kept.state.history.added_by(run))
+    return list(filter(selection.by_name(paths).has, paths))
+
+
+def _named(added: Sequence[str], run: int | None) -> str:
+    names = ", ".join(shown(path) for path in added[:_NAMED])
+    more = f" and {len(added) - _NAMED:,} more" if len(added) > _NAMED else ""
+    return f"{counted(len(added), 'path')} that run {run} added or renamed: {names}{more}"
 
 
 def _restored(

@@ -120,8 +120,7 @@ class Trash:
     ) -> Iterator[Restored]:
         """Restore the newest selected version of each path into the folder, unless a different file exists.
 
-        With `overwrite`, such a file is replaced and goes to the trash. Raises `UsageError` for a
-        path without kept versions.
+        `overwrite` replaces it; it goes to the trash. Raises `UsageError` for a path never kept.
         """
         restoring = self._restoring(overwrite=overwrite, dry_run=dry_run)
         return restoring.run(wanted.newest(self.entries(wanted), self.in_versions))
@@ -131,8 +130,8 @@ class Trash:
     ) -> Iterator[Restored]:
         """Restore into the folder what a run deleted and, with `overwrite`, replaced, on either side.
 
-        Only at paths that both sides still have as the run left them. The next run uploads them.
-        Raises `UsageError` for a run that replaced and deleted nothing.
+        Only at paths that both sides still have as the run left them; the next run uploads them.
+        Raises `UsageError` for a run that did neither.
         """
         self._load_features()
         rows = {one.path: one for one in self.state.replaced.of(run)}
@@ -141,7 +140,7 @@ class Trash:
                 f"Nothing is known that run {run} replaced or deleted.",
                 remedy="`craftsync history` shows the numbers of runs.",
             )
-        left = _AsLeft(self.root, self.store, self.state.baseline)
+        left = _AsLeft(self.root, self.store, self.state.baseline, overwrite)
         restoring = replace(
             self._restoring(overwrite=overwrite, dry_run=dry_run),
             refusal=lambda path, found: left.refusal(rows[path], found),
@@ -297,6 +296,7 @@ class _AsLeft:
     root: Folder
     store: Store
     baseline: Baseline
+    overwrite: bool
 
     def entries(self, replaced: Iterable[Replaced]) -> Iterator[TrashEntry]:
         """Yield the kept version of each; its side is `NOT_KEPT` if there is none."""
@@ -328,7 +328,7 @@ class _AsLeft:
         remote = self.store.stat(one.path)
         if remote is None or not _is_as_left_in_store(one.result, remote):
             return "it was changed or deleted in the store since that run"
-        return None
+        return None if self.overwrite else "only --overwrite undoes the replacement of a file"
 
     def _is_as_left_in_folder(
         self, result: Result, found: LocalFile, row: BaselineRow | None
