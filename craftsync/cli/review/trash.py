@@ -158,9 +158,7 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
             output.say(_none_of(run, since))
         elif run and output.done:
             output.say("The next run transfers it to the store.")
-        if added:
-            output.more["not_undone"] = len(added)
-            output.say(f"not undone: {_named(added, run)}")
+        _say_added(output, added, run)
     return output.exit_code
 
 
@@ -175,10 +173,14 @@ def _added_by(kept: Trash | TrashOfStore, run: int | None, inside: Sequence[str]
     return list(filter(selection.by_name(paths).has, paths))
 
 
-def _named(added: Sequence[str], run: int | None) -> str:
+def _say_added(output: OutcomePrinter, added: Sequence[str], run: int | None) -> None:
+    if not added:
+        return
+    output.more["not_undone"] = len(added)
     names = ", ".join(shown(path) for path in added[:_NAMED])
     more = f" and {len(added) - _NAMED:,} more" if len(added) > _NAMED else ""
-    return f"{counted(len(added), 'path')} that run {run} added or renamed: {names}{more}"
+    count = counted(len(added), "path")
+    output.say(f"not undone: {count} that run {run} added or renamed: {names}{more}")
 
 
 def _restored(
