@@ -118,7 +118,7 @@ def holdings_shown(trash: Mapping[str, Any]) -> str:
         return ""
     count = counted(trash["files"], "version")
     suspended = f"; nothing is removed: {trash['suspended']}" if trash["suspended"] else ""
-    holds = f"{count} put there by this machine, {size_shown(trash['bytes'])}"
+    holds = f"{count} put there with this state folder, {size_shown(trash['bytes'])}"
     return f"{holds}, kept {_bounds_shown(trash)}{suspended}"
 
 

@@ -48,16 +48,22 @@ def lines_of(facts: Facts) -> list[str]:
             # Below the reason, a zero would look as if all were well.
             continue
         lines.append(f"  {name}: {_unknown(name, facts) if facts[name] is None else facts[name]}")
+        lines += _lines_of_issues(facts, name.removesuffix("s"))
     if left_out := left_out_shown(facts.get("left_out")):
         lines.append(f"  left out: {left_out}")
     if facts["trash"] and (trash := holdings_shown(facts["trash"])):
         lines.append(f"  trash: {shown(trash)}")
-    lines += [
-        f"    {issue['type']}: {shown(issue['path'])}: {shown(issue['reason'])}"
-        for issue in facts.get("waiting", ())
-    ]
     lines += [f"  see: {shown(command)}" for command in facts["next"]]
     return [*lines, f"  last success: {facts['last_success'] or 'never'}"]
+
+
+def _lines_of_issues(facts: Facts, issue: str) -> list[str]:
+    """Return a line for each open issue of this type, to stand below their count."""
+    return [
+        f"    {issue}: {shown(one['path'])}: {shown(one['reason'])}"
+        for one in facts.get("waiting", ())
+        if one["type"] == issue
+    ]
 
 
 def _unknown(name: str, facts: Facts) -> str:

@@ -391,6 +391,18 @@ def test_rejecting_restores_deletes_made_before_the_hold(
         until(lambda: daemon.status()["held"] == 0, "nothing to be held")
 
 
+def test_decisions_for_the_daemon_count_what_they_change(
+    event: Craftsync,
+) -> None:
+    with running(event) as daemon:
+        daemon.until_state("watching")
+        approved = event("deletes", "approve", *NAMES[8:12])
+        assert (approved.code, "approve of 2 deletes handed" in approved.text) == (0, True)
+        until(lambda: in_store(event) == set(NAMES[12:]), "the approved deletes")
+        rejected = event("deletes", "reject", "--all", "--json").json
+        assert (rejected[0]["type"], rejected[0]["held"]) == ("handed-over", 18 + 8)
+
+
 def test_remounted_folder_releases_held_deletes_without_a_full_scan(
     craftsync: Craftsync,
 ) -> None:

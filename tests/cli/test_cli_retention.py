@@ -48,7 +48,7 @@ def test_status_and_doctor_report_trash_size_and_its_options(
     edited: Craftsync,
 ) -> None:
     bound = "to limit that, set `trash: {keep: 30d}`"
-    holds = f"1 version put there by this machine, 3 bytes, kept forever; {bound}"
+    holds = f"1 version put there with this state folder, 3 bytes, kept forever; {bound}"
     (status,) = edited("status", "--json", "data", "./store").json
     assert status["trash"] == {
         **{"files": 1, "bytes": 3},
@@ -56,7 +56,10 @@ def test_status_and_doctor_report_trash_size_and_its_options(
     }
     assert f"  trash: {holds}" in edited("status", "data", "./store").lines
     pair = ("--root", "data", "--store", "./store")
-    assert edited("trash", "list", *pair).lines[-1] == f"in all: {holds}"
+    assert (
+        edited("trash", "list", *pair).lines[-1]
+        == f"in all, without those of other clients: {holds}"
+    )
     folder = (
         "environments: {e: {store: directory, path: ./store}}\n"
         "folders: {f: {root: ./data, environment: e}}\n"
@@ -74,14 +77,16 @@ def test_trash_max_size_is_reported(
     edited: Craftsync,
 ) -> None:
     edited.config.write_text("trash: {max_size: 2K}\n")
-    holds = "1 version put there by this machine, 3 bytes, kept up to 2.0 KiB in all"
+    holds = "1 version put there with this state folder, 3 bytes, kept up to 2.0 KiB in all"
     assert f"  trash: {holds}" in edited("status", "data", "./store").lines
     (status,) = edited("status", "--json", "data", "./store").json
     assert status["trash"]["max_size"] == 2048
     edited.config.write_text("trash: {keep: 30d, max_size: 2K}\n")
-    holds = "1 version put there by this machine, 3 bytes, kept for 30d, up to 2.0 KiB in all"
+    holds = (
+        "1 version put there with this state folder, 3 bytes, kept for 30d, up to 2.0 KiB in all"
+    )
     assert edited("trash", "list", "--root", "data", "--store", "./store").lines[-1] == (
-        f"in all: {holds}"
+        f"in all, without those of other clients: {holds}"
     )
 
 

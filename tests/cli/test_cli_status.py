@@ -164,7 +164,9 @@ def test_status_names_pending_decisions_until_settled(
         facts = daemon.status(*pair)
         assert facts["held"] == len(list(store.glob("many-*")))
         assert {issue["type"] for issue in facts["waiting"]} == {"held"}
-        assert f"held: {facts['waiting'][0]['path']}: " in craftsync("status", *pair).text
+        lines = craftsync("status", *pair).lines
+        below = lines[lines.index(f"  held: {facts['held']}") + 1]
+        assert below.startswith(f"    held: {facts['waiting'][0]['path']}: ")
         reported = daemon.log.count(" in the store held: ")
         assert reported
         assert craftsync("rescan", *pair).code == 0

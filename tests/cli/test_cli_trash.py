@@ -272,7 +272,7 @@ def test_purge_of_a_store_removes_only_what_this_client_put_there(craftsync: Cra
     run = craftsync("trash", "purge", "--older-than", "0", *given)
     assert run.lines == [
         "2 versions removed",
-        "1 stay: this machine has no record that it put them there.",
+        "1 stay: this state folder has no record that craftsync put them there.",
     ]
     assert [entry["path"] for entry in craftsync("trash", "list", "--json", *given).json] == [
         "other"

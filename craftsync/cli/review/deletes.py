@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -159,17 +159,26 @@ def _resolve(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[s
     from craftsync.daemon.control import send_decision
 
     pair, inside, asked = meant_by(paths, flags)
-    count, meant = _meant_in(pair, asked, inside, since)
-    if not count:
+    meant = _meant_in(pair, asked, inside, since)
+    if not meant.held + meant.deleted:
         if flags["json"]:
             say_json(Report(verb, dry_run=flags["dry_run"]).as_json())
         else:
             say(_NOTHING)
         return 0
-    if not asked.get("dry_run") and send_decision(watch.folder_of(pair, asked), verb, meant):
-        _say_handed_over(pair, verb, count, flags)
+    if not asked.get("dry_run") and send_decision(watch.folder_of(pair, asked), verb, meant.paths):
+        _say_handed_over(pair, verb, meant, flags)
         return 0
-    return _resolve_in_process(pair, asked, verb, meant, flags)
+    return _resolve_in_process(pair, asked, verb, meant.paths, flags)
+
+
+class _Meant(NamedTuple):
+    """The deletes that a call selects: how many are held, how many the same event already carried out."""
+
+    held: int
+    deleted: int
+    paths: tuple[str, ...] | None
+    """The paths of both, or `None` for all."""
 
 
 def _chosen(
@@ -188,24 +197,26 @@ def _chosen(
 
 def _meant_in(
     pair: pairs.Pair, asked: RunOptions, words: tuple[str, ...] | None, since: str | None
-) -> tuple[int, tuple[str, ...] | None]:
-    """Return the number of selected deletes, and their paths, or `None` for all.
-
-    Raises `UsageError` for a word that selects none.
-    """
+) -> _Meant:
+    """Return what the words select. Raises `UsageError` for a word that selects none."""
     wanted = Selection(words or ())
     with linked_folders.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
-        held, deleted = _chosen(session, wanted, since)
-        paths = (*(one.path for one in held), *(one.path for one in deleted))
+        held, deleted = (
+            tuple(one.path for one in found) for found in _chosen(session, wanted, since)
+        )
+    paths = held + deleted
     for word in ["."] if "." in wanted.words else wanted.unmatched(paths):
         raise UsageError(
             f"No delete of {shown(word)} is held{f' since {since}' if since else ''}.",
             remedy="See craftsync deletes list for the held deletes; --all selects all of them.",
         )
-    return len(paths), None if words is None and not since else paths
+    chosen = None if words is None and not since else paths
+    return _Meant(len(held), len(deleted), chosen)
 
 
-def _say_handed_over(pair: pairs.Pair, verb: str, count: int, flags: dict[str, Any]) -> None:
+def _say_handed_over(pair: pairs.Pair, verb: str, meant: _Meant, flags: dict[str, Any]) -> None:
+    # An approval has nothing left to do for a path that is deleted already; a rejection restores it.
+    count = meant.held if verb == "approve" else meant.held + meant.deleted
     if flags["json"]:
         say_json({"type": "handed-over", "command": verb, "held": count})
         say_json(Report(verb).as_json())

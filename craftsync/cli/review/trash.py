@@ -81,7 +81,7 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
         wanted = Wanted(inside, since, at)
         _say_entries(session.trash.entries(wanted), wanted, flags)
         if holds and not flags["json"]:
-            say(f"in all: {holds}")
+            say(f"in all, without those of other clients: {holds}")
         if not flags["json"] and (versions := session.trash.in_versions()):
             say(shown(versions))
 
@@ -274,7 +274,7 @@ _SPARED = (
     "a conflict, a held delete or an unfinished run refers to them."
     " See craftsync conflicts list and craftsync deletes list."
 )
-_OTHERS = "this machine has no record that it put them there."
+_OTHERS = "this state folder has no record that craftsync put them there."
 
 
 @contextmanager
