@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,13 +41,18 @@ def refuse_new_and_empty(pair: Pair, word: str, asked: PairOptions) -> None:
             refuse_nothing(store, word)
 
 
-def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
+OnUnnamed = Callable[[Pair], object]
+"""Called with the only linked folder of the configuration before it is returned although nothing
+names it; a command that must not guess raises here."""
+
+
+def resolve(words: Sequence[str], asked: PairOptions, on_unnamed: OnUnnamed | None = None) -> Pair:
     """Return the linked folder named by `ROOT STORE` or by its name in the configuration.
 
     Without arguments: the linked folder around the current directory, or else the only one in the
     configuration.
     """
-    pair = pairs.named(words, asked) if words else _enclosing(Path.cwd(), asked)
+    pair = pairs.named(words, asked) if words else _enclosing(Path.cwd(), asked, on_unnamed)
     return _with_such_objects([pair], asked)[0]
 
 
@@ -92,7 +97,9 @@ def every_known(asked: PairOptions) -> list[Pair]:
     return found + [pair for pair in _all_remembered(asked) if pair.addresses not in configured]
 
 
-def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
+def around(
+    path: str, words: Sequence[str], asked: PairOptions, on_unnamed: OnUnnamed | None = None
+) -> tuple[Pair, str]:
     """Return the linked folder of a path, and the path relative to it (`.` for the folder itself).
 
     Without arguments: the innermost linked folder around the path or the current directory, or else
@@ -102,7 +109,7 @@ def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, s
     if (of_object := _around_object(path, words, asked)) is not None:
         return of_object
     place = _real_place(path)
-    pair = resolve(words, asked) if words else _enclosing(place, asked)
+    pair = resolve(words, asked) if words else _enclosing(place, asked, on_unnamed)
     if place.is_relative_to(pair.root):
         return pair, place.relative_to(pair.root).as_posix()
     inside = posixpath.normpath(path)
@@ -154,10 +161,13 @@ def _around_object(word: str, words: Sequence[str], asked: PairOptions) -> tuple
 
 
 def around_all(
-    paths: Sequence[str], words: Sequence[str], asked: PairOptions
+    paths: Sequence[str],
+    words: Sequence[str],
+    asked: PairOptions,
+    on_unnamed: OnUnnamed | None = None,
 ) -> tuple[Pair, tuple[str, ...] | None]:
     """Return the linked folder of all these paths, and the paths relative to it (`None` without paths)."""
-    placed = [around(path, words, asked) for path in paths or (".",)]
+    placed = [around(path, words, asked, on_unnamed) for path in paths or (".",)]
     if any(pair != placed[0][0] for pair, _ in placed):
         raise UsageError(
             "The paths belong to several linked folders.",
@@ -283,11 +293,14 @@ def _stand_ins(pair: Pair, stack: ExitStack, *, root: bool, store: bool) -> tupl
     return folder, location
 
 
-def _enclosing(place: Path, asked: PairOptions) -> Pair:
+def _enclosing(place: Path, asked: PairOptions, on_unnamed: OnUnnamed | None) -> Pair:
     for start in (place, Path.cwd()):
         if around_here := _around(start, asked):
             return _one_of(around_here)
-    return pairs.named((), asked)
+    only = pairs.named((), asked)
+    if on_unnamed is not None:
+        on_unnamed(only)
+    return only
 
 
 def _around(start: Path, asked: PairOptions) -> list[Pair]:

@@ -175,7 +175,8 @@ def cli(ctx: click.Context, config: str | None, state_dir: str | None) -> None:
     (s3://bucket/prefix, file:///folder) or a path (/…, ./…, ../…, ~…).
     FOLDER is the name of a linked folder in the configuration. Without
     arguments, a command uses the linked folder that contains the current
-    directory, or else the only one in the configuration.
+    directory, or else the only one in the configuration; a command that
+    destroys or decides something needs that one named.
 
     \b
     Examples:

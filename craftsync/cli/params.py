@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -217,6 +218,7 @@ decision_options = all_of(group("deletes"), filter_options, option("conflict"))
 transfer_options = group("transfers")
 output_options = all_of(json_option, group("loudness"))
 dry_run_option = option("dry_run")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 
 def _refuse_empty(
@@ -281,6 +283,13 @@ def _words_of(flags: Mapping[str, Any], typed: Sequence[str]) -> Sequence[str]:
     if folder is not None:
         return [folder]
     return [] if root is None else [root, store]
+
+
+def typed_with(*words: str) -> str:
+    """Return the command as typed, with words added to its options."""
+    typed = ["craftsync", *sys.argv[1:]]
+    end = typed.index("--") if "--" in typed else len(typed)
+    return shlex.join([*typed[:end], *words, *typed[end:]])
 
 
 def naming(words: Sequence[str]) -> str:

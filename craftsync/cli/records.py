@@ -15,6 +15,7 @@ import click
 from craftsync import linked_folders, runs
 from craftsync.cli import params as common
 from craftsync.cli.output import outcomes, say, say_json, say_which, which
+from craftsync.cli.review import refuse_unnamed
 from craftsync.cli.terminal import addressed, shown
 from craftsync.clock import iso
 from craftsync.config import file as configuration
@@ -149,7 +150,7 @@ def _modified(seen: LocalFile | RemoteObject | BaselineRow) -> str | None:
 
 @click.command(cls=common.Command)
 @common.all_of(
-    click.option("--yes", is_flag=True, help="Do not ask."),
+    common.yes_option,
     common.dry_run_option,
     common.json_option,
     common.pair_options,
@@ -161,7 +162,7 @@ def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
     deletes the last synced state, the history and held deletes. The next run
     is then a first run: it merges both sides and deletes nothing, so files
     that were deleted on one side only come back. The trash and conflict
-    copies stay. Stop a running daemon first.
+    copies stay. Stop a running daemon first. Without a terminal, --yes is needed.
 
     \b
     Examples:
@@ -171,7 +172,7 @@ def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
     """
     asked = common.asked_of(flags)
     words = common.words_of(flags, pair)
-    meant = linked_folders.resolve(words, asked)
+    meant = linked_folders.resolve(words, asked, refuse_unnamed)
     say_which(meant, words, flags)
     with (
         outcomes("forget", flags) as output,
@@ -182,14 +183,24 @@ def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
             output.say(addressed(line))
         if flags["dry_run"]:
             return
-        if sys.stdin.isatty() and not yes:
-            click.confirm("Forget this for good?", abort=True, err=True)
+        if not yes:
+            _confirm_forgetting()
         _drop(place)
         output.say(
             "Forgotten. The next run is a first run: it merges both sides and deletes nothing."
         )
         if meant.folder:
             output.say(f"It is still configured: craftsync config remove {meant.folder}")
+
+
+def _confirm_forgetting() -> None:
+    """Ask on a terminal; elsewhere raise `UsageError`, because nobody can answer."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "forget cannot ask: standard input is not a terminal.",
+            remedy=f"If you mean it, type: {common.typed_with('--yes')}",
+        )
+    click.confirm("Forget this for good?", abort=True, err=True)
 
 
 @contextmanager

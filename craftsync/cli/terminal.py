@@ -149,10 +149,13 @@ NAMING = "craftsync.naming"
 """The key in the context of a call for the flags that name its linked folder; see `params.naming`."""
 
 _OF_A_FOLDER = (
-    r"craftsync (?:(?:trash|deletes|conflicts) (?:list|purge|restore|approve|reject|resolve)"
+    r"(?<![Tt]ype: )craftsync (?:(?:trash|deletes|conflicts) (?:list|purge|restore|approve|reject|resolve)"
     r"|history|status|stop|pause|resume|rescan|forget|watch|check|scrub|wait)\b(?! --)"
 )
-"""A command for a linked folder, in a sentence, without flags that name the folder."""
+"""A command for a linked folder, in a sentence, without flags that name the folder.
+
+After "type:" stands the command of this call, complete as it was typed.
+"""
 
 
 def addressed(text: str) -> str:

@@ -13,6 +13,7 @@ from tests.support.daemons import Daemon, running
 
 COUNT = 30
 NAMES = [f"old/{number:02}" for number in range(COUNT)]
+DATA = ("--folder", "data")
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_held_deletes_are_listed_with_reason_and_time(held: Craftsync) -> None:
 
 
 def test_approved_deletes_are_carried_out_and_no_others(held: Craftsync) -> None:
-    run = held("deletes", "approve", "old/00", "data/old/01", "--json")
+    run = held("deletes", "approve", *DATA, "old/00", "data/old/01", "--json")
     assert (run.code, run.summary["deleted_remote"]) == (0, 2)
     assert in_store(held) == set(NAMES[2:]) == listed(held)
     trashed = {row["path"] for row in held("trash", "list", "--json").json}
@@ -72,7 +73,7 @@ def test_approved_deletes_are_carried_out_and_no_others(held: Craftsync) -> None
 def test_rest_of_approved_deletes_stays_held(
     held: Craftsync,
 ) -> None:
-    held("deletes", "approve", *NAMES[:25])
+    held("deletes", "approve", *DATA, *NAMES[:25])
     run = held("sync", "--json")
     assert (run.code, run.summary["held"], run.summary["deleted_remote"]) == (7, 5, 0)
     assert in_store(held) == set(NAMES[25:])
@@ -101,7 +102,7 @@ def test_a_larger_max_delete_carries_out_held_deletes(held: Craftsync) -> None:
 def test_held_delete_of_a_changed_path_is_skipped(held: Craftsync) -> None:
     held.write("store/old/00", "edited by a colleague")
     held.write("data/old/01", "it is back")
-    run = held("deletes", "approve", "old")
+    run = held("deletes", "approve", *DATA, "old")
     assert run.code == 6
     assert "old/00: changed in the store since it was listed" in run.err
     assert "old/01: changed in the folder since it was scanned" in run.err
@@ -113,10 +114,10 @@ def test_held_delete_of_a_changed_path_is_skipped(held: Craftsync) -> None:
 
 
 def test_rejected_deletes_are_undone(held: Craftsync) -> None:
-    run = held("deletes", "reject", "old/07", "--json")
+    run = held("deletes", "reject", *DATA, "old/07", "--json")
     assert (run.code, run.summary["downloaded"]) == (0, 1)
     assert held.files("data")["old/07"] == "old/07"
-    assert held("deletes", "reject", "--all").code == 0
+    assert held("deletes", "reject", *DATA, "--all").code == 0
     run = held("sync", "--json")
     assert (run.code, run.summary["unchanged"]) == (0, COUNT + 5)
     assert listed(held) == set()
@@ -142,7 +143,7 @@ def test_rejected_path_changed_since_is_synced_normally(
     held: Craftsync,
 ) -> None:
     held.write("store/old/00", "edited")
-    run = held("deletes", "reject", "old/00")
+    run = held("deletes", "reject", *DATA, "old/00")
     assert (run.code, "changed in the store" in run.err) == (6, True)
     assert "last synced state: 6 bytes" in held("why", "--folder", "data", "old/00").text
     held("sync", "-q")
@@ -191,11 +192,11 @@ def test_sync_that_leaves_held_files_out_releases_none(craftsync: Craftsync) -> 
 
 @pytest.mark.parametrize("path", ["new/1", "nowhere", "old/0", ".", "a\udcff"])
 def test_approving_a_path_that_is_not_held_fails(held: Craftsync, path: str) -> None:
-    run = held("deletes", "approve", "old/00", path)
+    run = held("deletes", "approve", *DATA, "old/00", path)
     assert (run.code, "is held" in run.err) == (2, True)
     assert "craftsync deletes list" in run.err
     assert len(in_store(held)) == COUNT
-    assert "A PATH is empty" in held("deletes", "approve", "old/00", "").err
+    assert "A PATH is empty" in held("deletes", "approve", *DATA, "old/00", "").err
 
 
 @pytest.mark.parametrize(
@@ -212,22 +213,22 @@ def test_globs_and_times_choose_held_deletes(
     held: Craftsync, words: tuple[str, ...], count: int
 ) -> None:
     rows = held("deletes", "list", *(word for word in words if word != "--all"), "--json").json
-    planned = held("deletes", "approve", *words, "-n", "--json")
+    planned = held("deletes", "approve", *DATA, *words, "-n", "--json")
     assert (planned.code, planned.summary["deleted_remote"]) == (0, count)
     assert {row["path"] for row in planned.json if row["type"] == "action"} == {
         row["path"] for row in rows
     }
-    run = held("deletes", "approve", *words, "--json")
+    run = held("deletes", "approve", *DATA, *words, "--json")
     assert (run.code, run.summary["deleted_remote"]) == (0, count)
     assert len(in_store(held)) == COUNT - count
 
 
 def test_no_held_delete_is_chosen_by_a_later_time(held: Craftsync) -> None:
-    assert held("deletes", "approve", "--since", "2999-01-01").text == "No delete is held.\n"
-    run = held("deletes", "reject", "old", "--since", "2999-01-01")
+    assert held("deletes", "approve", *DATA, "--since", "2999-01-01").text == "No delete is held.\n"
+    run = held("deletes", "reject", *DATA, "old", "--since", "2999-01-01")
     assert (run.code, "No delete of old is held since 2999-01-01." in run.err) == (2, True)
     assert len(listed(held)) == COUNT
-    (line,) = held("deletes", "approve", "--since", "2999-01-01", "--json").json
+    (line,) = held("deletes", "approve", *DATA, "--since", "2999-01-01", "--json").json
     assert (line["type"], line["deleted_remote"]) == ("summary", 0)
 
 
@@ -235,7 +236,7 @@ def test_no_held_delete_is_chosen_by_a_later_time(held: Craftsync) -> None:
 def test_approve_without_a_clear_selection_is_rejected(
     held: Craftsync, words: tuple[str, ...]
 ) -> None:
-    assert held("deletes", "approve", *words).code == 2
+    assert held("deletes", "approve", *DATA, *words).code == 2
     assert len(in_store(held)) == COUNT
 
 
@@ -296,16 +297,16 @@ def handed_over(run: Run) -> None:
 
 
 def test_running_daemon_carries_out_only_approved_deletes(held: Craftsync, watched: Daemon) -> None:
-    handed_over(held("deletes", "approve", "old/0*", "old/1*", *NAMES[20:25]))
+    handed_over(held("deletes", "approve", *DATA, "old/0*", "old/1*", *NAMES[20:25]))
     until(lambda: in_store(held) == set(NAMES[25:]), "the approved deletes")
-    handed_over(held("deletes", "reject", NAMES[25]))
+    handed_over(held("deletes", "reject", *DATA, NAMES[25]))
     until((held.folder / "data" / NAMES[25]).exists, "the path that was brought back")
     until(lambda: watched.status()["held"] == 4, "the daemon to know what is left")
     held("rescan")
     held.write("data/last")
     until((held.folder / "store/last").exists, "a later change")
     assert in_store(held) == set(NAMES[25:])
-    assert held("deletes", "approve", "--all", "--json").summary["exit_code"] == 0
+    assert held("deletes", "approve", *DATA, "--all", "--json").summary["exit_code"] == 0
     until(lambda: watched.status()["held"] == 0, "the rest")
     assert in_store(held) == {NAMES[25]}
     assert "approve done: delete in the store: old/00" in held("history", "--limit", "500").text
@@ -313,7 +314,7 @@ def test_running_daemon_carries_out_only_approved_deletes(held: Craftsync, watch
 
 def test_paused_daemon_rejects_approval_with_a_reason(held: Craftsync, watched: Daemon) -> None:
     held("pause")
-    run = held("deletes", "approve", "--all")
+    run = held("deletes", "approve", *DATA, "--all")
     assert (run.code, "craftsync resume" in run.err) == (2, True)
     assert len(in_store(held)) == COUNT
 
@@ -363,11 +364,11 @@ def test_the_whole_event_is_listed(event: Craftsync) -> None:
 
 def test_reject_all_restores_the_whole_event_and_dry_run_lists_it(event: Craftsync) -> None:
     before = in_store(event)
-    planned = event("deletes", "reject", "--all", "-n", "--json").json
+    planned = event("deletes", "reject", *DATA, "--all", "-n", "--json").json
     assert {row["path"] for row in planned if row["type"] == "action"} == set(NAMES)
     assert all(row["status"] == "planned" for row in planned[:-1])
     assert in_store(event) == before
-    run = event("deletes", "reject", "--all", "--json")
+    run = event("deletes", "reject", *DATA, "--all", "--json")
     assert (run.code, run.summary["downloaded"], run.summary["uploaded"]) == (0, 20, 10)
     assert in_store(event) == set(NAMES)
     assert event("sync", "--json").summary["unchanged"] == COUNT + 5
@@ -386,7 +387,7 @@ def test_rejecting_restores_deletes_made_before_the_hold(
         for name in NAMES[10:]:
             (craftsync.folder / "data" / name).unlink()
         until(lambda: daemon.status()["held"] > 0, "deletes to be held")
-        handed_over(craftsync("deletes", "reject", "--all"))
+        handed_over(craftsync("deletes", "reject", *DATA, "--all"))
         until(lambda: in_store(craftsync) == set(NAMES), "the whole event to be back")
         until(lambda: daemon.status()["held"] == 0, "nothing to be held")
 
@@ -396,10 +397,10 @@ def test_decisions_for_the_daemon_count_what_they_change(
 ) -> None:
     with running(event) as daemon:
         daemon.until_state("watching")
-        approved = event("deletes", "approve", *NAMES[8:12])
+        approved = event("deletes", "approve", *DATA, *NAMES[8:12])
         assert (approved.code, "approve of 2 deletes handed" in approved.text) == (0, True)
         until(lambda: in_store(event) == set(NAMES[12:]), "the approved deletes")
-        rejected = event("deletes", "reject", "--all", "--json").json
+        rejected = event("deletes", "reject", *DATA, "--all", "--json").json
         assert (rejected[0]["type"], rejected[0]["held"]) == ("handed-over", 18 + 8)
 
 

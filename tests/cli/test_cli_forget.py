@@ -48,7 +48,7 @@ def test_forget_drops_state_and_touches_no_file(linked: Craftsync) -> None:
     assert "last synced state: 42 files" in planned.text
     assert "held deletes: 30, neither approved nor rejected" in planned.text
     assert "unresolved conflicts: 1; the conflict copies stay" in planned.text
-    run = linked("forget", *PAIR)
+    run = linked("forget", "-y", *PAIR)
     assert run.code == 0, run.err
     assert run.lines[:-1] == planned.lines
     assert "The next run is a first run" in run.lines[-1]
@@ -62,17 +62,17 @@ def test_forget_drops_state_and_touches_no_file(linked: Craftsync) -> None:
 
 
 def test_run_after_forget_merges_and_deletes_nothing(linked: Craftsync) -> None:
-    assert linked("forget", *PAIR).code == 0
+    assert linked("forget", "-y", *PAIR).code == 0
     run = linked("sync", "--json", *PAIR)
     assert (run.summary["deleted_remote"], run.summary["downloaded"]) == (0, 30)
     assert linked.files("root") == linked.files("store")
 
 
 def test_forget_of_an_unknown_pair_is_refused(linked: Craftsync) -> None:
-    run = linked("forget", "root", "./typo")
+    run = linked("forget", "-y", "root", "./typo")
     assert (run.code, "There is no saved state of ~/root ⇄ ~/typo." in run.err) == (2, True)
-    assert linked("forget", *PAIR, "--json").summary["forgotten"]["held"] == 30
-    assert linked("forget", *PAIR).code == 2
+    assert linked("forget", "-y", *PAIR, "--json").summary["forgotten"]["held"] == 30
+    assert linked("forget", "-y", *PAIR).code == 2
 
 
 def test_forget_is_refused_while_a_daemon_runs(craftsync: Craftsync) -> None:
@@ -91,7 +91,7 @@ def test_forget_accepts_a_lost_folder_and_a_damaged_state(linked: Craftsync) -> 
     shutil.rmtree(linked.folder / "store")
     for file in (linked.folder / "state/pairs").glob("*/state.db"):
         file.write_bytes(b"damaged" * 1000)
-    run = linked("forget", str(linked.folder / "root"), str(linked.folder / "store"))
+    run = linked("forget", "-y", str(linked.folder / "root"), str(linked.folder / "store"))
     assert run.code == 0, run.err
     assert run.lines[0] == "The saved state cannot be read; all of it is deleted."
     assert len(list((linked.folder / "state/pairs").iterdir())) == 1
@@ -101,5 +101,14 @@ def test_folder_that_is_another_one_names_forget(linked: Craftsync) -> None:
     (linked.folder / "root/.craftsync/root-id").write_text("0" * 32)
     run = linked("sync", *PAIR)
     assert (run.code, "craftsync forget" in run.err) == (3, True)
-    assert linked("forget", *PAIR).code == 0
+    assert linked("forget", "-y", *PAIR).code == 0
     assert linked("sync", "-q", *PAIR).code in (0, 4)
+
+
+def test_forget_off_a_terminal_needs_yes(linked: Craftsync) -> None:
+    state = state_of(linked)
+    run = linked("forget", *PAIR)
+    assert (run.code, state_of(linked)) == (2, state)
+    assert "type: craftsync forget root ./store --yes\n" in run.err
+    assert linked("forget", "--json", *PAIR).summary["exit_code"] == 2
+    assert state_of(linked) == state

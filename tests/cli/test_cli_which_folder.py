@@ -233,3 +233,69 @@ def test_word_for_an_object_of_no_linked_folder_names_the_right_command(linked: 
         for command in ("history", "why", "trash list", "trash restore"):
             run = linked(*command.split(), *words)
             assert (run.code, f"craftsync stat {words[0]}" in run.err) == (2, True), run.err
+
+
+@pytest.fixture
+def only_one(craftsync: Craftsync) -> Craftsync:
+    """Give a configuration of one folder `u` with something in its trash, and the folder `D2` outside of it."""
+    craftsync.config.write_text(
+        f"environments: {{e: {{store: directory, path: {craftsync.folder}/stores}}}}\n"
+        f"folders: {{u: {{root: {craftsync.folder}/u, environment: 'e:u'}}}}\n"
+    )
+    craftsync.write("u/a")
+    craftsync.write("D2/b")
+    assert craftsync("sync", "u").code == 0
+    craftsync.write("u/a", "edited elsewhere")
+    assert craftsync("sync", "u").code == 0
+    (craftsync.folder / "u/a").unlink()
+    assert craftsync("sync", "u").code == 0
+    return craftsync
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("forget --yes", "forget --yes --folder u"),
+        ("trash purge -y --older-than 0", "trash purge -y --older-than 0 --folder u"),
+        ("deletes approve --all", "deletes approve --all --folder u"),
+        ("deletes reject a", "deletes reject a --folder u"),
+        ("conflicts resolve --all --keep local", "conflicts resolve --all --keep local --folder u"),
+        ("trash restore --run 3", "trash restore --run 3 --folder u"),
+        ("trash restore --all -n", "trash restore --all -n --folder u"),
+        ("trash purge -y -n", "trash purge -y -n --folder u"),
+    ],
+)
+def test_destructive_command_elsewhere_needs_the_folder_named(
+    only_one: Craftsync, words: str, named: str
+) -> None:
+    elsewhere = inside(only_one, "D2")
+    kept = only_one("trash", "list", "--json").lines
+    run = elsewhere(*words.split())
+    assert (run.code, run.text) == (2, "")
+    assert "in no linked folder, and nothing names u: ~/u ⇄ ~/stores/u." in run.err
+    assert f"type: craftsync {named}\n" in run.err
+    assert only_one("trash", "list", "--json").lines == kept
+    assert len(list((only_one.folder / "state/pairs").iterdir())) == 1
+    for folder, command in (("D2", named), ("u", words)):
+        run = inside(only_one, folder)(*command.split())
+        assert "nothing names" not in run.err
+
+
+def test_second_forget_in_an_unconfigured_folder_spares_the_configured_one(
+    only_one: Craftsync,
+) -> None:
+    assert only_one("sync", "D2", "./S2").code == 0
+    here = inside(only_one, "D2")
+    assert here("forget", "--yes").code == 0
+    run = here("forget", "--yes")
+    assert (run.code, "--folder u" in run.err) == (2, True)
+    assert only_one("history", "--folder", "u").lines
+
+
+def test_path_in_the_folder_names_it_from_elsewhere(only_one: Craftsync) -> None:
+    elsewhere = inside(only_one, "D2")
+    assert elsewhere("trash", "restore", "../u/a").code == 0
+    assert only_one.files("u") == {"a": "edited elsewhere"}
+    for command in ("conflicts resolve --keep local", "deletes reject"):
+        run = elsewhere(*command.split(), "../u/a")
+        assert (run.code, "nothing names" in run.err) == (2, False)

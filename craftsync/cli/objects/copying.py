@@ -76,7 +76,7 @@ def cp(words: tuple[str, ...], **flags: Any) -> int:
     click.argument("words", nargs=-1, required=True, metavar="OBJECT|FILE... OBJECT|FILE"),
     _transfer_options,
     common.written_options,
-    shared.yes_option,
+    common.yes_option,
 )
 def mv(words: tuple[str, ...], **flags: Any) -> int:
     """Copy as cp does, and remove each object once its copy exists. For several, it asks on a terminal.
@@ -183,7 +183,7 @@ def _to_standard_output(sources: Sequence[Source]) -> None:
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="OBJECT..."),
     _transfer_options,
-    shared.yes_option,
+    common.yes_option,
 )
 def rm(words: tuple[str, ...], **flags: Any) -> int:
     """Remove objects; they go to the trash of their store. -r removes folders, and asks on a terminal.

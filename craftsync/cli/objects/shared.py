@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,6 @@ human_option = click.option(
     is_flag=True,
     help="Print sizes such as 1.5 MiB; -h prints this help.",
 )
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 access_options = common.all_of(
     click.option(
         "--store",
@@ -47,9 +45,7 @@ def arguments_of(flags: dict[str, Any]) -> Arguments:
 
 def _again_with(root: str) -> str:
     """Return the remedy: the command as typed, with --store ROOT added."""
-    words = ["craftsync", *sys.argv[1:]]
-    end = words.index("--") if "--" in words else len(words)
-    return f"Type: {shlex.join([*words[:end], '--store', root, *words[end:]])}"
+    return f"Type: {common.typed_with('--store', root)}"
 
 
 @contextmanager

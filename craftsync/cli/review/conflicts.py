@@ -13,13 +13,14 @@ import click
 from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import OutcomePrinter, outcomes, say, say_json
-from craftsync.cli.review import meant_by
+from craftsync.cli.review import meant_by, refuse_unnamed
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import pairs
 from craftsync.core.model import LocalFile
 from craftsync.engine.review.selection import Selection, parse_time_ns
 from craftsync.errors import UsageError
+from craftsync.linked_folders import OnUnnamed
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import KeptVersion, Outside
@@ -148,11 +149,11 @@ def resolve(
     from craftsync.engine.review.conflicts import Keep, Resolving, by_file
 
     if everything and paths:
-        raise click.UsageError("Give each PATH, or --all.")
+        raise click.UsageError("Give PATHs or --all, not both.")
     if not (everything or paths or since):
         raise click.UsageError("Give each PATH, --since or --all.")
     clock = SystemClock()
-    with outcomes("resolve", flags) as output, _opened(paths, flags) as place:
+    with outcomes("resolve", flags) as output, _opened(paths, flags, refuse_unnamed) as place:
 
         def note(versions: list[KeptVersion]) -> None:
             place.kept.note(versions, clock.now_ns())
@@ -198,8 +199,10 @@ class _Place(NamedTuple):
 
 
 @contextmanager
-def _opened(paths: Sequence[str], flags: dict[str, Any]) -> Iterator[_Place]:
-    pair, inside, asked = meant_by(paths, flags)
+def _opened(
+    paths: Sequence[str], flags: dict[str, Any], on_unnamed: OnUnnamed | None = None
+) -> Iterator[_Place]:
+    pair, inside, asked = meant_by(paths, flags, on_unnamed)
     settings = pair.settings
     with Folder.open(pair.root) as root:
         root.reserve = pair.reserve

@@ -12,7 +12,7 @@ from craftsync import linked_folders, runs
 from craftsync.cli import Group, watch
 from craftsync.cli import params as common
 from craftsync.cli.output import reporting, say, say_json
-from craftsync.cli.review import meant_by
+from craftsync.cli.review import meant_by, refuse_unnamed
 from craftsync.cli.terminal import addressed, shown
 from craftsync.clock import iso
 from craftsync.config import pairs
@@ -149,7 +149,7 @@ def reject(paths: tuple[str, ...], since: str | None, everything: bool, **flags:
 
 def _refuse_unclear(paths: tuple[str, ...], since: str | None, everything: bool) -> None:
     if everything and paths:
-        raise click.UsageError("Give each PATH, or --all.")
+        raise click.UsageError("Give PATHs or --all, not both.")
     if not (everything or paths or since):
         raise click.UsageError("Give each PATH, --since or --all.")
 
@@ -158,7 +158,7 @@ def _resolve(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[s
     """Send the decision to the daemon of the linked folder; if none runs, carry it out in this process."""
     from craftsync.daemon.control import send_decision
 
-    pair, inside, asked = meant_by(paths, flags)
+    pair, inside, asked = meant_by(paths, flags, refuse_unnamed)
     meant = _meant_in(pair, asked, inside, since)
     if not meant.held + meant.deleted:
         if flags["json"]:

@@ -12,11 +12,18 @@ import click
 from craftsync import linked_folders
 from craftsync.cli import Group
 from craftsync.cli import params as common
-from craftsync.cli.output import OutcomePrinter, holdings_shown, outcomes, say, say_json
-from craftsync.cli.review import meant_by
+from craftsync.cli.output import (
+    OutcomePrinter,
+    holdings_shown,
+    outcomes,
+    say,
+    say_json,
+)
+from craftsync.cli.review import meant_by, refuse_unnamed
 from craftsync.cli.terminal import addressed, shown
 from craftsync.config import pairs
 from craftsync.datastore import stamp_now
+from craftsync.linked_folders import OnUnnamed
 from craftsync.objects.arguments import Arguments
 from craftsync.wording import counted, size_shown
 
@@ -200,7 +207,7 @@ def _refuse_unclear(paths: tuple[str, ...], run: int | None, flags: dict[str, An
     if run is not None and _is_of_store(flags):
         raise click.UsageError("--run is for a linked folder: also give --root, or --folder.")
     if everything and paths:
-        raise click.UsageError("Give each PATH, or --all.")
+        raise click.UsageError("Give PATHs or --all, not both.")
     if not (paths or since or run or everything):
         raise click.UsageError("Give each PATH, --since, --run or --all.")
 
@@ -231,7 +238,7 @@ def _say_restored(output: OutcomePrinter, one: Restored) -> None:
         metavar="DAYS",
         help="Keep versions younger than this.",
     ),
-    click.option("--yes", is_flag=True, help="Do not ask."),
+    common.yes_option,
     common.dry_run_option,
     common.json_option,
     common.path_options,
@@ -279,9 +286,13 @@ _OTHERS = "this state folder has no record that craftsync put them there."
 
 @contextmanager
 def _opened(
-    paths: Sequence[str], flags: dict[str, Any], *, read_only: bool
+    paths: Sequence[str],
+    flags: dict[str, Any],
+    on_unnamed: OnUnnamed | None = None,
+    *,
+    read_only: bool,
 ) -> Iterator[tuple[Session, tuple[str, ...]]]:
-    pair, inside, asked = meant_by(paths, flags)
+    pair, inside, asked = meant_by(paths, flags, on_unnamed)
     with linked_folders.open_pair(pair, pairs.state_dir_of(asked), read_only=read_only) as session:
         yield session, inside or ()
 
@@ -290,7 +301,7 @@ def _opened(
 def _opened_to_purge(
     paths: Sequence[str], flags: dict[str, Any]
 ) -> Iterator[tuple[Trash, tuple[str, ...]]]:
-    with _opened(paths, flags, read_only=flags["dry_run"]) as (session, inside):
+    with _opened(paths, flags, refuse_unnamed, read_only=flags["dry_run"]) as (session, inside):
         yield session.trash, inside
 
 
@@ -298,7 +309,7 @@ def _opened_to_purge(
 def _opened_to_restore(
     paths: Sequence[str], flags: dict[str, Any]
 ) -> Iterator[tuple[Trash, tuple[str, ...]]]:
-    pair, inside, asked = meant_by(paths, flags)
+    pair, inside, asked = meant_by(paths, flags, None if paths else refuse_unnamed)
     state_dir = pairs.state_dir_of(asked)
     with linked_folders.open_beside(pair, state_dir, read_only=flags["dry_run"]) as session:
         yield session.trash, inside or ()
