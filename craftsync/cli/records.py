@@ -1,4 +1,4 @@
-"""`history`, `why` and `forget`: what was done, and the last synced state."""
+"""`history`, `why` and `forget`: the record of runs, and the last synced state."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class Target:
 
 
 def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
-    """Return the target; it is a folder if there are several sources, or if one exists there."""
+    """Return the target; it is a folder if there are several sources, or if it is an existing folder."""
     if len(sources) > 1 or sources[0].several:
         file = os.path.expanduser(word)
         if place is None and os.path.exists(file) and not os.path.isdir(file):

@@ -151,7 +151,7 @@ class _Deletes:
         async with page.errors_shown():
             if verb == "approve" and not await page.confirmed(
                 "Carry out these deletes?",
-                "What goes lies in the trash, and can be got back.",
+                "Deleted versions go to the trash, and can be restored.",
                 "Delete",
             ):
                 return
