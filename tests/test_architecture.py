@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -173,7 +174,9 @@ def _read(path: Path) -> SourceFile:
     return SourceFile(str(name), room, tuple(imports_of(path.read_text(), package)))
 
 
-FILES = [_read(path) for path in sorted(PACKAGE.rglob("*.py"))]
+@cache
+def files() -> list[SourceFile]:
+    return [_read(path) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
 def _is_own(module: str) -> bool:
@@ -184,7 +187,7 @@ def test_packages_import_only_what_they_may() -> None:
     wrong = [
         f"craftsync/{file.name}:{found.line} imports {found.module}: "
         f"{file.room} may not know {room_of(found.module)}"
-        for file in FILES
+        for file in files()
         for found in file.imports
         if _is_own(found.module)
         and room_of(found.module) not in MAY_IMPORT.get(file.room, set())
@@ -194,7 +197,7 @@ def test_packages_import_only_what_they_may() -> None:
 
 
 def test_every_package_has_its_allowed_imports_listed() -> None:
-    rooms = {file.room for file in FILES}
+    rooms = {file.room for file in files()}
     unknown, gone = sorted(rooms - MAY_IMPORT.keys()), sorted(MAY_IMPORT.keys() - rooms)
     assert not unknown, f"say in MAY_IMPORT what these may import: {', '.join(unknown)}"
     assert not gone, f"these are no longer there; take them out of MAY_IMPORT: {', '.join(gone)}"
@@ -213,7 +216,7 @@ def _module_of(file: SourceFile) -> str:
 
 
 def test_files_import_each_other_in_no_circle() -> None:
-    known = {_module_of(file): {found.module for found in file.imports} for file in FILES}
+    known = {_module_of(file): {found.module for found in file.imports} for file in files()}
     for names in known.values():
         names &= known.keys()
     while leaves := [module for module, names in known.items() if not names & known.keys()]:
@@ -227,7 +230,7 @@ def test_files_import_each_other_in_no_circle() -> None:
 
 def test_each_library_has_one_owner() -> None:
     wrong = []
-    for file in FILES:
+    for file in files():
         for found in file.imports:
             package = found.module.partition(".")[0]
             if _is_own(package) or (package in sys.stdlib_module_names and package not in OWNERS):
@@ -243,7 +246,7 @@ def test_each_library_has_one_owner() -> None:
 def test_the_core_uses_only_the_pure_part_of_the_standard_library() -> None:
     wrong = [
         f"craftsync/{file.name}:{found.line} imports {found.module}"
-        for file in FILES
+        for file in files()
         if file.room == "core"
         for found in file.imports
         if not _is_own(found.module) and found.module.partition(".")[0] not in CORE_STDLIB

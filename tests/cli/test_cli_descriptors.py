@@ -49,7 +49,7 @@ def arrived(craftsync: Craftsync, folder: str) -> int:
     return sum(1 for path in (craftsync.folder / folder).glob("[0-9]*/*"))
 
 
-@pytest.mark.parametrize("limit", [128, 256])
+@pytest.mark.parametrize("limit", [128, pytest.param(256, marks=pytest.mark.exhaustive)])
 def test_a_first_pull_of_many_files_works_with_few_descriptors(
     craftsync: Craftsync, bucket: str, limit: int
 ) -> None:

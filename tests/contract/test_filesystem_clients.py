@@ -1,4 +1,7 @@
-"""pandas, pyarrow, dask and zarr read and write a store by its address, over each kind of store."""
+"""pandas, pyarrow, dask and zarr read and write a store by its address, over each kind of store.
+
+They take two seconds to load, so only the tests that need them load them.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,8 @@ from pathlib import Path
 from secrets import token_hex
 from threading import Barrier
 
-import dask.config
-import dask.dataframe
 import fsspec
-import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
-import zarr
-from pyarrow import dataset
 
 from craftsync.filesystem import DataStoreFileSystem
 from tests.support.servers import S3Server
@@ -60,19 +56,25 @@ def url(
     DataStoreFileSystem.clear_instance_cache()
 
 
-TABLE = pd.DataFrame({"name": ["Zoé", "Léa", "Ana"], "score": [0.5, 1.5, 2.5]})
+TABLE = {"name": ["Zoé", "Léa", "Ana"], "score": [0.5, 1.5, 2.5]}
 
 
 def test_pandas_writes_and_reads_csv_and_parquet(url: str) -> None:
-    TABLE.to_csv(f"{url}/été.csv", index=False)
-    pd.testing.assert_frame_equal(pd.read_csv(f"{url}/été.csv"), TABLE)
-    TABLE.to_parquet(f"{url}/scores.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(f"{url}/scores.parquet"), TABLE)
+    import pandas as pd
+
+    table = pd.DataFrame(TABLE)
+    table.to_csv(f"{url}/été.csv", index=False)
+    pd.testing.assert_frame_equal(pd.read_csv(f"{url}/été.csv"), table)
+    table.to_parquet(f"{url}/scores.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(f"{url}/scores.parquet"), table)
     with pytest.raises(FileNotFoundError):
         pd.read_csv(f"{url}/missing.csv")
 
 
 def test_pyarrow_writes_and_reads_a_partitioned_dataset(url: str) -> None:
+    import pyarrow as pa
+    from pyarrow import dataset
+
     fs, path = fsspec.url_to_fs(url)
     scores = {
         "format": "parquet",
@@ -89,17 +91,25 @@ def test_pyarrow_writes_and_reads_a_partitioned_dataset(url: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # Dask's own business.
 def test_dask_reads_many_objects_in_blocks_and_writes_parquet(url: str) -> None:
+    import dask.config
+    import dask.dataframe
+    import pandas as pd
+
+    table = pd.DataFrame(TABLE)
     for number in range(3):
-        TABLE.to_csv(f"{url}/part-{number}.csv", index=False)
+        table.to_csv(f"{url}/part-{number}.csv", index=False)
     frame = dask.dataframe.read_csv(f"{url}/part-*.csv", blocksize=12)
     assert frame.npartitions > 3
     with dask.config.set(scheduler="threads"):
-        assert frame["score"].sum().compute() == 3 * TABLE["score"].sum()
+        assert frame["score"].sum().compute() == 3 * table["score"].sum()
         frame.to_parquet(f"{url}/all.parquet")
         assert len(dask.dataframe.read_parquet(f"{url}/all.parquet")) == 9
 
 
 def test_zarr_writes_an_array_and_reads_a_part_of_it(url: str) -> None:
+    import numpy as np
+    import zarr
+
     content = np.arange(64).reshape(8, 8)
     array = zarr.create_array(f"{url}/cube.zarr", shape=(8, 8), chunks=(4, 4), dtype="i8")
     array[:] = content

@@ -1,4 +1,7 @@
-"""Bytes in and out of the page: uploads, downloads, folders as a zip, and the second origin."""
+"""Bytes in and out of the page: uploads, downloads, folders as a zip, and the second origin.
+
+NiceGUI takes two seconds to load, so only the tests that need it load it.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,7 @@ from craftsync.migrate import command
 from craftsync.objects import Entry
 from craftsync.ui.content import Content
 from craftsync.ui.guard import Access
-from craftsync.ui.jobs import Job, Stopped
 from craftsync.ui.listing import Entries, Level, Order, sizes
-from craftsync.ui.pages.conflicts import table_difference
-from craftsync.ui.pages.preview import column_type, histogram
-from craftsync.ui.tree import Node
 from craftsync.ui.workspace import Workspace
 from tests.support.pages import Answer, Ui
 
@@ -180,6 +179,8 @@ def test_an_entry_of_a_level_takes_little_memory() -> None:
 
 
 def test_columns_have_a_type_and_a_histogram() -> None:
+    from craftsync.ui.pages.preview import column_type, histogram
+
     assert column_type(["1", "", "-3"]) == "integer"
     assert column_type(["1.5", "2"]) == "number"
     assert column_type(["2026-11-29", "2026-11-30T10:00"]) == "date"
@@ -190,6 +191,8 @@ def test_columns_have_a_type_and_a_histogram() -> None:
 
 
 def test_tables_are_compared_by_a_key_where_there_is_one() -> None:
+    from craftsync.ui.pages.conflicts import table_difference
+
     titles, rows, key = table_difference("id,n\n1,a\n2,b\n", "id,n\n2,c\n3,d\n")
     assert (titles, key) == (["id", "n"], "id")
     assert [(row.mark, row.cells) for row in rows] == [
@@ -201,6 +204,8 @@ def test_tables_are_compared_by_a_key_where_there_is_one() -> None:
 
 
 def test_a_fully_ticked_folder_is_sent_as_one_path() -> None:
+    from craftsync.ui.tree import Node
+
     root = Node()
     for path in ("a/1", "a/2", "b/3", "b/c/4"):
         root.add(path, 1)
@@ -229,6 +234,8 @@ def test_a_store_that_fails_midway_leaves_what_was_listed(ui: Ui) -> None:
 
 
 def test_a_stopped_migration_continues_where_it_was(tmp_path: Path) -> None:
+    from craftsync.ui.jobs import Job, Stopped
+
     for number in range(40):
         (tmp_path / "from").mkdir(exist_ok=True)
         (tmp_path / f"from/{number}").write_text(str(number))
