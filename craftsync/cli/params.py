@@ -100,7 +100,9 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = list(args)
         try:
-            return super().parse_args(ctx, args)
+            left = super().parse_args(ctx, args)
+            _refuse_empty(ctx)
+            return left
         except click.NoSuchOption as error:
             hint = self._habit(error.option_name) or self._one_dash_hint(words)
             if file := next((word for word in words if _is_file_like_an_option(word)), None):
@@ -154,6 +156,39 @@ _HABITS = {
     "--follow-symlinks": ("--links", "That is --links follow here."),
 }
 """{option of another program: (option that a command must have for the hint to apply, hint)}."""
+
+
+_NAMED_PLACES = {"ROOT", "STORE", "FILE", "DIR"}
+"""The values of options that name a place; so does --folder."""
+
+
+def _refuse_empty(ctx: click.Context) -> None:
+    """Raise `click.UsageError` for an empty argument, or an empty option that names a place.
+
+    It comes from a variable that is not set, and would mean the current directory.
+    """
+    for param in () if ctx.resilient_parsing else ctx.command.params:
+        is_place = param.metavar in _NAMED_PLACES or param.name == "folder"
+        if isinstance(param, click.Option) and not is_place:
+            continue
+        value = ctx.params.get(param.name or "")
+        values = value if isinstance(value, tuple) else (value,)
+        if "" in values:
+            name = _name_of(param, values.index(""), len(values))
+            raise click.UsageError(f"{name} is empty. Is a variable not set?", ctx)
+
+
+def _name_of(param: click.Parameter, index: int, count: int) -> str:
+    """Return the name of one of the values of a parameter, as the help writes it."""
+    if isinstance(param, click.Option):
+        return param.opts[0]
+    metavar = param.metavar or (param.name or "").upper()
+    names = metavar.replace(" | ", " ").replace("[", "").replace("]", "").split()
+    if "..." in metavar:
+        name = names[-1] if index == count - 1 else names[0]
+    else:
+        name = names[0] if count == 1 else names[-count:][min(index, len(names) - 1)]
+    return name.removesuffix("...").replace("|", " or ")
 
 
 def _is_file_like_an_option(word: str) -> bool:
@@ -221,15 +256,7 @@ dry_run_option = option("dry_run")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 
-def _refuse_empty(
-    ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]
-) -> tuple[str, ...]:
-    if "" in paths:
-        raise click.BadParameter("A PATH is empty. Use . for the whole folder.")
-    return paths
-
-
-paths_argument = click.argument("paths", nargs=-1, metavar="[PATH]...", callback=_refuse_empty)
+paths_argument = click.argument("paths", nargs=-1, metavar="[PATH]...")
 
 
 def when_option(flag: str, help: str) -> Decorator[Any]:

@@ -311,7 +311,9 @@ def path(value: Any) -> Path:
 
 
 def user_path(word: str | os.PathLike[str]) -> Path:
-    """Return a typed path with `~` expanded; raises `UsageError` for the home of an unknown user."""
+    """Return a typed path with `~` expanded; raises `UsageError` for none, or the home of an unknown user."""
+    if not os.fspath(word):
+        raise UsageError("The path is empty.", remedy="For the current directory write a dot.")
     try:
         return Path(word).expanduser()
     except RuntimeError as error:

@@ -128,6 +128,11 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
 
     `access` is for S3, and takes precedence over that of an environment.
     """
+    if not word:
+        raise UsageError(
+            "The name of the store is empty.",
+            remedy="Give an environment of the configuration, a URL or a path.",
+        )
     access = access or S3Access()
     scheme = word.partition("://")[0] if "://" in word else None
     if scheme is not None and scheme.startswith("craft-ai"):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from craftsync import push
 from tests.support import servers
 from tests.support.cli import SCRIPT, Craftsync, Run
 from tests.support.fake_s3 import Answer, Request, error, proxied
@@ -319,3 +320,56 @@ def test_an_ignore_file_with_too_many_patterns_is_named(craftsync: Craftsync) ->
         assert run.code == 1
         assert run.err.startswith("problem: .: .craftsyncignore cannot be used")
         assert "left out" not in run.text
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("push", "", "../st"), "ROOT"),
+        (("sync", "", "./S"), "ROOT"),
+        (("sync", "root", ""), "STORE"),
+        (("sync", ""), "FOLDER"),
+        (("sync", "--root", "", "--store", "./S"), "--root"),
+        (("sync", "--root", "root", "--store", ""), "--store"),
+        (("sync", "--folder", ""), "--folder"),
+        (("sync", "root", "./S", "--state-dir", ""), "--state-dir"),
+        (("--state-dir", "", "sync", "root", "./S"), "--state-dir"),
+        (("--config", "", "sync", "root", "./S"), "--config"),
+        (("push", "root", "./S", "--log-file", ""), "--log-file"),
+        (("push", "root", "./S", "--exclude-from", ""), "--exclude-from"),
+        (("plan", "root", "./S", "-o", ""), "-o"),
+        (("history", ""), "PATH"),
+        (("scrub", "a", ""), "PATH"),
+        (("ls", ""), "STORE or OBJECT"),
+        (("ls", "--store", "", "./S"), "--store"),
+        (("put", "", "./S/a"), "FILE"),
+        (("put", "root/a", ""), "OBJECT or STORE"),
+        (("get", "./S/a", ""), "FILE or FOLDER"),
+        (("rm", "-r", ""), "OBJECT"),
+        (("migrate", "", "./S"), "SOURCE"),
+        (("migrate", "./S", ""), "TARGET"),
+        (("serve", ""), "STORE"),
+        (("init", "name", "", "./S"), "ROOT"),
+    ],
+)
+def test_empty_word_is_not_the_current_directory(
+    craftsync: Craftsync, words: tuple[str, ...], name: str
+) -> None:
+    root_with(craftsync, a="1")
+    run = craftsync(*words)
+    assert (run.code, f" {name} is empty. Is a variable not set?" in run.err) == (2, True), run.err
+    assert "./" not in run.err
+    assert {path.name for path in craftsync.folder.iterdir()} == {"config.yaml", "root"}
+    assert sorted(path.name for path in (craftsync.folder / "root").iterdir()) == ["a"]
+
+
+def test_empty_variable_is_an_unset_one(craftsync: Craftsync) -> None:
+    root_with(craftsync, a="1")
+    unset = {"CRAFTSYNC_FOLDER": "", "CRAFTSYNC_ROOT": "", "CRAFTSYNC_LOG_FILE": ""}
+    assert craftsync("push", "root", "./S", **unset).code == 0
+
+
+@pytest.mark.parametrize("words", [("", "./S"), ("root", "")])
+def test_empty_word_from_python_is_refused(words: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        push(*words)

@@ -196,7 +196,7 @@ def test_approving_a_path_that_is_not_held_fails(held: Craftsync, path: str) -> 
     assert (run.code, "is held" in run.err) == (2, True)
     assert "craftsync deletes list" in run.err
     assert len(in_store(held)) == COUNT
-    assert "A PATH is empty" in held("deletes", "approve", *DATA, "old/00", "").err
+    assert "PATH is empty" in held("deletes", "approve", *DATA, "old/00", "").err
 
 
 @pytest.mark.parametrize(
