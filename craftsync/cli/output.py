@@ -15,6 +15,8 @@ from logging import Logger, getLogger
 from threading import Lock
 from typing import Any, Protocol
 
+import click
+
 from craftsync.cli import terminal
 from craftsync.cli.log import listener, to_file
 from craftsync.cli.signals import saying_stop
@@ -68,6 +70,21 @@ def say_json(content: Mapping[str, Any] | list[Any]) -> None:
     line = json.dumps(content, ensure_ascii=False)
     with writing():
         terminal.put_json(line if is_utf8(line) else json.dumps(content))
+
+
+_SAID = "craftsync.error-said"
+
+
+def say_error(error: BaseException) -> None:
+    """Print the error that ends a call with --json as a line of JSON, once for each call."""
+    context = click.get_current_context(silent=True)
+    if context and context.meta.get(_SAID):
+        return
+    if context:
+        context.meta[_SAID] = True
+    message, remedy = message_of(error)
+    code = code_of(error)
+    say_json({"type": "error", "message": message, "remedy": remedy, "exit_code": code})
 
 
 def say_which(pair: Pair, words: Sequence[str], flags: Mapping[str, Any]) -> None:
@@ -165,10 +182,8 @@ class JsonLines:
         say_json({**report.as_json(), "exit_code": exit_code})
 
     def failure(self, report: Report, error: BaseException) -> None:
-        message, remedy = message_of(error)
-        code = {"exit_code": code_of(error)}
-        say_json({"type": "error", "message": message, "remedy": remedy, **code})
-        say_json({**report.as_json(), **code})
+        say_error(error)
+        say_json({**report.as_json(), "exit_code": code_of(error)})
 
 
 class TextLines:

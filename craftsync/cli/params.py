@@ -136,12 +136,17 @@ class Command(click.Command):
         try:
             with self._saying_waits(ctx):
                 return super().invoke(ctx)
-        except CraftsyncError as error:
-            error.remedy = addressed(error.remedy)
-            raise
         except BrokenPipeError as error:
             # click would exit with code 1.
             raise ReaderGone from error
+        except (CraftsyncError, OSError) as error:
+            if isinstance(error, CraftsyncError):
+                error.remedy = addressed(error.remedy)
+            if ctx.params.get("json"):
+                from craftsync.cli.output import say_error
+
+                say_error(error)
+            raise
 
 
 _HABITS = {
@@ -151,6 +156,10 @@ _HABITS = {
     **dict.fromkeys(
         ("-P", "--progress"),
         ("--stats", "A terminal shows progress; --stats 1m prints it elsewhere."),
+    ),
+    "--json": (
+        "--human",
+        "ls -R --json and find --json print one JSON object for each object.",
     ),
     "--only-show-errors": ("-q", "That is -q here."),
     "--follow-symlinks": ("--links", "That is --links follow here."),

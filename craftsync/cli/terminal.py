@@ -61,6 +61,14 @@ def put_lines(text: str, *, to_stderr: bool = False) -> None:
         put(line, to_stderr=to_stderr)
 
 
+def put_word(word: str, end: str) -> None:
+    """Print a word for another command: unchanged, but escaped on a terminal if it ends with a line break."""
+    if end == "\n" and sys.stdout.isatty():
+        put(word)
+    else:
+        click.echo(f"{word}{end}".encode(errors="surrogateescape"), nl=False)
+
+
 def put_json(line: str) -> None:
     _emit(shown_json(line), to_stderr=False)
 

@@ -391,19 +391,26 @@ def _matching_level(
 
 
 def missing(place: Place, *, hint: str = "") -> ObjectNotFound:
-    """Return the error for a place that names nothing, with a suggestion; `hint` is the remedy for a folder."""
+    """Return the error for a place that names nothing, with a suggestion; `hint` is the remedy for a folder.
+
+    Raises `StoreMissing` if the whole store does not exist.
+    """
     path = place.path.rstrip("/")
     if not path:
         return ObjectNotFound(f"{place.word} is a whole store, not an object.", remedy=hint)
     what = "nothing matches" if is_pattern(path) else "object not found"
     remedy = ""
-    with suppress(CraftsyncError):
+    try:
         first = None if is_pattern(path) else next(find(place.store, path), None)
         if first is not None:
             example = place.named(first["path"])
             remedy = f"It is a folder with objects such as {example}. {hint}".rstrip()
         else:
             remedy = _near(place, Pattern(path).folder if is_pattern(path) else path)
+    except StoreMissing:
+        raise
+    except CraftsyncError:
+        pass  # The suggestion is an extra.
     return ObjectNotFound(f"{place.word}: {what}.", remedy=remedy)
 
 

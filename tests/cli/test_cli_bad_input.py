@@ -55,6 +55,15 @@ def test_missing_bucket_exits_3(craftsync: Craftsync, moto: S3Server) -> None:
     assert "no-such-bucket" in run.err
 
 
+@pytest.mark.parametrize("command", ["ls", "stat", "cat"])
+def test_missing_bucket_is_named_by_object_commands(
+    craftsync: Craftsync, moto: S3Server, command: str
+) -> None:
+    run = craftsync(command, "s3://no-such-bucket/a", **access(moto))
+    assert run.code == 3
+    assert "bucket" in run.err and "does not exist" in run.err
+
+
 def test_wrong_credentials_end_with_3_and_name_the_remedy(
     craftsync: Craftsync, tmp_path: Path
 ) -> None:

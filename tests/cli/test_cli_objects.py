@@ -84,6 +84,35 @@ def test_a_name_that_would_break_the_line_is_escaped(craftsync: Craftsync) -> No
     assert craftsync("ls", "./store", "--json").json[0]["path"] == "a\nb\x1b[31m"
 
 
+def test_find_prints_names_that_the_other_commands_accept(craftsync: Craftsync) -> None:
+    names = ["a\nb", "a\\nb", "plain"]
+    for name in names:
+        craftsync.write(f"store/{name}", f"content of {name}")
+    assert craftsync("find", "./store").text == "".join(f"./store/{name}\n" for name in names)
+    *found, end = craftsync("find", "-0", "./store").text.split("\0")
+    assert (found, end) == ([f"./store/{name}" for name in names], "")
+    content = craftsync("cat", *found).text
+    assert all(f"content of {name}" in content for name in names)
+
+
+@pytest.mark.parametrize(
+    "words", [["ls", "./none"], ["rm", "./store/none"], ["history", "--folder", "none"]]
+)
+def test_json_prints_the_error_that_ended_the_command_once(
+    craftsync: Craftsync, words: list[str]
+) -> None:
+    craftsync.write("store/a")
+    run = craftsync(*words, "--json")
+    (error,) = [line for line in run.json if line.get("type") == "error"]
+    assert error.keys() == {"type", "message", "remedy", "exit_code"}
+    assert (error["exit_code"], error["message"] in run.err) == (run.code, True)
+
+
+def test_tree_with_json_names_the_commands_that_print_it(craftsync: Craftsync) -> None:
+    run = craftsync("tree", "./store", "--json")
+    assert (run.code, "find --json" in run.err) == (2, True)
+
+
 @pytest.mark.parametrize("words", [["ls"], ["stat", "a"], ["get", "a", "-"], ["rm", "a"]])
 def test_reading_a_missing_store_exits_3_and_creates_nothing(
     craftsync: Craftsync, words: list[str]

@@ -12,7 +12,7 @@ from craftsync import objects
 from craftsync.cli import params as common
 from craftsync.cli.objects import shared
 from craftsync.cli.output import say, say_json
-from craftsync.cli.terminal import shown, writing
+from craftsync.cli.terminal import put_word, shown, writing
 from craftsync.clock import SystemClock, iso
 from craftsync.config.addresses import joined, within
 from craftsync.config.parsers import parse_age, parse_seconds, parse_size
@@ -268,6 +268,11 @@ def _say_sum(path: str, node: Node, flags: dict[str, Any]) -> None:
         callback=common.parsed(parse_age),
         help="Only objects modified within this time, such as 7d.",
     ),
+    click.option(
+        *("-0", "--null", "null"),
+        is_flag=True,
+        help="End each OBJECT with a NUL instead of a line break, for xargs -0.",
+    ),
     common.json_option,
     shared.access_options,
 )
@@ -281,12 +286,15 @@ def find(
 ) -> int:
     """Print the matching objects below a folder, each as an OBJECT for the other commands.
 
-    Ages are by the store's clock. With --json, paths are relative to the folder.
+    Names are printed unchanged, but a terminal shows control characters escaped.
+    A name may contain a line break: scripts use -0 or --json. With --json, paths
+    are relative to the folder. Ages are by the store's clock.
 
     \b
     Examples:
       craftsync find dev: --name '*.csv' --min-size 10M
       craftsync find s3://bucket/models --max-age 7d --json
+      craftsync find -0 dev:tmp --name '*.csv' | xargs -0 craftsync rm
     """
     skipped = shared.SkippedKeys()
     with shared.arguments_of(flags) as opened:
@@ -299,14 +307,15 @@ def find(
             place, recursive=True, may_be_empty=True, on_skipped=skipped
         ):
             if wanted(each.object):
-                _say_found(place, each, flags["json"])
+                _say_found(place, each, flags)
     return skipped.exit_code()
 
 
-def _say_found(place: Place, found: arguments.Found, as_json: bool) -> None:
+def _say_found(place: Place, found: arguments.Found, flags: dict[str, Any]) -> None:
     word = place.named(found.object.path)
-    if not as_json:
-        say(shown(word))
+    if not flags["json"]:
+        with writing():
+            put_word(word, "\0" if flags["null"] else "\n")
         return
     modified = found.object.modified_ns
     say_json(
