@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -15,7 +15,7 @@ from craftsync.cli import watch
 from craftsync.cli.live_display import follow
 from craftsync.cli.output import say, say_json
 from craftsync.cli.status_view import Facts, checked_line, lines_of, naming_of, show
-from craftsync.clock import iso
+from craftsync.clock import Clock, iso
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
 from craftsync.config.parsers import parse_seconds
@@ -149,17 +149,9 @@ def wait(pair: tuple[str, ...], timeout: float, **flags: Any) -> int:
     from craftsync.clock import SystemClock
     from craftsync.daemon.status import most_serious
 
-    clock = SystemClock()
-    ends = clock.monotonic() + timeout
-    left = {one: _Awaited(one, asked) for one in _kept(words, asked)}
-    while True:
-        # A silent daemon must not use up the time of the other folders.
-        share = max(_QUICK_SECONDS, (ends - clock.monotonic()) / max(1, len(left)))
-        codes = [each.exit_code(min(_ANSWER_SECONDS, share)) for each in left.values()]
-        if all(code not in _TRANSIENT for code in codes) or clock.monotonic() >= ends:
-            break
-        clock.sleep(_QUICK_SECONDS)
-    found = [each.facts() for each in left.values()]
+    awaited = [_AwaitedFolder(one, asked) for one in _kept(words, asked)]
+    codes = codes_when_settled(awaited, timeout, SystemClock())
+    found = [each.facts() for each in awaited]
     if flags["json"]:
         say_json(found[0] if len(found) == 1 else found)
     elif not flags["quiet"]:
@@ -168,13 +160,38 @@ def wait(pair: tuple[str, ...], timeout: float, **flags: Any) -> int:
     return most_serious(codes)
 
 
-class _Awaited:
-    """A folder that `wait` waits for, and whether its daemon has begun the requested scan."""
+class Awaited(Protocol):
+    """Something that `wait` waits for."""
+
+    def exit_code(self, within: float) -> int:
+        """Return the exit code for its current status; its daemon may take `within` seconds to answer."""
+        ...
+
+
+def codes_when_settled(awaited: Sequence[Awaited], timeout: float, clock: Clock) -> list[int]:
+    """Return the exit code of each, once none is transient or `timeout` seconds have passed.
+
+    The last check begins after the timeout. The machine may have been suspended in an earlier one,
+    and what that one found is then out of date.
+    """
+    ends = clock.monotonic() + timeout
+    while True:
+        left = ends - clock.monotonic()
+        # A silent daemon must not use up the time of the other folders.
+        share = max(_QUICK_SECONDS, left / max(1, len(awaited)))
+        codes = [each.exit_code(min(_ANSWER_SECONDS, share)) for each in awaited]
+        if left <= 0 or all(code not in _TRANSIENT for code in codes):
+            return codes
+        clock.sleep(_QUICK_SECONDS)
+
+
+class _AwaitedFolder:
+    """A folder that `wait` waits for, and when its daemon got the request for a scan."""
 
     def __init__(self, pair: pairs.Pair, asked: PairOptions) -> None:
         self._pair = pair
         self._asked = asked
-        self._scans = False
+        self._requested_at: float | None = None
         self._halted = 0
         self._silent: NoAnswer | None = None
 
@@ -194,7 +211,9 @@ class _Awaited:
         request = partial(watch.request, self._pair, self._asked, within=within)
         self._silent = None
         try:
-            self._scans = self._scans or request("sync") is not None
+            if self._requested_at is None and (answer := request("sync")) is not None:
+                # An earlier daemon that still runs has no times.
+                self._requested_at = answer.get("requested_at", 0.0)
             now = request("status")
         except NoAnswer as silent:
             # The daemon hangs, or has just ended.
@@ -208,14 +227,23 @@ class _Awaited:
                 return 3
         if now is None:
             # A daemon that starts later scans everything by itself; it gets the request all the same.
-            self._scans = False
+            self._requested_at = None
             return _NOT_YET
         if now["state"] == "halted":
             self._halted += 1
             return exit_code_of(now) if self._halted > _TRIES else _NOT_YET
-        if not self._scans or now["state"] != "watching" or now["pending"] != 0:
+        # While it lists the store (`scanning`), nothing pending means the same as while it watches.
+        watches = now["state"] in ("watching", "scanning") and now["pending"] == 0
+        if not (watches and self._has_scanned(now)):
             return _NOT_YET
         return exit_code_of(self.facts())
+
+    def _has_scanned(self, now: Facts) -> bool:
+        """Return whether a full run has ended that began after the request."""
+        if self._requested_at is None:
+            return False
+        began = now.get("full_run_began", self._requested_at)
+        return began is not None and began >= self._requested_at
 
     def _is_missing(self) -> bool:
         return not (self._pair.root.is_dir() and places.exists(self._pair.location))
@@ -247,8 +275,9 @@ def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, An
         # No trace of this pair: the arguments may be mistyped. Opening it raises the error.
         with linked_folders.open_pair(pair, state_dir, reading=True):
             pass
-    since = paused_since(watch.folder_of(pair, asked))
-    facts["paused_since"] = None if since is None else iso(since)
+    if live is None:
+        since = paused_since(watch.folder_of(pair, asked))
+        facts["paused_since"] = since and iso(since)
     return {**facts, "next": _next_steps(facts)}
 
 

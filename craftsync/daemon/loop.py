@@ -158,10 +158,15 @@ class FolderLoop:
             cancel(self._session.store)
         self._dirty.wake()
 
-    def request_full_run(self) -> None:
-        """Request a full run now; one under way does not count."""
+    def request_full_run(self) -> float:
+        """Request a full run now; one under way does not count.
+
+        Returns the time: the request is carried out once `FolderState.full_run_began` has reached it.
+        """
+        requested_at = self._now()
         self._again = True
         self._dirty.wake()
+        return requested_at
 
     def request_paths(self, paths: Iterable[str]) -> None:
         """Request a run over these paths now, because they changed in the store."""
@@ -274,7 +279,10 @@ class FolderLoop:
 
     def _answer(self) -> None:
         self._requests.carry_out(self._session, self.options, self._on_event)
-        again, self._again = self._again, False
+        if again := self._again:
+            self._in_hand = None
+            # Only a request that was read is cleared: another thread may set one between the two.
+            self._again = False
         everything, left = self._fresh.take_rest()
         dirty = self._dirty.take()
         if again or everything or dirty.everything or self._schedule.scan_is_due:
@@ -355,13 +363,18 @@ class FolderLoop:
             healthy = self._watch.health.healthy
             self._schedule.scanned(self._now() - started, changed=changed, healthy=healthy)
         self._schedule.run_ended()
-        self._update_state(report, paths)
+        self._update_state(report, paths, began=started)
 
-    def _update_state(self, report: Report, paths: set[str] | None) -> None:
+    def _update_state(self, report: Report, paths: set[str] | None, *, began: float) -> None:
         new = self.waiting.run_ended(paths, skipped=report.skipped)
         if paths is None:
             due = self._schedule.scan_at
-            self._state = replace(self._state, next_full_scan=due, left_out=report.left_out)
+            self._state = replace(
+                self._state,
+                next_full_scan=due,
+                full_run_began=began,
+                left_out=report.left_out,
+            )
         # The next run handles changes during a full scan; a small run knows only its own paths.
         is_quiet = self._fresh.counted == 0 and (paths is None or not len(self._dirty))
         is_quiet &= not report.damaged_state

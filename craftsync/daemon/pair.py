@@ -171,7 +171,7 @@ class FolderService:
             case "stop":
                 self.stop()
             case "sync":
-                self._request_full_run()
+                return {"pid": os.getpid(), "requested_at": self._request_full_run()}
             case "bwlimit":
                 self._throttle.set(rates_of(request))
             case "approve" | "reject":
@@ -196,7 +196,10 @@ class FolderService:
                 rates=(self._throttle.upload(now_ns), self._throttle.download(now_ns)),
                 now_ns=now_ns,
                 events=self._events(),
-            ) | {"next_look": iso(now_ns + int(seconds * 1e9)) if seconds is not None else None}
+            ) | {
+                "next_look": iso(now_ns + int(seconds * 1e9)) if seconds is not None else None,
+                "paused_since": self._paused_since and iso(self._paused_since),
+            }
 
     def _events(self) -> dict[str, Any] | None:
         """Return the health of the `events:` queue; `None` if none is in use."""
@@ -364,13 +367,15 @@ class FolderService:
         self._paused_since = paused_since(self.watched.control)
         self._apply_suspension()
 
-    def _request_full_run(self) -> None:
-        """Request a full run; a halted folder is retried."""
+    def _request_full_run(self) -> float:
+        """Request a full run, and return when; a halted folder is retried."""
         if self._is_suspended:
             raise Refused(f"the folder is {self._reason()}")
         self._retry_at = 0.0
         if self._loop is not None:
-            self._loop.request_full_run()
+            return self._loop.request_full_run()
+        # A loop begins with a full run.
+        return self._clock.monotonic()
 
     def _resolve_held(self, approval: Approval) -> None:
         """Carry out a decision on held deletes, in the folder's own thread."""

@@ -190,6 +190,8 @@ class FolderState:
     watch_reason: str | None = None
     next_full_scan: float = 0.0
     """When the next full run is due, on the session's monotonic clock; changes with each full run."""
+    full_run_began: float | None = None
+    """When the last full run that has ended began, on the session's monotonic clock; `None` before one."""
     transfers_at_once: int | None = None
     """The current limit of concurrent short transfers; `None` if fixed or not measured yet."""
     error_code: int | None = None
@@ -264,6 +266,7 @@ def of_running(
         "version": __version__,
         "progress": progress,
         "waiting": [event.as_json() for event in waiting.first(_MOST_WAITING)],
+        "full_run_began": state.full_run_began,
         "transfers_at_once": state.transfers_at_once,
         "bwlimit": {"upload": rates[0], "download": rates[1]},
         "totals": {name: totals.get(name, 0) for name in _TOTALS},

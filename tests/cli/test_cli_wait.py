@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from craftsync.clock import SystemClock
+from craftsync.daemon.control import Control, Endpoint, folder_of
 from craftsync.daemon.status import exit_code_of
 from tests.support.cli import Craftsync
 from tests.support.daemons import Daemon, running
@@ -39,7 +45,8 @@ def test_wait_returns_when_all_changes_so_far_have_arrived(
         run = craftsync("wait", "datasets")
         assert (run.code, run.err) == (0, "")
         assert f"new-{number}" in craftsync.files("store")
-    assert run.text.startswith("datasets: watching: In sync; last in sync 20")
+    # The store may be listed at that moment.
+    assert re.match("datasets: (watching: In sync; |scanning: )last in sync 20", run.text)
     facts = json.loads(craftsync("wait", "--json").out)
     assert (facts["folder"], facts["pending"]) == ("datasets", 0)
 
@@ -120,6 +127,61 @@ def test_a_daemon_that_does_not_answer_is_not_called_stopped(
 def test_wait_exits_3_at_once_without_folder_or_store(craftsync: Craftsync, root: Path) -> None:
     assert craftsync("wait", "nowhere", "./store").code == 3
     assert craftsync("wait", str(root), "./nowhere").code == 3
+
+
+STATUS = {
+    **{"state": "watching", "reason": None, "mode": "two-way", "pid": 1, "pending": 0},
+    **{"conflicts": 0, "held": 0, "problems": 0, "busy": 0, "left_out": None},
+    **{"last_success": "2026-11-30T13:15:42Z", "watch": {"healthy": True, "reason": None}},
+}
+
+
+@contextmanager
+def answering(control: Path, statuses: Iterator[Mapping[str, Any]]) -> Iterator[None]:
+    """Answer as a daemon does: a scan is requested at 10.0, then each status is the next of these."""
+    clock, stop = SystemClock(), threading.Event()
+
+    def answer(request: Mapping[str, Any]) -> Any:
+        return {"pid": 1, "requested_at": 10.0} if request["verb"] == "sync" else next(statuses)
+
+    def serve() -> None:
+        while not stop.is_set():
+            server.serve(0.02)
+
+    with closing(Endpoint(control)) as endpoint, closing(Control(clock)) as server:
+        server.add(endpoint.socket, answer)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("state", ["watching", "scanning"])
+def test_wait_ends_after_the_scan_it_requested(
+    craftsync: Craftsync, tmp_path: Path, state: str
+) -> None:
+    """A listing may be under way at each check; before the scan, in sync is not news."""
+    root, store = tmp_path / "root", tmp_path / "store"
+    for folder in (root, store):
+        folder.mkdir()
+    shown = {**STATUS, "root": str(root), "store": str(store)}
+    left = 5
+
+    def statuses() -> Iterator[Mapping[str, Any]]:
+        nonlocal left
+        while left:
+            left -= 1
+            yield {**shown, "full_run_began": 9.0}
+        while True:
+            yield {**shown, "state": state, "full_run_began": 11.0}
+
+    words = ("wait", "--json", "--timeout", "30s", str(root), str(store))
+    with answering(folder_of(tmp_path / "state", str(root), str(store)), statuses()):
+        run = craftsync(*words)
+    assert (run.code, left, run.json[0]["state"]) == (0, 0, state)
 
 
 FACTS = {"state": "watching", "pending": 0, "last_success": "2026-11-29T10:00:00Z"}

@@ -130,6 +130,32 @@ def test_number_of_paths_collapsed_into_a_folder_is_unknown() -> None:
     assert dirty.counted is None
 
 
+def test_only_a_full_run_after_a_request_answers_it(world: World) -> None:
+    with kept(world, NoWatch) as at_work:
+        loop = at_work.loop
+        at_work.clock.advance(1.0)
+        requested = loop.request_full_run()
+        began = loop.state.full_run_began
+        assert began is not None
+        assert began < requested
+
+        def request_again(event: Event) -> None:
+            nonlocal requested
+            at_work.listen = None
+            at_work.clock.advance(1.0)
+            requested = loop.request_full_run()
+
+        world.write("a", "new")
+        at_work.listen = request_again
+        at_work.turn(0)
+        began = loop.state.full_run_began
+        assert began is not None
+        assert began < requested, "it was under way"
+        at_work.turn(0)
+        assert (loop.state.full_run_began or 0.0) >= requested
+        assert at_work.full_passes == 2
+
+
 def test_a_listing_that_shows_nothing_new_renews_the_last_success(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         first = at_work.loop.state.last_success_ns
