@@ -15,6 +15,7 @@ from craftsync.config import pairs
 from craftsync.doctor.examination import examine
 from craftsync.doctor.report import Finding, Level, exit_code_of
 from craftsync.engine.report import Report
+from craftsync.wording import counted
 
 
 @click.command(cls=common.Command)
@@ -81,4 +82,5 @@ def _say_summary(found: list[Finding], code: int, seconds: float, *, as_json: bo
         report = Report("doctor", problems=counts[Level.ERROR], seconds=seconds)
         say_json({**report.as_json(), "exit_code": code})
         return
-    say(", ".join(f"{counts[level]} {level}" for level in Level) + f"; {seconds:.1f} s")
+    parts = [counted(counts[level], str(level), "ok" * (level is Level.OK)) for level in Level]
+    say(f"{', '.join(parts)}; {seconds:.1f} s")

@@ -29,6 +29,7 @@ from craftsync.config.parsers import parse_seconds
 from craftsync.core.paths import is_utf8
 from craftsync.engine.report import (
     COUNTERS,
+    STEP_WORDS,
     ActionEvent,
     Event,
     HeldEvent,
@@ -189,9 +190,10 @@ class JsonLines:
 class TextLines:
     """Lines for people: every issue, each action if wanted, and one sentence at the end."""
 
-    def __init__(self, *, quiet: bool, actions: bool) -> None:
+    def __init__(self, *, quiet: bool, actions: bool, other_side: str = "store") -> None:
         self._quiet = quiet
         self._actions = actions
+        self._other_side = other_side
         self.naming = ""
         """The flags that name the linked folder in commands to copy."""
 
@@ -202,7 +204,12 @@ class TextLines:
             event = event.named(self.naming)
         say_issue(event)
         if isinstance(event, ActionEvent) and self._actions:
-            say(f"{shown(event.line)} ({sizes_shown(event.size, event.replaces)})")
+            line = event.line
+            if event.action in STEP_WORDS:
+                line = line.replace("in the store:", f"in the {self._other_side}:", 1)
+            say(f"{shown(line)} ({sizes_shown(event.size, event.replaces)})")
+        elif isinstance(event, IssueEvent) and event.issue is Issue.HELD and self._actions:
+            say(f"held: {shown(event.path)}")
         elif isinstance(event, IssueEvent) and event.by_design and self._actions:
             say(f"left out: {shown(event.path)}: {event.reason}")
 
@@ -301,7 +308,8 @@ def reporting(command: str, flags: Mapping[str, Any], *, late: bool = False) -> 
     if not flags["json"]:
         quiet = flags["quiet"]
         wanted = flags["verbose"] or flags.get("dry_run", False)
-        lines = TextLines(quiet=quiet, actions=wanted and not quiet)
+        actions, other_side = wanted and not quiet, _other_side(command)
+        lines = TextLines(quiet=quiet, actions=actions, other_side=other_side)
     with to_file(flags.get("log_file"), as_json=flags.get("log_json", False)) as file:
         bars = _stats(command, flags) or (LateBars(flags) if late else _bars(flags))
         report = Report(command, dry_run=flags.get("dry_run", False))
@@ -378,7 +386,7 @@ def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[OutcomePrinter]
 
 def summary_line(report: Report, *, stopped: bool = False) -> str:
     """Return the result of a run in one line for people; if `stopped`, what it did before the stop."""
-    other_side = "target" if report.command == "migrate" else "store"
+    other_side = _other_side(report.command)
     changes = [
         ("upload", "uploaded", "", report.uploaded, report.bytes_uploaded),
         ("download", "downloaded", "", report.downloaded, report.bytes_downloaded),
@@ -399,7 +407,8 @@ def summary_line(report: Report, *, stopped: bool = False) -> str:
         _counted(report.unchanged, "intact" if report.command == "scrub" else "unchanged"),
         _counted(report.repaired, "repaired"),
         _counted(report.in_conflict, "in conflict"),
-        _counted(report.held, "held for approval"),
+        # Only a linked folder keeps held deletes until they are approved.
+        _counted(report.held, "held" if report.command == "migrate" else "held for approval"),
         _counted(report.problems, _PROBLEMS.get(report.command, "failed")),
         _counted(report.skipped, "skipped"),
         *_left_out_of(report, other_side),
@@ -410,6 +419,10 @@ def summary_line(report: Report, *, stopped: bool = False) -> str:
     done = done or "nothing to do"
     dry_run = " (dry run, nothing was changed)" if report.dry_run else ""
     return f"{report.command}{dry_run}: {done}; {report.seconds:.1f} s"
+
+
+def _other_side(command: str) -> str:
+    return "target" if command == "migrate" else "store"
 
 
 def _left_out_of(report: Report, other_side: str) -> list[str]:

@@ -431,7 +431,7 @@ def _say_more(report: MigrationReport, rate: float) -> None:
     for how, count in sorted(report.verified.items()):
         say(f"{count} {done}; {_VERIFIED.get(how, f'verified by {how}')}")
     if report.held:
-        say("held deletes: review what they name, then run again with --force-delete")
+        say("held deletes: the same command with -n names them")
     if report.manifest is not None:
         say(f"manifest: {shlex.quote(report.manifest)}")
 

@@ -449,8 +449,9 @@ def _patterns_from(asked: Mapping[str, Any]) -> tuple[str, ...]:
         try:
             lines = user_path(file).read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise _refused(
-                "exclude_from", f"{str(file)!r} cannot be read ({error})", "Name a text file."
+                "exclude_from", f"{str(file)!r} cannot be read ({reason})", "Name a text file."
             ) from error
         patterns += [line for line in lines if line.strip() and not line.startswith("#")]
     return tuple(patterns)

@@ -29,6 +29,7 @@ from craftsync.errors import ConfigError, RootError, StateError
 from craftsync.install_hint import install_command, pip_command
 from craftsync.local import exclusive_rename, linux
 from craftsync.open_store import access_to
+from craftsync.wording import counted
 
 _NETWORK = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "lustre", "ncpfs", "nfs"),
@@ -273,7 +274,8 @@ def _config(machine: Machine) -> Iterator[Finding]:
         raise machine.broken
     environments, folders = machine.config.environments, machine.config.folders
     if environments or folders:
-        yield ok("config", f"{len(environments)} environments, {len(folders)} folders")
+        named = counted(len(environments), "environment"), counted(len(folders), "folder")
+        yield ok("config", ", ".join(named))
     else:
         yield note(
             "config",

@@ -81,10 +81,7 @@ def read(lines: Iterable[str]) -> PlanFile:
     rest = iter(lines)
     header = _parse(next(rest, ""), 1)
     if header.get("type") != "plan" or header.get("version") != _VERSION:
-        raise UsageError(
-            "this is not a plan of craftsync, or one of another version",
-            remedy="Write one with `craftsync plan -o FILE`.",
-        )
+        raise _invalid(1, "")
     try:
         policy = Policy(
             Mode(header["mode"]),
@@ -94,7 +91,7 @@ def read(lines: Iterable[str]) -> PlanFile:
         )
         root, store = str(header["root"]), str(header["store"])
     except (KeyError, ValueError) as error:
-        raise UsageError(f"line 1 of the plan is damaged: {error}") from error
+        raise UsageError(f"Line 1 of the plan is damaged: {error}.", remedy=_REMEDY) from error
     return PlanFile(root, store, policy, _actions(rest), header.get("links") == "follow")
 
 
@@ -104,7 +101,7 @@ def _actions(lines: Iterable[str]) -> Iterator[Action]:
         try:
             yield _action(fields)
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"line {number} of the plan is damaged: {error}") from error
+            raise _invalid(number, f"is damaged: {error}") from error
 
 
 def _action(fields: dict[str, Any]) -> Action:
@@ -130,10 +127,22 @@ def _parse(line: str, number: int) -> dict[str, Any]:
     try:
         fields = json.loads(line)
     except ValueError as error:
-        raise UsageError(f"line {number} of the plan is not JSON: {error}") from error
+        raise _invalid(number, f"is not JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise UsageError(f"line {number} of the plan is not a JSON object")
+        raise _invalid(number, "is not a JSON object")
     return fields
+
+
+_REMEDY = "Write a plan with `craftsync plan -o FILE`."
+
+
+def _invalid(number: int, why: str) -> UsageError:
+    """Return the error for a line; a first line that is no header means that the file is not a plan."""
+    if number == 1:
+        return UsageError(
+            "This is not a plan of craftsync, or one of another version.", remedy=_REMEDY
+        )
+    return UsageError(f"Line {number} of the plan {why}.", remedy=_REMEDY)
 
 
 def _write(out: TextIO, fields: dict[str, Any]) -> None:

@@ -173,11 +173,13 @@ class Arguments:
         root = self._root_of(address, change=change)
         if root is None and change:
             _refuse_linked(address)
-            outside = f"{word} is not in a known store"
+            outside = (
+                f"It is not known where the store of {word} begins, and so where its trash is."
+            )
             if self._given:
-                outside = f"{word} is not in the store {' or '.join(self._given)}"
+                outside = f"{word} is not in the store {' or '.join(self._given)}."
             raise UsageError(
-                f"{outside}: a change needs the root of its store, where the trash is.",
+                outside,
                 remedy=self._how(_root_example(address)),
             )
         if root is None:

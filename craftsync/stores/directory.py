@@ -72,7 +72,7 @@ def translated(store: str, path: str | None = None) -> Iterator[None]:
     except OSError as error:
         raise error_of(error, store) from error
     except NoSpace as error:
-        raise StoreFull(f"{store}: {error}", remedy=error.remedy) from error
+        raise StoreFull(f"In the store {store}: {error}", remedy=error.remedy) from error
     except PathError as error:
         cause = error.__cause__
         if not isinstance(cause, OSError) or type(error) is not PathError:
@@ -156,6 +156,11 @@ class DirectoryStore(OnlyContent):
         except (FileExistsError, NotADirectoryError) as error:
             raise StoreError(
                 f"Cannot create the folder {path}: a file is in the way.",
+                remedy="Choose another folder.",
+            ) from error
+        except FileNotFoundError as error:  # Such as in /proc.
+            raise StoreError(
+                f"Cannot create the folder {path}: {error.strerror}.",
                 remedy="Choose another folder.",
             ) from error
         except OSError as error:

@@ -64,6 +64,29 @@ def test_missing_bucket_is_named_by_object_commands(
     assert "bucket" in run.err and "does not exist" in run.err
 
 
+@pytest.mark.parametrize("content", ["x\n", "[]\n", '{"type": "other"}\n', ""])
+def test_apply_of_a_file_that_is_not_a_plan_names_the_remedy(
+    craftsync: Craftsync, content: str
+) -> None:
+    craftsync.write("x", content)
+    run = craftsync("apply", "x")
+    assert run.code == 2
+    assert "not a plan of craftsync" in run.err and "craftsync plan -o" in run.err
+
+
+def test_store_that_cannot_be_created_names_a_remedy(craftsync: Craftsync) -> None:
+    root_with(craftsync, a="1")
+    run = craftsync("sync", "root", "/proc/craftsync-store")
+    assert (run.code, "Choose another folder." in run.err) == (3, True)
+
+
+def test_missing_file_of_patterns_is_named_without_a_number(craftsync: Craftsync) -> None:
+    root_with(craftsync, a="1")
+    run = craftsync("push", "root", "./store", "--exclude-from", "none")
+    reason = "--exclude-from: 'none' cannot be read (No such file or directory)."
+    assert (run.code, reason in run.err) == (2, True)
+
+
 def test_wrong_credentials_end_with_3_and_name_the_remedy(
     craftsync: Craftsync, tmp_path: Path
 ) -> None:

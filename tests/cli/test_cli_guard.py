@@ -72,6 +72,14 @@ def test_migrate_delete_of_an_empty_source_is_held(craftsync: Craftsync) -> None
     assert set(craftsync.files("target")) >= set(FEW)
     assert "12 deletes in the target held: the source is empty" in run.err
     assert "deletes list" not in run.err
+    assert "12 held" in run.text and "approval" not in run.text
+    assert (run.text + run.err).count("--force-delete") == 1
+    shown = craftsync("migrate", "--delete", "-n", "./source", "./target")
+    assert [line for line in shown.lines if line.startswith("held: ")] == [
+        f"held: {path}" for path in sorted(FEW)
+    ]
+    forced = craftsync("migrate", "--delete", "--force-delete", "-v", "./source", "./target")
+    assert sum(line.startswith("delete in the target: ") for line in forced.lines) == len(FEW)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_a_directory_store_keeps_the_reserve_of_its_disk(full: Craftsync) -> Non
     full.write("root/b", "b")
     run = full("push", "root", "./store")
     assert (run.code, full.files("store")) == (1, {"a": "a"})
-    assert FULL in run.err + run.text
+    assert f"problem: b: In the store store: {FULL}" in run.err
 
 
 def test_a_migration_into_a_directory_store_keeps_the_reserve(full: Craftsync) -> None:
