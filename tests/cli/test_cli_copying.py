@@ -535,3 +535,67 @@ def test_hint_for_an_unknown_store_names_the_folder_that_is_there(craftsync: Cra
     assert (run.code, run.err.rstrip().endswith(f"--store {craftsync.folder}/new")) == (2, True)
     assert craftsync("cp", "-r", "data", target, "--store", f"{craftsync.folder}/new").code == 0
     assert craftsync.files("new") == {"file": "content"}
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("get s3:a s3:b", "cp s3:a s3:b"),
+        ("get s3:a s3://bkt/x", "cp s3:a s3://bkt/x"),
+        (
+            "get -r -v s3: directory:copy --exclude '*.tmp'",
+            "cp -r -v s3: directory:copy --exclude '*.tmp'",
+        ),
+        ("get s3 a directory:copy", "cp s3:a directory:copy"),
+        ("get s3 -n a directory:copy", "cp s3:a -n directory:copy"),
+        ("put s3:a s3:b", "cp s3:a s3:b"),
+        ("put s3://bkt/a directory b", "cp s3://bkt/a directory:b"),
+        ("put a s3:b directory:", "cp a s3:b directory:"),
+    ],
+)
+def test_get_into_and_put_from_a_store_name_cp(stores: Stores, words: str, named: str) -> None:
+    before = {path.name for path in stores.call.folder.iterdir()}
+    run = stores(*shlex.split(words))
+    assert (run.code, f"type: craftsync {named}\n" in run.err) == (2, True), run.err
+    assert "is in a store; " in run.err
+    assert {path.name for path in stores.call.folder.iterdir()} == before
+
+
+def test_file_named_like_an_object_is_written_with_its_folder(stores: Stores) -> None:
+    stores.call.write("store/a", "one")
+    run = stores("get", "directory:a", "directory:copy")
+    assert (run.code, "write ./directory:copy." in run.err) == (2, True)
+    assert stores("get", "directory:a", "./directory:copy").code == 0
+    assert stores("put", "directory:copy", "directory:b").code == 2
+    assert stores("put", "./directory:copy", "directory:b").code == 0
+    assert stores.call.files("store") == {"a": "one", "b": "one"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_copy_or_move_onto_itself_changes_nothing(stores: Stores, kind: str) -> None:
+    stores.fill(kind, {"a": "one", "b": "two"})
+    word = stores.word
+    for sources, target in (
+        ([word(kind, "a")], word(kind, "a")),
+        ([word(kind, "a")], word(kind)),
+        ([word(kind, "b"), word(kind, "a")], word(kind)),
+        ([word(kind, "*")], word(kind)),
+    ):
+        for command in ("cp", "mv"):
+            run = stores(command, *sources, target)
+            assert (run.code, "are the same." in run.err) == (2, True), run.err
+    assert stores.paths(kind) == ["a", "b"]
+    assert stores("ls", word(kind, ".craftsync/trash")).code != 0
+
+
+def test_file_in_a_directory_store_onto_its_own_object_is_refused(stores: Stores) -> None:
+    stores.call.write("store/a", "one")
+    for words in (
+        ("mv", "store/a", "directory:a"),
+        ("put", "store/a", "directory:"),
+        ("put", "-r", "store", "directory:"),
+        ("get", "directory:a", "store"),
+    ):
+        run = stores(*words)
+        assert (run.code, "are the same." in run.err) == (2, True), run.err
+    assert stores.call.files("store") == {"a": "one"}

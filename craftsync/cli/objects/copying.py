@@ -26,6 +26,7 @@ from craftsync.cli.objects.transfers import (
     Objects,
     Source,
     Target,
+    apart,
     reported,
     rules_of,
     target_of,
@@ -235,8 +236,7 @@ def transfer(
         seen = _distinct(sources, target) if len(sources) > 1 else None
         for source in sources:
             items: Iterable[Item] = source.items(call.skipped)
-            if seen is not None:
-                items = seen.checked(source, items)
+            items = apart(source, target, items) if seen is None else seen.checked(source, items)
             if flags["dry_run"]:
                 for item, replaces in with_replaced(target, items):
                     call.planned(source, item, target, replaces)
@@ -282,7 +282,7 @@ class _Distinct:
         self._seen: dict[str, str] = {}
 
     def checked(self, source: Source, items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
+        for item in apart(source, self._target, items):
             if self._target is None:
                 yield item
                 continue
@@ -377,13 +377,15 @@ def put(words: tuple[str, ...], **flags: Any) -> int:
     rules = rules_of(flags)
     with shared.arguments_of(flags) as found:
         old = len(words) == 3 and not flags["recursive"] and not found.names_store(words[2])
+        files = words[:1] if old else words[:-1]
+        for file in files:
+            shared.refuse_in_store(found, "put", file, words[1:] if old else None)
         if old:
             place = found.store(*words[1:])
         else:
             with shared.sources_first(found, words[:-1], recursive=True):
                 place = found.place(words[-1], change=True)
         found.refuse_written(place)
-        files = words[:1] if old else words[:-1]
         if _is_standard_input(files):
             return _put_standard_input("put", place, flags)
         sources = [Files(file, flags["recursive"], rules) for file in files]
@@ -408,6 +410,8 @@ def get(words: tuple[str, ...], **flags: Any) -> int:
     _insist_on(words, "OBJECT and FILE")
     skipped_keys, rules = shared.SkippedKeys(), rules_of(flags)
     with shared.arguments_of(flags) as found:
+        old = len(words) == 3 and not flags["recursive"] and not found.names_store(words[1])
+        shared.refuse_in_store(found, "get", words[-1], words[:2] if old else None)
         places = _sources_of(found, words[:-1], flags["recursive"])
         sources = [Objects(place, flags["recursive"], rules, skipped_keys) for place in places]
         if words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:

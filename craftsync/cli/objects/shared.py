@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import click
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown
+from craftsync.config import places
 from craftsync.core.model import Skipped
 from craftsync.errors import FileMissing, UsageError
 from craftsync.objects.arguments import Arguments, Place, found_at
@@ -46,6 +48,30 @@ def arguments_of(flags: dict[str, Any]) -> Arguments:
 def _again_with(root: str) -> str:
     """Return the remedy: the command as typed, with --store ROOT added."""
     return f"Type: {common.typed_with('--store', root)}"
+
+
+def refuse_in_store(
+    found: Arguments, name: str, word: str, joined: Sequence[str] | None = None
+) -> None:
+    """Raise `UsageError` if a word for a file on this machine names a place in a store.
+
+    `name` is the command. `joined` is a STORE and a PATH that it takes as two words, and cp as one.
+    """
+    if ":" not in word or places.is_path(word) or not found.names_store(word):
+        return
+    typed = ["craftsync", *sys.argv[1:]]
+    at = typed.index(name)
+    typed[at] = "cp"
+    if joined is not None:
+        at = typed.index(joined[0], at)
+        typed[at] = found.store(*joined).word
+        del typed[typed.index(joined[1], at + 1)]
+    as_file = "" if "://" in word else f"For a file of that name on this machine, write ./{word}. "
+    side = "target" if name == "get" else "source"
+    raise UsageError(
+        f"The {side} {word} is in a store; {name} takes a file on this machine.",
+        remedy=f"{as_file}To copy between stores, type: {shlex.join(typed)}",
+    )
 
 
 @contextmanager

@@ -169,6 +169,30 @@ def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
     return Target(place, word, place.is_folder or _is_folder(place))
 
 
+def apart(source: Source, target: Target | None, items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items; raises `UsageError` for one whose target is the item itself."""
+    of_source = source.place if isinstance(source, Objects) else None
+    exists = target is not None and (
+        target.place is None or places.exists(target.place.store.location)
+    )
+    for item in items:
+        if target is not None and exists:
+            path = target.path_of(item)
+            if _whereabouts(of_source, item.path) == _whereabouts(target.place, path):
+                raise UsageError(
+                    f"{source.label(item.path)} and {target.label(path)} are the same.",
+                    remedy="Name another target.",
+                )
+        yield item
+
+
+def _whereabouts(place: Place | None, path: str) -> tuple[str, str]:
+    """Return the absolute place of a path: in a store, or without `place` on this machine."""
+    if place is None:
+        return "/", os.path.realpath(path).lstrip("/")
+    return whereabouts(place.store, path)
+
+
 def with_replaced(
     target: Target | None, items: Iterable[Item]
 ) -> Iterator[tuple[Item, int | None]]:
