@@ -327,7 +327,7 @@ def test_init_prompts_for_the_variable_of_a_second_token(fresh: Craftsync, serve
         assert process.wait(60) == 0
         shown = os.read(screen, 65536).decode()
     assert "CRAFT_AI_SDK_TOKEN holds the token of dev" in shown
-    assert "not the name of a variable" in shown
+    assert "not a variable name" in shown
     assert loaded(fresh).environments["prod"].token_env == "PROD_TOKEN"
 
 
