@@ -64,7 +64,8 @@ def test_without_a_store_machine_config_roots_and_environments_are_examined(
     for name in ("versions", "config", "state folder", "watches", "open files"):
         assert found[name]["level"] == "ok", found[name]
     assert "craftsync 0" in found["versions"]["detail"]
-    assert found["watches"]["detail"].endswith("have 2")
+    assert found["config"]["detail"] == "1 environment, 1 folder"
+    assert found["watches"]["detail"].endswith("contain 2")
     assert {"datasets: filesystem", "archive: writing", "archive: clock"} <= found.keys()
     assert levels(found, "error") == levels(found, "warning") == []
 
