@@ -157,8 +157,7 @@ class RetryingStore:
         if properties is not None:
             write = partial(write, properties=properties)
         return self._made_once(
-            path,
-            trash_stamp,
+            *(path, trash_stamp, expect),
             lambda stamp: write(
                 path,
                 source,
@@ -176,7 +175,9 @@ class RetryingStore:
             return True
 
         self._made_once(
-            path, trash_stamp, attempt, lambda: True if self.stat(path) is None else None
+            *(path, trash_stamp, expect),
+            attempt,
+            lambda: True if self.stat(path) is None else None,
         )
 
     def delete_each(self, paths: Sequence[str]) -> dict[str, CraftsyncError]:
@@ -198,8 +199,7 @@ class RetryingStore:
     ) -> RemoteObject:
         copy = self.store.copy
         return self._made_once(
-            target,
-            trash_stamp,
+            *(target, trash_stamp, expect),
             lambda stamp: copy(
                 source, target, expect=expect, operation=operation, trash_stamp=stamp
             ),
@@ -208,8 +208,7 @@ class RetryingStore:
 
     def move(self, source: RemoteObject, target: str, *, operation: str) -> RemoteObject:
         return self._made_once(
-            target,
-            None,
+            *(target, None, ABSENT),
             lambda _: self.store.move(source, target, operation=operation),
             lambda: self._object_we_wrote(target, source, operation, ABSENT),
         )
@@ -227,8 +226,7 @@ class RetryingStore:
     ) -> RemoteObject:
         path = source.path if target is None else target
         return self._made_once(
-            path,
-            trash_stamp,
+            *(path, trash_stamp, expect),
             lambda stamp: self.store.copy_from(
                 origin,
                 source,
@@ -296,6 +294,7 @@ class RetryingStore:
         self,
         path: str,
         trash_stamp: str | None,
+        expect: Expect,
         attempt: Callable[[str | None], T],
         find_result: Callable[[], T | None],
     ) -> T:
@@ -306,7 +305,7 @@ class RetryingStore:
         else `None`.
         """
         began, backoff = self._clock.monotonic(), None
-        with self.trash_copies.of_change(path, trash_stamp) as copies:
+        with self.trash_copies.of_change(path, trash_stamp, expect) as copies:
             while True:
                 try:
                     with self.health.attempt(short=False):

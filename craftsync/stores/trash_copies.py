@@ -18,7 +18,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from craftsync.core.model import RemoteObject
 from craftsync.core.paths import in_trash
 from craftsync.errors import CraftsyncError
-from craftsync.stores.base import Store
+from craftsync.stores.base import Expect, Store
+
+_SECOND = 10**9
 
 
 class TrashCopy(NamedTuple):
@@ -39,9 +41,9 @@ class TrashCopies:
         """Stamps and paths of copies whose originals a delayed request may still replace."""
         self._left = deque[TrashCopy]()
 
-    def of_change(self, path: str, stamp: str | None) -> ChangeCopies:
+    def of_change(self, path: str, stamp: str | None, expect: Expect) -> ChangeCopies:
         """Return the copies of one change, for a `with` statement around its attempts."""
-        return ChangeCopies(self, path, stamp)
+        return ChangeCopies(self, path, stamp, expect)
 
     def take(self) -> list[TrashCopy]:
         """Return, once, all copies found since the last call."""
@@ -55,11 +57,11 @@ class TrashCopies:
         """Accept copies that `take` returned, and return them again at the next `take`."""
         self._left.extend(copies)
 
-    def free_stamp(self, path: str, stamp: str) -> str:
-        """Return the first stamp with no copy of this path, or with a copy of the current object.
+    def free_stamp(self, path: str, stamp: str, expect: Expect) -> str:
+        """Return the first name that is free, or that holds a copy of the current object.
 
-        Only the operation id proves that: a damaged object may have the same version and digest
-        as its undamaged replacement.
+        An object younger than `expect` was written since: damaged content has the version and
+        the digest of what replaces it, so a copy of it may look like one of the current object.
         """
         if self._store.features.keeps_versions:
             return stamp
@@ -67,7 +69,9 @@ class TrashCopies:
 
         def is_free(name: str) -> bool:
             kept = self._store.stat(in_trash(name, path))
-            return kept is None or (current is not None and _is_same_write(kept, current))
+            if kept is None or current is None:
+                return kept is None
+            return _is_copy(kept, current) and not _is_younger(current, expect)
 
         return next(filter(is_free, _names(stamp)))
 
@@ -140,10 +144,11 @@ def left_in_trash(store: Store) -> Iterator[list[TrashCopy]]:
 class ChangeCopies:
     """The trash copies of one change. Each of its attempts keeps its copy under `free_stamp`."""
 
-    __slots__ = ("_copies", "_path", "_stamp", "_took_another", "in_doubt")
+    __slots__ = ("_copies", "_expect", "_path", "_stamp", "_took_another", "in_doubt")
 
-    def __init__(self, copies: TrashCopies, path: str, stamp: str | None) -> None:
+    def __init__(self, copies: TrashCopies, path: str, stamp: str | None, expect: Expect) -> None:
         self._copies = copies
+        self._expect = expect
         self._path = path
         self._stamp = stamp
         self.in_doubt = False
@@ -159,7 +164,7 @@ class ChangeCopies:
         path, stamp = self._path, self._stamp
         if stamp is None or not (self.in_doubt or self._copies.is_uncertain(path, stamp)):
             return stamp
-        free = self._copies.free_stamp(path, stamp)
+        free = self._copies.free_stamp(path, stamp, self._expect)
         self._took_another = self._took_another or free != stamp
         return free
 
@@ -185,8 +190,15 @@ def _names(stamp: str) -> Iterator[str]:
     return chain([stamp], (f"{stamp}-{number}" for number in count(2)))
 
 
-def _is_same_write(kept: RemoteObject, current: RemoteObject) -> bool:
-    return kept.size == current.size and kept.operation == current.operation is not None
+def _is_younger(current: RemoteObject, expect: Expect) -> bool:
+    """Return whether an object was written after the expected one. Stats may have whole seconds only."""
+    if not isinstance(expect, RemoteObject):
+        return False
+    now, then = current.modified_ns, expect.modified_ns
+    if now is None or then is None:
+        return False
+    unit = 1 if now % _SECOND and then % _SECOND else _SECOND
+    return now // unit > then // unit
 
 
 def _is_copy(kept: RemoteObject, original: RemoteObject) -> bool:

@@ -225,7 +225,7 @@ def test_missing_object_exits_3_and_suggests_similar_names(stores: Stores) -> No
         (("cp", "directory:tpo", "s3:x"), "directory:top"),
         (("get", "directory:models", "x"), "Use -r"),
         (("rm", "directory:models"), "Use -r"),
-        (("cat", "directory:unlike"), "craftsync ls directory: shows"),
+        (("cat", "directory:unlike"), "craftsync ls directory: lists"),
         (("cat", "directory:"), "whole store"),
         (("mv", "directory:modles/*.csv", "s3:x/"), "directory:models/"),
     ):
@@ -241,7 +241,7 @@ def test_meaningless_argument_combinations_are_rejected(stores: Stores) -> None:
     for words, why in (
         (("cp", "a", "b"), "two files on this machine"),
         (("cp", "-r", "directory:models", "directory:models/copy"), "is inside the folder to copy"),
-        (("cp", "directory:top", "directory:top"), "itself"),
+        (("cp", "directory:top", "directory:top"), "are the same"),
         (("cp", "directory:top", "directory:models/b.csv", "top"), "is a file"),
         (("mv", "directory:models/*", "directory:top"), "is an object"),
         (("get", "directory:top"), "Missing argument"),

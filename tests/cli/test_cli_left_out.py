@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import chdir
 
 import pytest
 
@@ -15,8 +16,7 @@ def test_symlinks_and_sockets_do_not_change_the_exit_code(craftsync: Craftsync) 
     file = craftsync.write("data/a")
     file.with_name("link").symlink_to("a")
     os.mkfifo(file.with_name("pipe"))
-    with socket.socket(socket.AF_UNIX) as listening:
-        os.chdir(file.parent)
+    with socket.socket(socket.AF_UNIX) as listening, chdir(file.parent):
         listening.bind("socket")
     for _ in range(2):
         run = craftsync("sync", "data", "./store")

@@ -58,7 +58,7 @@ def test_binary_dotenv_file_is_a_configuration_error() -> None:
 
 def test_a_dotenv_file_that_is_a_named_pipe_is_refused_at_once() -> None:
     os.mkfifo(".env")
-    with pytest.raises(ConfigError, match=r"\.env: it is a named pipe"):
+    with pytest.raises(ConfigError, match=r"\.env is a named pipe"):
         secrets.read_dotenv(Path(".env"))
 
 

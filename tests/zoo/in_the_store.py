@@ -494,8 +494,8 @@ MUTATIONS = (
     Mutation(
         "a repair whose answer was lost takes the place of the damaged version in the trash",
         49,
-        "(current is not None and _is_same_write(kept, current))",
-        "(current is not None and _is_copy(kept, current))",
+        "_is_copy(kept, current) and not _is_younger(current, expect)",
+        "_is_copy(kept, current)",
         ("test_repair_keeps_the_damaged_object_though_answers_are_lost[md5 only]",),
     ),
 )
