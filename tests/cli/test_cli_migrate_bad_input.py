@@ -110,7 +110,7 @@ def test_many_migrate_deletes_are_held_with_a_remedy(craftsync: Craftsync, sides
     (sides.old / "a").write_text("1")
     run = craftsync("migrate", "--delete", "./old", "./new")
     assert (run.code, len(sides.arrived())) == (7, 31)
-    assert any("--force-delete" in line for line in run.lines)
+    assert "--force-delete" in run.err
     forced = craftsync("migrate", "--delete", "--force-delete", "./old", "./new")
     assert (forced.code, sides.arrived()) == (0, {"a": b"1"})
     assert len(trashed(sides.new)) == 30

@@ -103,7 +103,7 @@ def test_flag_overrides_the_environment_entry() -> None:
         ("store", "(known: archive, prod, dev, lab)", "write ./store"),
         ("data/store", "'data/store' is not an environment", "write ./data/store"),
         ("archiv:models", "'archiv:models' is not", "Did you mean archive?"),
-        ("", "'' is not an environment", "./"),
+        ("", "The name of the store is empty", "Give an environment"),
         ("s3://", "has no bucket", "s3://bucket"),
         ("file://host/x", "not a folder on this machine", "file:///"),
         ("gs://bucket", "unknown kind of store gs", "s3://"),
