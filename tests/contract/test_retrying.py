@@ -197,13 +197,18 @@ class Overtaken(MemoryStore):
         return current
 
 
-def test_a_copy_whose_original_was_replaced_by_others_is_reported() -> None:
+def store_after_an_overtaken_write() -> RetryingStore:
+    """Return a store in which a write failed and left its copy of the object in the trash."""
     overtaken = Overtaken()
     overtaken.write("a", Bytes(b"old"), expect=ABSENT, operation="theirs")
     store = patient(Failing(overtaken))
     with pytest.raises(PreconditionFailed):
         store.write("a", Bytes(b"new"), expect=None, operation="mine", trash_stamp=STAMP)
-    assert left_behind(store) == [(STAMP, "a", 3)]
+    return store
+
+
+def test_a_copy_whose_original_was_replaced_by_others_is_reported() -> None:
+    assert left_behind(store_after_an_overtaken_write()) == [(STAMP, "a", 3)]
 
 
 def test_a_failed_delete_reports_no_copy_that_was_removed() -> None:
@@ -217,11 +222,7 @@ def test_a_failed_delete_reports_no_copy_that_was_removed() -> None:
 
 
 def test_copies_of_a_parent_are_not_those_of_its_forked_child() -> None:
-    overtaken = Overtaken()
-    overtaken.write("a", Bytes(b"old"), expect=ABSENT, operation="theirs")
-    store = patient(Failing(overtaken))
-    with pytest.raises(PreconditionFailed):
-        store.write("a", Bytes(b"new"), expect=None, operation="mine", trash_stamp=STAMP)
+    store = store_after_an_overtaken_write()
     child = os.fork()
     if child == 0:
         status = 1

@@ -139,6 +139,10 @@ class Target:
     into: bool
     """Whether it is a folder, in which each source keeps its name."""
 
+    def exists(self) -> bool:
+        """Return whether the store exists; this machine does."""
+        return self.place is None or places.exists(self.place.store.location)
+
     def path_of(self, item: Item) -> str:
         if self.place is None:
             file = os.path.expanduser(self.word)
@@ -172,18 +176,21 @@ def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
 def apart(source: Source, target: Target | None, items: Iterable[Item]) -> Iterator[Item]:
     """Yield the items; raises `UsageError` for one whose target is the item itself."""
     of_source = source.place if isinstance(source, Objects) else None
-    exists = target is not None and (
-        target.place is None or places.exists(target.place.store.location)
-    )
+    if target is None or not target.exists() or not _on_one_server(of_source, target.place):
+        yield from items
+        return
     for item in items:
-        if target is not None and exists:
-            path = target.path_of(item)
-            if _whereabouts(of_source, item.path) == _whereabouts(target.place, path):
-                raise UsageError(
-                    f"{source.label(item.path)} and {target.label(path)} are the same.",
-                    remedy="Name another target.",
-                )
+        path = target.path_of(item)
+        if _whereabouts(of_source, item.path) == _whereabouts(target.place, path):
+            raise UsageError(
+                f"{source.label(item.path)} and {target.label(path)} are the same.",
+                remedy="Name another target.",
+            )
         yield item
+
+
+def _on_one_server(place: Place | None, other: Place | None) -> bool:
+    return _whereabouts(place, "")[0] == _whereabouts(other, "")[0]
 
 
 def _whereabouts(place: Place | None, path: str) -> tuple[str, str]:
@@ -197,7 +204,7 @@ def with_replaced(
     target: Target | None, items: Iterable[Item]
 ) -> Iterator[tuple[Item, int | None]]:
     """Yield each item with the size of the file or object that it replaces, or `None`."""
-    if target is None or (target.place and not places.exists(target.place.store.location)):
+    if target is None or not target.exists():
         yield from ((item, None) for item in items)
         return
     store = None if target.place is None else target.place.store.opened()
