@@ -117,6 +117,15 @@ def test_resolve_with_both_never_overwrites_a_file(split: Craftsync) -> None:
     assert sorted(split.files("root").values()) == ["in the way", "one\nhere\n", "one\nthere\n"]
 
 
+def test_resolve_with_both_ends_a_copy_that_was_kept_before(split: Craftsync) -> None:
+    copy = copy_of(split)
+    plain = copy.replace("(conflict ", "(")
+    split.write(f"root/{plain}", "one\nthere\n")
+    assert split("conflicts", "resolve", "sub/a.txt", "--keep", "both", *PAIR).code == 0
+    assert trashed(split) >= {"one\nthere\n"}
+    settled(split, {plain: "one\nthere\n", "sub/a.txt": "one\nhere\n"})
+
+
 def test_resolve_with_several_copies_needs_one_named(split: Craftsync) -> None:
     first = copy_of(split)
     second = "sub/a (conflict 2030-01-01 00-00-00 store).txt"

@@ -205,20 +205,33 @@ class Resolving:
                 is_here = local is not None and local.mtime_ns == max(ages)
                 return _Chosen(conflicts, None if is_here else newest)
             case Keep.BOTH if taken := self._taken(conflicts):
-                return Resolved(path, "problem", reason=f"{taken} already exists in the folder.")
+                reason = f"{taken} already exists in the folder. Rename it first."
+                return Resolved(path, "problem", reason=reason)
             case _:
                 return _Chosen(conflicts, None)
 
     def _taken(self, conflicts: Sequence[Conflict]) -> str | None:
-        """Return the first new name of a copy that is taken, or `None`."""
+        """Return the first new name of a copy that is taken by other content, or `None`."""
         for conflict in conflicts:
             name = settled_name(conflict.copy.path)
             try:
-                if self.root.stat(name) is not None:
+                if self.root.stat(name) is not None and not self._is_kept(conflict.copy):
                     return name
             except PathError:
                 return name
         return None
+
+    def _is_kept(self, copy: LocalFile) -> bool:
+        """Return whether the file with the new name of a copy has the copy's content.
+
+        It has if both versions were kept before, and a killed run did not know that and made the
+        copy once more.
+        """
+        kept = self.root.stat(settled_name(copy.path))
+        if kept is None or kept.size != copy.size:
+            return False
+        with self.root.open_file(kept.path) as one, self.root.open_file(copy.path) as other:
+            return one.digest() == other.digest()
 
     def _placed(self, chosen: _Chosen | Resolved) -> _Chosen | Resolved:
         """Replace the file by the winner, atomically."""
@@ -260,7 +273,7 @@ class Resolving:
         return stays
 
     def _end(self, copy: LocalFile) -> None:
-        if self.keep is Keep.BOTH:
+        if self.keep is Keep.BOTH and not self._is_kept(copy):
             self.root.move(copy.path, settled_name(copy.path), copy)
         else:
             self.root.displace(copy.path, copy, self.trash_stamp)
