@@ -108,8 +108,13 @@ def failure(history: History, place: Path) -> str | None:
 
 
 def shrink(history: History, place: Path) -> History:
-    """Return the shortest history found that fails in the same way, by leaving out steps and disturbances."""
+    """Return the shortest history found that fails in the same way, by leaving out steps and disturbances.
+
+    A history without a failure is returned unchanged.
+    """
     kind = _kind_of_failure(failure(history, place))
+    if kind is None:
+        return history
 
     def fails(steps: Sequence[Step]) -> bool:
         return _kind_of_failure(failure(replace(history, steps=tuple(steps)), place)) == kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -14,6 +15,7 @@ from random import Random
 import pytest
 
 from tests.simulator import steps as steps_module
+from tests.simulator.__main__ import main
 from tests.simulator.author import NEWER
 from tests.simulator.campaign import (
     History,
@@ -87,6 +89,16 @@ def test_a_failing_history_is_shortened_and_prints_as_code(
     short = shrink(replace(history_of(seed), personality="whole"), place)
     assert len(short.steps) <= 2
     assert eval(str(short), {**vars(steps_module), "History": History}) == short
+
+
+def test_trace_of_a_passing_history_prints_all_its_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["simulator", "--seed", "7", "--steps", "5", "--trace"])
+    main()
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{history_of(7, 5)}\n")
+    assert len(printed.splitlines()) > len(str(history_of(7, 5)).splitlines())
 
 
 @pytest.mark.parametrize("personality", sorted(PERSONALITIES))
