@@ -55,6 +55,19 @@ def test_migrate_counts_what_it_found_equal_and_names_the_target(
     assert "1 deleted in the target" in gone.lines[0]
 
 
+def test_object_put_back_in_the_source_is_not_read_again(
+    craftsync: Craftsync, source: Path
+) -> None:
+    """Runs without it, which keep the copy, do not forget that it was copied."""
+    craftsync("migrate", "./old", "./new")
+    (source / "données.csv").rename(craftsync.folder / "aside")
+    for _ in range(2):
+        assert craftsync("migrate", "./old", "./new").code == 0
+    (craftsync.folder / "aside").rename(source / "données.csv")
+    summary = craftsync("migrate", "--json", "./old", "./new").summary
+    assert (summary["unchanged"], summary["adopted"], summary["copied"]) == (2, 0, 0)
+
+
 def test_check_explains_its_symbols_on_a_terminal(craftsync: Craftsync, source: Path) -> None:
     craftsync.write("new/other.csv")
     with on_a_terminal(craftsync, 100, "check", "./old", "./new") as terminal:

@@ -307,6 +307,21 @@ def test_outdated_move_of_a_plan_is_skipped(craftsync: Craftsync) -> None:
     assert craftsync.files("root") == {"new": "content", "other": "other"}
 
 
+def test_outdated_move_of_a_plan_does_not_undo_a_later_delete(craftsync: Craftsync) -> None:
+    """The same rename has been synced since the plan was written; then another client deletes the object."""
+    craftsync.write("root/old", "content")
+    craftsync.write("root/other", "other")
+    craftsync("sync", "root", "./store")
+    (craftsync.folder / "root/old").rename(craftsync.folder / "root/new")
+    craftsync("plan", "root", "./store", "-o", "the.plan")
+    craftsync("sync", "root", "./store")
+    assert craftsync("apply", "the.plan", "--json").summary["skipped"] == 1
+    (craftsync.folder / "store/new").unlink()
+    run = craftsync("sync", "root", "./store", "--json")
+    assert (run.code, run.summary["deleted_local"]) == (0, 1), run.err
+    assert craftsync.files("root") == craftsync.files("store") == {"other": "other"}
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -64,6 +64,20 @@ def test_an_edited_file_replaces_its_object_on_ceph(
     assert held(fake, "a") is None
 
 
+def test_delete_is_synced_although_a_listing_lags(
+    craftsync: Craftsync, fake: FakeS3, root: Path
+) -> None:
+    """The listing lacks the object, so the run takes it for gone from both sides until a stat finds it."""
+    fake.personality = replace(PERSONALITIES["plain"], listing_lags=True)
+    succeeded(craftsync("sync", str(root), STORE))
+    (root / "a").unlink()
+    run = craftsync("sync", "--json", str(root), STORE)
+    succeeded(run)
+    assert (run.summary["deleted_remote"], run.summary["downloaded"]) == (1, 0)
+    assert held(fake, "a") is None
+    assert not (root / "a").exists()
+
+
 def test_repeatedly_refused_replacement_leaves_no_trash(
     craftsync: Craftsync, fake: FakeS3, root: Path
 ) -> None:

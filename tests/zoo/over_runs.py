@@ -442,6 +442,23 @@ MUTATIONS = (
         ("test_skipped_delete_does_not_undo_another_clients_delete[directory]",),
     ),
     Mutation(
+        "a path that was only marked as gone counts as taken away by a killed run",
+        39,
+        "    \" AND (kind <> 'forget' OR stage = 1)\"\n",
+        "",
+        (
+            "test_delete_is_synced_although_a_listing_lags",
+            "test_object_put_back_in_the_source_is_not_read_again",
+        ),
+    ),
+    Mutation(
+        "a skipped rename counts as carried out at its new path",
+        None,
+        "    \" AND (kind NOT IN ('move-remote', 'move-local') OR source IS NOT NULL)\"\n",
+        "",
+        ("test_outdated_move_of_a_plan_does_not_undo_a_later_delete",),
+    ),
+    Mutation(
         "the trash stamp of a run is that of deletes in a later one",
         36,
         "        self._db.execute(\"DELETE FROM meta WHERE key = 'trash_stamp'\")\n",
