@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from craftsync.stores.directory import DirectoryStore
 from tests.support.cli import Craftsync
+from tests.support.fake_s3 import Answer, Drop, Request, error, proxied
 from tests.support.s3 import fake_s3
 
 GOOD, BAD = "what was synced", "what was syncEd"
@@ -139,3 +141,51 @@ def test_an_archived_object_is_left_out_and_no_damage(craftsync: Craftsync) -> N
         run = craftsync("scrub", "--root", "root", "--store", "s3://bucket")
     assert (run.code, run.err) == (0, "")
     assert "1 intact" in run.text and "1 left out" in run.text
+
+
+@pytest.mark.parametrize(
+    ("faults", "code", "kept"),
+    [
+        ([Drop()], 0, [BAD, GOOD]),
+        ([Drop(delivered=False), error(403, "AccessDenied")], 1, [BAD, BAD]),
+    ],
+    ids=["repeated", "failed"],
+)
+def test_retention_removes_what_lost_answers_to_a_repair_left(
+    craftsync: Craftsync, faults: list[Drop | Answer], code: int, kept: list[str]
+) -> None:
+    left = list(faults)
+
+    def script(request: Request) -> Drop | Answer | None:
+        is_hit = request.method == "PUT" and request.target.endswith("bucket/a")
+        return left.pop(0) if is_hit and left else None
+
+    with (
+        fake_s3("no-metadata", "bucket") as (behind, fake),
+        proxied(behind, lambda _: None) as (server, proxy),
+    ):
+        craftsync.environment |= {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        }
+        os.utime(craftsync.write("root/a", GOOD), (1_700_000_000, 1_700_000_000))
+        assert craftsync("sync", "root", "s3://bucket").code == 0
+        stored = fake.bucket("bucket").versions["a"]
+        stored[-1] = replace(stored[-1], content=BAD.encode())
+        proxy.script = script
+        pair = ("--root", "root", "--store", "s3://bucket")
+        assert craftsync("scrub", "--repair", *pair).code == code
+        assert not left
+
+        def in_trash() -> list[str]:
+            bucket = fake.bucket("bucket")
+            return sorted(bucket.get(key).content.decode() for key in bucket if "/trash/" in key)
+
+        assert in_trash() == kept
+        (status,) = craftsync("status", "--json", "root", "s3://bucket").json
+        size = sum(map(len, kept))
+        assert (status["trash"]["files"], status["trash"]["bytes"]) == (len(kept), size)
+        craftsync.config.write_text("trash: {max_size: 1}\n")
+        craftsync("sync", "root", "s3://bucket")
+        assert in_trash() == []

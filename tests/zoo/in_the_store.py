@@ -426,6 +426,13 @@ MUTATIONS = (
         ("test_a_change_through_serve_notes_all_copies_in_the_trash",),
     ),
     Mutation(
+        "a repair that fails notes nothing of what lost answers left",
+        None,
+        "            finally:\n                self._record_left()\n",
+        "            finally:\n                pass\n",
+        ("test_retention_removes_what_lost_answers_to_a_repair_left[failed]",),
+    ),
+    Mutation(
         "a command without a folder notes nothing of what a lost answer left",
         None,
         "self._outside.note([*left, *versions],",
