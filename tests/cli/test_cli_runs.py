@@ -8,6 +8,7 @@ import os
 import pytest
 
 from tests.support.cli import Craftsync
+from tests.support.plans import as_older_versions_wrote_it
 
 SUMMARY = {
     *("type", "command", "uploaded", "downloaded", "deleted_remote", "deleted_local", "moved"),
@@ -320,6 +321,19 @@ def test_outdated_move_of_a_plan_does_not_undo_a_later_delete(craftsync: Craftsy
     run = craftsync("sync", "root", "./store", "--json")
     assert (run.code, run.summary["deleted_local"]) == (0, 1), run.err
     assert craftsync.files("root") == craftsync.files("store") == {"other": "other"}
+
+
+def test_rename_onto_an_object_in_an_old_plan_is_skipped(craftsync: Craftsync) -> None:
+    craftsync.write("root/old", "mine")
+    craftsync("sync", "root", "./store")
+    (craftsync.folder / "root/old").rename(craftsync.folder / "root/new")
+    craftsync.write("store/new", "another client's")
+    plan = as_older_versions_wrote_it(
+        craftsync("plan", "--mode", "push", "--delete", "root", "./store")
+    )
+    run = craftsync("apply", "-", "--json", stdin=plan)
+    assert (run.code, run.summary["skipped"]) == (6, 1), run.err
+    assert craftsync.files("store") == {"old": "mine", "new": "another client's"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.cli import Craftsync, Run
 from tests.support.fake_s3 import Answer, Request
+from tests.support.plans import as_older_versions_wrote_it
 from tests.support.s3 import PERSONALITIES, FakeS3, fake_s3
 from tests.support.servers import ACCESS_KEY, SECRET_KEY
 
@@ -76,6 +77,19 @@ def test_delete_is_synced_although_a_listing_lags(
     assert (run.summary["deleted_remote"], run.summary["downloaded"]) == (1, 0)
     assert held(fake, "a") is None
     assert not (root / "a").exists()
+
+
+def test_rename_onto_an_object_in_an_old_plan_replaces_nothing(
+    craftsync: Craftsync, fake: FakeS3, root: Path
+) -> None:
+    fake.personality = PERSONALITIES["ignores-conditions"]
+    succeeded(craftsync("sync", str(root), STORE))
+    (root / "a").rename(root / "new")
+    succeeded(craftsync("put", "-", f"{STORE}/new", stdin=b"another client's"))
+    plan = craftsync("plan", "--mode", "push", "--delete", str(root), STORE)
+    run = craftsync("apply", "-", "--json", stdin=as_older_versions_wrote_it(plan))
+    assert (run.code, run.summary["skipped"]) == (6, 1), run.err
+    assert (held(fake, "a"), held(fake, "new")) == (b"one", b"another client's")
 
 
 def test_repeatedly_refused_replacement_leaves_no_trash(
