@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from craftsync.clock import SystemClock
 from craftsync.config.addresses import joined, split
+from craftsync.config.places import DirectoryLocation
 from craftsync.core.model import ABSENT, RemoteObject
 from craftsync.core.paths import is_own, refusal
 from craftsync.datastore import DataStore, stamp_now
@@ -312,7 +313,8 @@ class Copying:
 
 def whereabouts(store: DataStore, path: str) -> tuple[str, str]:
     """Return the absolute place of a path: the server or disk, and the path there. Stores may overlap."""
-    origin = store.opened().features.origin
+    is_on_disk = isinstance(store.location, DirectoryLocation)  # It may not exist yet.
+    origin = None if is_on_disk else store.opened().features.origin
     if origin is not None:
         return origin.server, origin.place + path
     whole, root = split(store.location)

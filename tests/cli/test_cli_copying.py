@@ -240,7 +240,7 @@ def test_meaningless_argument_combinations_are_rejected(stores: Stores) -> None:
     stores.call.write("top")
     for words, why in (
         (("cp", "a", "b"), "two files on this machine"),
-        (("cp", "-r", "directory:models", "directory:models/copy"), "is inside the folder to copy"),
+        (("cp", "-r", "directory:models", "directory:models/copy"), "be copied again"),
         (("cp", "directory:top", "directory:top"), "are the same"),
         (("cp", "directory:top", "directory:models/b.csv", "top"), "is a file"),
         (("mv", "directory:models/*", "directory:top"), "is an object"),
@@ -599,3 +599,55 @@ def test_file_in_a_directory_store_onto_its_own_object_is_refused(stores: Stores
         run = stores(*words)
         assert (run.code, "are the same." in run.err) == (2, True), run.err
     assert stores.call.files("store") == {"a": "one"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies_that_would_be_copied_again_are_refused(stores: Stores, kind: str) -> None:
+    names = {f"a/{number}.csv": "" for number in range(20)}
+    stores.fill(kind, {**names, "a/b/x.csv": "x", "a/b/b/y.csv": "y"})
+    before = stores.paths(kind)
+    for words, target in (
+        (["cp", "a/**"], "a/b"),
+        (["mv", "a/**"], "a/new"),
+        (["cp", "-n", "**/*.csv"], "csv"),
+        (["cp", "-r", "a/*"], "a/b"),
+        (["mv", "-r", "a/b"], "a"),
+        (["mv", "a/b/x.csv", "a/**"], "a/b/c"),
+    ):
+        named = [stores.word(kind, word) if "a/" in word or "*" in word else word for word in words]
+        run = stores(*named, stores.word(kind, target))
+        assert (run.code, "be copied again." in run.err, run.out) == (2, True, b""), run.err
+    assert stores.paths(kind) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies_that_are_left_out_are_not_copied_again(stores: Stores, kind: str) -> None:
+    stores.fill(kind, {"a/1.csv": "", "a/b/x.csv": "", "a/c/y.txt": ""})
+    word = stores.word
+    refused = stores("mv", word(kind, "a/**"), word(kind, "a/b"))
+    assert "--exclude /b/" in refused.err
+    assert stores("mv", word(kind, "a/**"), word(kind, "a/b"), "--exclude", "/b/").code == 0
+    assert stores.paths(kind) == ["a/b/1.csv", "a/b/c/y.txt", "a/b/x.csv"]
+    assert stores("mv", "-r", word(kind, "a/b"), word(kind, "a")).code == 0
+    assert stores("cp", word(kind, "a/*"), word(kind, "a/d/")).code == 0
+    assert stores("cp", word(kind, "a/*/*.txt"), word(kind, "a/d/")).code == 0
+    expected = ["a/1.csv", "a/c/y.txt", "a/d/1.csv", "a/d/c/y.txt", "a/d/x.csv", "a/x.csv"]
+    assert stores.paths(kind) == expected
+
+
+def test_folder_is_not_put_into_a_store_inside_it(craftsync: Craftsync) -> None:
+    for name in ("a", "b/c"):
+        craftsync.write(f"data/{name}", name)
+    for words in (
+        ("put", "-r", "data", "./data/store", "--store", "./data/store"),
+        ("mv", "-r", "data", "./data/b/store/", "--store", "./data/b/store"),
+        ("get", "-r", "./data", "data/out"),
+    ):
+        run = craftsync(*words)
+        assert (run.code, "be copied again." in run.err) == (2, True), run.err
+    assert craftsync.files("data") == {"a": "a", "b/c": "b/c"}
+    run = craftsync(
+        "put", "-r", "data", "./data/store", "--store", "./data/store", "--exclude", "store/"
+    )
+    assert run.code == 0
+    assert craftsync.files("data/store") == {"a": "a", "b/c": "b/c"}

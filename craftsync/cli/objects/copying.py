@@ -20,13 +20,13 @@ from craftsync.cli.objects import shared
 from craftsync.cli.objects.transfers import (
     STANDARD_INPUT,
     STANDARD_OUTPUT,
+    Apart,
     Call,
     Files,
     Item,
     Objects,
     Source,
     Target,
-    apart,
     reported,
     rules_of,
     target_of,
@@ -233,10 +233,9 @@ def transfer(
     if name != "rm":
         target = Target(place, word, False) if exact else target_of(place, word, list(sources))
     with reported(name, kind, flags, single=not several) as call:
-        seen = _distinct(sources, target) if len(sources) > 1 else None
+        checked = _checked_first(sources, target)
         for source in sources:
-            items: Iterable[Item] = source.items(call.skipped)
-            items = apart(source, target, items) if seen is None else seen.checked(source, items)
+            items = checked(source, source.items(call.skipped))
             if flags["dry_run"]:
                 for item, replaces in with_replaced(target, items):
                     call.planned(source, item, target, replaces)
@@ -274,15 +273,20 @@ def _each(outcomes: Outcomes, report: Callable[[Outcome], None]) -> None:
             left = next(outcomes)
 
 
+_Check = Callable[[Source, Iterable[Item]], Iterable[Item]]
+"""Yields the items of a source; raises `UsageError` for one that cannot be copied."""
+
+
 class _Distinct:
     """Detects two sources with the same target."""
 
-    def __init__(self, target: Target | None) -> None:
+    def __init__(self, target: Target | None, check: _Check) -> None:
         self._target = target
+        self._check = check
         self._seen: dict[str, str] = {}
 
     def checked(self, source: Source, items: Iterable[Item]) -> Iterator[Item]:
-        for item in apart(source, self._target, items):
+        for item in self._check(source, items):
             if self._target is None:
                 yield item
                 continue
@@ -295,14 +299,22 @@ class _Distinct:
             yield item
 
 
-def _distinct(sources: Sequence[Source], target: Target | None) -> _Distinct:
-    """Check all names before anything changes, so that a mistyped one changes nothing; memory holds only the names."""
-    seen = _Distinct(target)
+def _checked_first(sources: Sequence[Source], target: Target | None) -> _Check:
+    """Return the check of each item; where one may be refused, check all items first, so that nothing changes.
+
+    Memory holds the names only if there are several sources.
+    """
+    apart = Apart(sources, target)
+    check: _Check = apart.checked
+    if len(sources) > 1:
+        check = _Distinct(target, check).checked
+    elif not apart.is_nested:
+        return check
     for source in sources:
         if isinstance(source, Objects):  # The transfer itself reports skipped keys.
             source = replace(source, skipped_keys=shared.SkippedKeys())
-        deque(seen.checked(source, source.items(lambda path, reason: None)), maxlen=0)
-    return seen
+        deque(check(source, source.items(lambda path, reason: None)), maxlen=0)
+    return check
 
 
 def _confirmed(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from craftsync.cli.output import Output, reporting
 from craftsync.config import places
 from craftsync.config.addresses import joined, within
 from craftsync.core.model import OWN_FOLDER, Kind, RemoteObject
-from craftsync.core.paths import in_trash
+from craftsync.core.paths import in_trash, is_own
 from craftsync.engine.report import ActionEvent, Issue, IssueEvent, ProgressEvent
 from craftsync.errors import ObjectNotFound, PathError, StoreMissing, UsageError
 from craftsync.local.ignore import CallRules
@@ -75,8 +77,14 @@ class Files:
     def label(self, path: str) -> str:
         return path
 
-    def holds(self, place: Place) -> bool:
-        return False
+    @property
+    def folder(self) -> tuple[str, str]:
+        """The whereabouts of the folder that contains all items."""
+        return _whereabouts(None, self.path)
+
+    def names(self, path: str) -> bool:
+        """Return whether the items include a file at this path, relative to `folder`, if there is one."""
+        return OWN_FOLDER not in path.split("/") and not self.rules.ignored(path)
 
 
 @dataclass(frozen=True)
@@ -118,13 +126,30 @@ class Objects:
     def label(self, path: str) -> str:
         return self.place.named(path)
 
-    def holds(self, place: Place) -> bool:
-        """Return whether a target is inside this folder: the copy would never end."""
-        if arguments.is_pattern(self.place.path) or not places.exists(place.store.location):
+    @property
+    def word(self) -> str:
+        return self.place.word
+
+    @property
+    def folder(self) -> tuple[str, str]:
+        """The whereabouts of the folder that contains all items."""
+        return whereabouts(self.place.store, self.place.folder)
+
+    def names(self, path: str) -> bool:
+        """Return whether the items include an object at this path, relative to `folder`, if there is one."""
+        whole = joined(self.place.folder, path)
+        if is_own(whole) or self.rules.ignored(path):
             return False
-        server, folder = whereabouts(self.place.store, self.place.path)
-        other, path = whereabouts(place.store, place.path)
-        return server == other and within(folder.rstrip("/"), path.rstrip("/")) is not None
+        if self._pattern is None:
+            return True
+        if self.recursive:
+            return self._pattern.matched(whole) is not None
+        return self._pattern.matches(whole)
+
+    @cached_property
+    def _pattern(self) -> arguments.Pattern | None:
+        path = self.place.path
+        return arguments.Pattern(path) if arguments.is_pattern(path) else None
 
 
 Source = Files | Objects
@@ -143,11 +168,16 @@ class Target:
         """Return whether the store exists; this machine does."""
         return self.place is None or places.exists(self.place.store.location)
 
+    @property
+    def top(self) -> str:
+        """The path of the target itself."""
+        return os.path.expanduser(self.word) if self.place is None else self.place.path
+
     def path_of(self, item: Item) -> str:
-        if self.place is None:
-            file = os.path.expanduser(self.word)
-            return os.path.join(file, item.name) if self.into else file
-        return joined(self.place.path, item.name) if self.into else self.place.path
+        if not self.into:
+            return self.top
+        join = os.path.join if self.place is None else joined
+        return join(self.top, item.name)
 
     def label(self, path: str) -> str:
         return path if self.place is None else self.place.named(path)
@@ -165,28 +195,72 @@ def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
             raise UsageError(
                 f"{word} is an object, but there are several sources.", remedy="Name a folder."
             )
-        if place is not None and any(source.holds(place) for source in sources if source.several):
-            raise UsageError(f"{word} is inside the folder to copy.")
         return Target(place, word, True)
     if place is None:
         return Target(None, word, os.path.isdir(os.path.expanduser(word)))
     return Target(place, word, place.is_folder or _is_folder(place))
 
 
-def apart(source: Source, target: Target | None, items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the items; raises `UsageError` for one whose target is the item itself."""
-    of_source = source.place if isinstance(source, Objects) else None
-    if target is None or not target.exists() or not _on_one_server(of_source, target.place):
-        yield from items
-        return
-    for item in items:
-        path = target.path_of(item)
-        if _whereabouts(of_source, item.path) == _whereabouts(target.place, path):
-            raise UsageError(
-                f"{source.label(item.path)} and {target.label(path)} are the same.",
-                remedy="Name another target.",
-            )
-        yield item
+class Apart:
+    """Refuses an item that would be copied to itself, or whose copy would be an item, too, and so be copied again."""
+
+    def __init__(self, sources: Sequence[Source], target: Target | None) -> None:
+        self._target = target
+        self._around = [
+            (source, folder)
+            for source in sources
+            if target is not None and source.several
+            if (folder := _nested(source, target)) is not None
+        ]
+        """The sources whose folder is above or below the target, and that folder."""
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether a copy may be an item, too."""
+        return bool(self._around)
+
+    def checked(self, source: Source, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the items; raises `UsageError` for one that is refused."""
+        target = self._target
+        of_source = source.place if isinstance(source, Objects) else None
+        if target is None or not (self._around or _on_one_server(of_source, target.place)):
+            yield from items
+            return
+        for item in items:
+            path = target.path_of(item)
+            to = _whereabouts(target.place, path)
+            if _whereabouts(of_source, item.path) == to:
+                raise UsageError(
+                    f"{source.label(item.path)} and {target.label(path)} are the same.",
+                    remedy="Name another target.",
+                )
+            for other, folder in self._around:
+                inside = within(folder, to[1])
+                if inside and other.names(inside):
+                    raise _copied_again(source.label(item.path), path, other, target)
+            yield item
+
+
+def _nested(source: Source, target: Target) -> str | None:
+    """Return the folder of a source if it is above or below the target, else `None`."""
+    server, folder = source.folder
+    other, top = _whereabouts(target.place, target.top)
+    folder, top = folder.rstrip("/"), top.rstrip("/")
+    is_nested = within(folder, top) is not None or within(top, folder) is not None
+    return folder if server == other and is_nested else None
+
+
+def _copied_again(label: str, path: str, source: Source, target: Target) -> UsageError:
+    """Return the error for an item whose copy would be an item of `source`, too."""
+    remedy, (_, folder) = "Name another target", source.folder
+    inside = within(folder.rstrip("/"), _whereabouts(target.place, target.top)[1].rstrip("/"))
+    if inside and not arguments.is_pattern(inside):
+        remedy += f", or leave it out: --exclude {shlex.quote(f'/{inside}/')}"
+    return UsageError(
+        f"{label} would become {target.label(path)}, which is in {source.word}, too,"
+        " and so be copied again.",
+        remedy=f"{remedy}.",
+    )
 
 
 def _on_one_server(place: Place | None, other: Place | None) -> bool:
