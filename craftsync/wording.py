@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
 def size_shown(size: float) -> str:
@@ -36,3 +37,22 @@ def left_out_shown(counts: Mapping[str, int] | None) -> str:
     """Return, in words, what the last complete run left out; empty if nothing, or if unknown."""
     words = left_out_words()
     return ", ".join(f"{count:,} {words[name]}" for name, count in (counts or {}).items() if count)
+
+
+def holdings_shown(trash: Mapping[str, Any]) -> str:
+    """Return in words what both trashes hold of this client; empty if nothing."""
+    if not trash["files"]:
+        return ""
+    count = counted(trash["files"], "version")
+    suspended = f"; nothing is removed: {trash['suspended']}" if trash["suspended"] else ""
+    holds = f"{count} put there with this state folder, {size_shown(trash['bytes'])}"
+    return f"{holds}, kept {_bounds_shown(trash)}{suspended}"
+
+
+def _bounds_shown(trash: Mapping[str, Any]) -> str:
+    """Return in words how long versions are kept, and their largest total size."""
+    # An earlier daemon that still runs has no "max_size".
+    most = trash.get("max_size")
+    kept = [] if trash["keep"] == "forever" else [f"for {trash['keep']}"]
+    kept += [] if most is None else [f"up to {size_shown(most)} in all"]
+    return ", ".join(kept) or "forever; to limit that, set `trash: {keep: 30d}`"

@@ -10,9 +10,10 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -117,6 +118,17 @@ class Commands(Group):
         **dict.fromkeys(("restore", "undelete"), "trash restore"),
         **dict.fromkeys(("start", "run", "daemon"), "watch or service install"),
     }
+
+    def main(self, args: Sequence[str], **settings: Any) -> Any:  # type: ignore[override]
+        """Run a command; with --json, an error of the arguments is a line of JSON, too."""
+        try:
+            return super().main(args, **settings)
+        except click.ClickException as error:
+            if "--json" in takewhile(lambda word: word != "--", args):
+                from craftsync.cli.output import say_failure
+
+                say_failure(error, getattr(error, "ctx", None))
+            raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:

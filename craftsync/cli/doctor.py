@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from craftsync.cli import params as common
-from craftsync.cli.output import reporting, say, say_json
+from craftsync.cli.output import reporting, say, say_json, say_summary
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock
 from craftsync.config import pairs
@@ -18,7 +18,7 @@ from craftsync.engine.report import Report
 from craftsync.wording import counted
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(click.argument("store", required=False), common.json_option, common.access_options)
 def doctor(store: str | None, **flags: Any) -> int:
     """Check this machine and STORE, or every folder and store in the configuration.
@@ -80,7 +80,7 @@ def _say_summary(found: list[Finding], code: int, seconds: float, *, as_json: bo
     counts = Counter(finding.level for finding in found)
     if as_json:
         report = Report("doctor", problems=counts[Level.ERROR], seconds=seconds)
-        say_json({**report.as_json(), "exit_code": code})
+        say_summary({**report.as_json(), "exit_code": code})
         return
     parts = [counted(counts[level], str(level), "ok" * (level is Level.OK)) for level in Level]
     say(f"{', '.join(parts)}; {seconds:.1f} s")

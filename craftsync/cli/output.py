@@ -40,7 +40,7 @@ from craftsync.engine.report import (
 )
 from craftsync.open_store import waits
 from craftsync.progress import Bars, Display, StatsLines, WaitLines
-from craftsync.wording import counted, left_out_words, size_shown
+from craftsync.wording import left_out_words, size_shown
 
 _ACTION_FIELDS: Mapping[str, str] = {**COUNTERS, "copy": "copied"}
 _WITH_BYTES = {
@@ -73,19 +73,37 @@ def say_json(content: Mapping[str, Any] | list[Any]) -> None:
         terminal.put_json(line if is_utf8(line) else json.dumps(content))
 
 
-_SAID = "craftsync.error-said"
+_LAST_LINES = "craftsync.last-lines"
+"""The key in the context of a call for the types of its last lines of JSON that are printed."""
 
 
-def say_error(error: BaseException) -> None:
+def say_error(error: BaseException, context: click.Context | None = None) -> None:
     """Print the error that ends a call with --json as a line of JSON, once for each call."""
-    context = click.get_current_context(silent=True)
-    if context and context.meta.get(_SAID):
-        return
-    if context:
-        context.meta[_SAID] = True
     message, remedy = message_of(error)
     code = code_of(error)
-    say_json({"type": "error", "message": message, "remedy": remedy, "exit_code": code})
+    line = {"type": "error", "message": message, "remedy": remedy, "exit_code": code}
+    _say_once(line, context)
+
+
+def say_summary(facts: Mapping[str, Any], context: click.Context | None = None) -> None:
+    """Print the summary of a call with --json, once for each call."""
+    _say_once(facts, context)
+
+
+def say_failure(error: BaseException, context: click.Context | None) -> None:
+    """Print the error that ends a call with --json, and the summary of a command that has one."""
+    say_error(error, context)
+    if context and getattr(context.command, "has_summary", False):
+        report = Report(context.command.name or "", dry_run=bool(context.params.get("dry_run")))
+        say_summary({**report.as_json(), "exit_code": code_of(error)}, context)
+
+
+def _say_once(line: Mapping[str, Any], context: click.Context | None) -> None:
+    context = context or click.get_current_context(silent=True)
+    printed = context.meta.setdefault(_LAST_LINES, set()) if context else set()
+    if line["type"] not in printed:
+        printed.add(line["type"])
+        say_json(line)
 
 
 def say_which(pair: Pair, words: Sequence[str], flags: Mapping[str, Any]) -> None:
@@ -130,25 +148,6 @@ def sizes_shown(size: int, replaces: int | None) -> str:
     return size_shown(size) + ("" if replaces is None else f", replaces {size_shown(replaces)}")
 
 
-def holdings_shown(trash: Mapping[str, Any]) -> str:
-    """Return in words what both trashes hold of this client; empty if nothing."""
-    if not trash["files"]:
-        return ""
-    count = counted(trash["files"], "version")
-    suspended = f"; nothing is removed: {trash['suspended']}" if trash["suspended"] else ""
-    holds = f"{count} put there with this state folder, {size_shown(trash['bytes'])}"
-    return f"{holds}, kept {_bounds_shown(trash)}{suspended}"
-
-
-def _bounds_shown(trash: Mapping[str, Any]) -> str:
-    """Return in words how long versions are kept, and their largest total size."""
-    # An earlier daemon that still runs has no "max_size".
-    most = trash.get("max_size")
-    kept = [] if trash["keep"] == "forever" else [f"for {trash['keep']}"]
-    kept += [] if most is None else [f"up to {size_shown(most)} in all"]
-    return ", ".join(kept) or "forever; to limit that, set `trash: {keep: 30d}`"
-
-
 _PROBLEMS = {"check": "not equal", "scrub": "damaged or unreadable"}
 
 
@@ -180,11 +179,11 @@ class JsonLines:
         say_json({**event.as_json(), **(place or {}), **now})
 
     def summary(self, report: Report, exit_code: int) -> None:
-        say_json({**report.as_json(), "exit_code": exit_code})
+        say_summary({**report.as_json(), "exit_code": exit_code})
 
     def failure(self, report: Report, error: BaseException) -> None:
         say_error(error)
-        say_json({**report.as_json(), "exit_code": code_of(error)})
+        say_summary({**report.as_json(), "exit_code": code_of(error)})
 
 
 class TextLines:
@@ -381,7 +380,7 @@ def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[OutcomePrinter]
         return
     with reporting(command, {**flags, "quiet": True, "verbose": False}):
         yield output
-        say_json({**output.report.as_json(), **output.more})
+        say_summary({**output.report.as_json(), **output.more})
 
 
 def summary_line(report: Report, *, stopped: bool = False) -> str:

@@ -80,6 +80,9 @@ class Command(click.Command):
     variable for every command: CRAFTSYNC_TRANSFERS.
     """
 
+    has_summary: ClassVar[bool] = False
+    """Whether its last line with --json is a summary."""
+
     def __init__(self, *args: Any, **settings: Any) -> None:
         settings["context_settings"] = {"auto_envvar_prefix": "CRAFTSYNC"}
         super().__init__(*args, **settings)
@@ -139,14 +142,20 @@ class Command(click.Command):
         except BrokenPipeError as error:
             # click would exit with code 1.
             raise ReaderGone from error
-        except (CraftsyncError, OSError) as error:
+        except (CraftsyncError, OSError, click.ClickException) as error:
             if isinstance(error, CraftsyncError):
                 error.remedy = addressed(error.remedy)
             if ctx.params.get("json"):
-                from craftsync.cli.output import say_error
+                from craftsync.cli.output import say_failure
 
-                say_error(error)
+                say_failure(error, ctx)
             raise
+
+
+class CommandWithSummary(Command):
+    """A command whose last line with --json is a summary, also after an error."""
+
+    has_summary = True
 
 
 _HABITS = {

@@ -148,7 +148,7 @@ def _modified(seen: LocalFile | RemoteObject | BaselineRow) -> str | None:
     return None if time_ns is None else iso(time_ns)
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(
     common.yes_option,
     common.dry_run_option,

@@ -70,7 +70,7 @@ def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
         return output.finish(runs.run(command, words, asked))
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(*_run_options, *_filters, common.links_option, common.written_options)
 def push(pair: tuple[str, ...], **flags: Any) -> int:
     """Transfer changes in the folder to the store.
@@ -87,7 +87,7 @@ def push(pair: tuple[str, ...], **flags: Any) -> int:
     return _run("push", pair, flags)
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(*_run_options, *_filters, common.refused_links)
 def pull(pair: tuple[str, ...], **flags: Any) -> int:
     """Transfer changes in the store to the folder.
@@ -105,7 +105,7 @@ def pull(pair: tuple[str, ...], **flags: Any) -> int:
     return _run("pull", pair, flags)
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(*_run_options, common.refused_filters, common.written_options)
 def sync(pair: tuple[str, ...], **flags: Any) -> int:
     """Synchronise folder and store, both ways.
@@ -121,7 +121,7 @@ def sync(pair: tuple[str, ...], **flags: Any) -> int:
     return _run("sync", pair, flags)
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(
     common.filter_options,
     common.take_part_options,
@@ -212,7 +212,7 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
     return report.exit_code
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(
     click.argument("file"),
     common.dry_run_option,
@@ -326,7 +326,7 @@ def _read(file: str) -> Iterator[Iterator[str]]:
         yield iter(stream)
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(
     click.argument("paths", nargs=-1, metavar="[PATH]..."),
     click.option(
@@ -382,7 +382,7 @@ _migrate_options = (
 )
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(*_migrate_options)
 def migrate(source: str, target: str, **flags: Any) -> int:
     """Copy what TARGET lacks from SOURCE, from store to store, and verify it.

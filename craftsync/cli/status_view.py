@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from craftsync.cli import params as common
-from craftsync.cli.output import holdings_shown, linked
+from craftsync.cli.output import linked
 from craftsync.cli.terminal import shown
-from craftsync.wording import counted, left_out_shown, size_shown
+from craftsync.wording import counted, holdings_shown, left_out_shown, size_shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -143,7 +143,7 @@ def writing() -> Iterator[None]:
 
 def code_of(error: BaseException | None) -> int:
     match error:
-        case CraftsyncError():
+        case CraftsyncError() | click.ClickException():
             return error.exit_code
         case Terminated():
             return TERMINATED
@@ -178,6 +178,10 @@ def message_of(error: BaseException) -> tuple[str, str]:
     match error:
         case CraftsyncError():
             return str(error), addressed(error.remedy)
+        case click.ClickException():
+            context = getattr(error, "ctx", None) or click.get_current_context(silent=True)
+            usage = f"Type: {context.command_path} --help" if context else ""
+            return error.format_message(), usage
         case OSError() if error.strerror:
             named = f"{error.filename}: " if error.filename else ""
             return f"{named}{error.strerror}", ""

@@ -154,6 +154,44 @@ def test_invalid_arguments_exit_2_with_a_message(
     assert not (craftsync.folder / "store").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence", "has_summary"),
+    [
+        (["push", "--frobnicate", "--json", "root", "./store"], "No such option", True),
+        (["push", "--json", "--folder", "a", "root", "./store"], "by words or by flags", True),
+        (["cp", "--json"], "Missing argument", True),
+        (["cp", "--json", "./here"], "give a source and a target", True),
+        (["trash", "restore", "--json", "--run", "last"], "'last' is not a valid", True),
+        (["deletes", "approve", "--json"], "Give each PATH", True),
+        (["doctor", "--json", ""], "is empty", True),
+        (["ls", "--json"], "Missing argument", False),
+        (["wait", "--json", "--timeout", "soon"], "--timeout: 'soon'", False),
+        (["pusch", "--json"], "Did you mean push?", False),
+        (["--json", "push"], "Options of a command go after its name", False),
+        (["deletes", "aprove", "--json"], "Did you mean approve?", False),
+    ],
+)
+def test_usage_errors_are_lines_of_json_too(
+    craftsync: Craftsync, words: list[str], sentence: str, has_summary: bool
+) -> None:
+    run = craftsync(*words)
+    assert (run.code, sentence in run.err) == (2, True), run.err
+    error, *rest = run.json
+    assert error | {"message": "", "remedy": ""} == {
+        **{"type": "error", "message": "", "remedy": "", "exit_code": 2},
+    }
+    assert (sentence in error["message"], bool(error["remedy"])) == (True, True), error
+    assert [line["type"] for line in rest] == ["summary"] * has_summary
+    if has_summary:
+        name = " ".join(words).removeprefix("trash ").removeprefix("deletes ").split()[0]
+        assert (run.summary["command"], run.summary["exit_code"]) == (name, 2)
+
+
+def test_json_after_two_dashes_is_a_file(craftsync: Craftsync) -> None:
+    run = craftsync("push", "--frobnicate", "--", "--json")
+    assert (run.code, run.out) == (2, b"")
+
+
 def test_help_and_version_are_commands_too(craftsync: Craftsync) -> None:
     assert craftsync("help").text == craftsync("--help").text
     assert craftsync("help", "trash", "list").text == craftsync("trash", "list", "-h").text

@@ -50,7 +50,7 @@ _transfer_options = common.all_of(
 )
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="OBJECT|FILE... OBJECT|FILE"),
     _transfer_options,
@@ -72,7 +72,7 @@ def cp(words: tuple[str, ...], **flags: Any) -> int:
     return _copy_or_move("cp", words, flags)
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="OBJECT|FILE... OBJECT|FILE"),
     _transfer_options,
@@ -180,7 +180,7 @@ def _to_standard_output(sources: Sequence[Source]) -> None:
                 source.place.store.download(item.path, sys.stdout.buffer)
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="OBJECT..."),
     _transfer_options,
@@ -366,7 +366,7 @@ def _object(item: Item) -> RemoteObject:
     return item.object
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="FILE... OBJECT|STORE"),
     _transfer_options,
@@ -404,7 +404,7 @@ def put(words: tuple[str, ...], **flags: Any) -> int:
         return transfer("put", Kind.UPLOAD, sources, place, words[-1], flags, exact=old)
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="OBJECT... FILE|FOLDER"),
     _transfer_options,

@@ -113,7 +113,7 @@ def show(paths: tuple[str, ...], **flags: Any) -> None:
                 say("\t".join(map(shown, line.split("\t"))))
 
 
-@conflicts.command(cls=common.Command)
+@conflicts.command(cls=common.CommandWithSummary)
 @common.all_of(
     common.paths_argument,
     click.option("--all", "everything", is_flag=True, help="All conflicts of the folder."),

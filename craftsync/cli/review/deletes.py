@@ -11,7 +11,7 @@ import click
 from craftsync import linked_folders, runs
 from craftsync.cli import Group, watch
 from craftsync.cli import params as common
-from craftsync.cli.output import reporting, say, say_json
+from craftsync.cli.output import reporting, say, say_json, say_summary
 from craftsync.cli.review import meant_by, refuse_unnamed
 from craftsync.cli.terminal import addressed, shown
 from craftsync.clock import iso
@@ -105,7 +105,7 @@ def list_(paths: tuple[str, ...], since: str | None, **flags: Any) -> None:
                 say(line)
 
 
-@deletes.command(cls=common.Command)
+@deletes.command(cls=common.CommandWithSummary)
 @_which
 def approve(paths: tuple[str, ...], since: str | None, everything: bool, **flags: Any) -> int:
     """Carry out held deletes: those at and below each PATH, or --all.
@@ -126,7 +126,7 @@ def approve(paths: tuple[str, ...], since: str | None, everything: bool, **flags
     return _resolve("approve", paths, since, flags)
 
 
-@deletes.command(cls=common.Command)
+@deletes.command(cls=common.CommandWithSummary)
 @_which
 def reject(paths: tuple[str, ...], since: str | None, everything: bool, **flags: Any) -> int:
     """Undo held deletes at and below each PATH, or --all: copy the surviving versions back.
@@ -162,7 +162,7 @@ def _resolve(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[s
     meant = _meant_in(pair, asked, inside, since)
     if not meant.held + meant.deleted:
         if flags["json"]:
-            say_json(Report(verb, dry_run=flags["dry_run"]).as_json())
+            say_summary(Report(verb, dry_run=flags["dry_run"]).as_json())
         else:
             say(_NOTHING)
         return 0
@@ -219,7 +219,7 @@ def _say_handed_over(pair: pairs.Pair, verb: str, meant: _Meant, flags: dict[str
     count = meant.held if verb == "approve" else meant.held + meant.deleted
     if flags["json"]:
         say_json({"type": "handed-over", "command": verb, "held": count})
-        say_json(Report(verb).as_json())
+        say_summary(Report(verb).as_json())
     elif not flags["quiet"]:
         say(f"{shown(str(pair.root))}: {verb} of {counted(count, 'delete')} handed to the daemon")
         say(addressed("craftsync deletes list shows what is left, craftsync history the result."))

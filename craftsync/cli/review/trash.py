@@ -14,7 +14,6 @@ from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import (
     OutcomePrinter,
-    holdings_shown,
     outcomes,
     say,
     say_json,
@@ -25,7 +24,7 @@ from craftsync.config import pairs
 from craftsync.datastore import stamp_now
 from craftsync.linked_folders import OnUnnamed
 from craftsync.objects.arguments import Arguments
-from craftsync.wording import counted, size_shown
+from craftsync.wording import counted, holdings_shown, size_shown
 
 if TYPE_CHECKING:
     from craftsync.engine.review.trash import Restored, Trash, TrashOfStore
@@ -110,7 +109,7 @@ def _say_entry(entry: TrashEntry, flags: dict[str, Any]) -> None:
         say(f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})")
 
 
-@trash.command(cls=common.Command)
+@trash.command(cls=common.CommandWithSummary)
 @common.all_of(
     common.paths_argument,
     _when,
@@ -228,7 +227,7 @@ def _say_restored(output: OutcomePrinter, one: Restored) -> None:
     output.did(one.status, line, {**facts, "side": entry.side, "stamp": entry.stamp})
 
 
-@trash.command(cls=common.Command)
+@trash.command(cls=common.CommandWithSummary)
 @common.all_of(
     click.option(
         "--older-than",
