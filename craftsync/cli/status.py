@@ -15,7 +15,7 @@ from craftsync.cli import watch
 from craftsync.cli.live_display import follow
 from craftsync.cli.output import say, say_json
 from craftsync.cli.status_view import Facts, checked_line, lines_of, naming_of, show
-from craftsync.clock import Clock, iso
+from craftsync.clock import Clock
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
 from craftsync.config.parsers import parse_seconds
@@ -266,7 +266,7 @@ def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
 
 
 def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, Any]:
-    from craftsync.daemon.pause import paused_since
+    from craftsync.daemon.pause import since_shown
 
     state_dir = pairs.state_dir_of(asked)
     live = watch.request(pair, asked, "status")
@@ -276,8 +276,7 @@ def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, An
         with linked_folders.open_pair(pair, state_dir, reading=True):
             pass
     if live is None:
-        since = paused_since(watch.folder_of(pair, asked))
-        facts["paused_since"] = since and iso(since)
+        facts["paused_since"] = since_shown(watch.folder_of(pair, asked))
     return {**facts, "next": _next_steps(facts)}
 
 

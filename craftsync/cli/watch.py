@@ -84,12 +84,12 @@ def _pause_the_next(pair: pairs.Pair, asked: PairOptions) -> str | None:
 
 
 def _resume_the_next(pair: pairs.Pair, asked: PairOptions) -> str | None:
-    from craftsync.daemon.pause import paused_since, set_paused
+    from craftsync.daemon.pause import end_pause
 
-    if paused_since(folder_of(pair, asked)) is None:
+    is_running = end_pause(folder_of(pair, asked))
+    if is_running is None:
         return None
-    set_paused(folder_of(pair, asked), paused=False)
-    if request(pair, asked, "resume") is not None:
+    if is_running:
         return "resumed"
     return "no longer paused; no daemon runs, craftsync watch starts one"
 

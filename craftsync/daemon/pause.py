@@ -8,6 +8,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from craftsync.clock import iso
+from craftsync.daemon.control import ask
 from craftsync.errors import StateError
 
 _FILE = "paused"
@@ -22,6 +24,12 @@ def paused_since(control: Path) -> int | None:
         return (control / _FILE).stat().st_mtime_ns
     except FileNotFoundError:
         return None
+
+
+def since_shown(control: Path) -> str | None:
+    """Return `paused_since` as the field of `status --json` for a folder whose daemon does not run."""
+    since = paused_since(control)
+    return None if since is None else iso(since)
 
 
 def set_paused(control: Path, *, paused: bool) -> None:
@@ -39,3 +47,17 @@ def set_paused(control: Path, *, paused: bool) -> None:
             f"The pause in {control} cannot be saved: {error.strerror or error}.",
             remedy="The folder must belong to you, on a disk with free space.",
         ) from error
+
+
+def end_pause(control: Path) -> bool | None:
+    """End the pause of a folder, through its daemon if one runs, which then resumes.
+
+    Return whether one runs; `None` if none runs and the folder is not paused.
+    """
+    if ask(control, "resume") is not None:
+        return True
+    if paused_since(control) is None:
+        return None
+    set_paused(control, paused=False)
+    # A daemon that has started since the first request may have read the pause before this one.
+    return ask(control, "resume") is not None

@@ -20,7 +20,7 @@ from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions, RunOptions
 from craftsync.config.pairs import Pair
 from craftsync.config.parsers import user_path
-from craftsync.daemon import control
+from craftsync.daemon import control, pause
 from craftsync.datastore import DataStore
 from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, UsageError
@@ -130,7 +130,11 @@ class Workspace:
 
     def ask(self, pair: Pair, verb: str, **arguments: Any) -> Any:
         """Send a request to the daemon of a linked folder; return its response, `None` if none runs."""
-        return control.ask(control.folder_of(self.state_dir, *pair.addresses), verb, **arguments)
+        return control.ask(self.control_of(pair), verb, **arguments)
+
+    def control_of(self, pair: Pair) -> Path:
+        """Return the folder of the control socket of a linked folder, whether or not its daemon runs."""
+        return control.folder_of(self.state_dir, *pair.addresses)
 
     def facts(self, pair: Pair) -> Mapping[str, Any]:
         """Return the status of a linked folder: the fields of `status --json`. Never raises a `CraftsyncError`."""
@@ -139,7 +143,8 @@ class Workspace:
             facts = linked_folders.standing(pair, self.state_dir, live)
         except CraftsyncError as error:
             facts = linked_folders.unknown_standing(pair, error)
-        return {**facts, "name": name_of(pair)}
+        kept = pause.since_shown(self.control_of(pair))
+        return {"paused_since": kept, **facts, "name": name_of(pair)}
 
     def session(self, pair: Pair, *, reading: bool = False) -> AbstractContextManager[Session]:
         """Open a linked folder; with `reading`, or while a daemon or another run uses it, only its state is read."""

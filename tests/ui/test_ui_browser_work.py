@@ -145,6 +145,18 @@ def test_a_daemon_is_paused_and_resumed_and_outlives_the_page(page: Page, ui: Ui
         daemon.communicate()
 
 
+def test_pause_without_a_daemon_is_shown_and_ended(page: Page, ui: Ui) -> None:
+    assert ui.craftsync("pause", "work").code == 0
+    page.goto(ui.address)
+    expect(page.get_by_text("Paused since 20")).to_be_visible()
+    expect(page.get_by_role("button", name="Run now")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("No longer paused; no daemon runs")).to_be_visible()
+    expect(page.get_by_text("Paused since 20")).to_be_hidden()
+    expect(page.get_by_role("button", name="Resume")).to_be_hidden()
+    assert "paused" not in ui.craftsync("status", "work").text
+
+
 def test_two_browsers_see_the_same_job(page: Page, ui: Ui) -> None:
     page.goto(f"{ui.address}/migrate")
     other = page.context.new_page()

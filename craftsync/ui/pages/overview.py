@@ -11,6 +11,7 @@ from nicegui import background_tasks, ui
 
 from craftsync import linked_folders, runs
 from craftsync.config.pairs import Pair
+from craftsync.daemon import pause
 from craftsync.errors import CraftsyncError
 from craftsync.ui import jobs, page
 from craftsync.ui.workspace import Workspace, key_of
@@ -116,23 +117,37 @@ class _Card:
         """Show the current status of the folder."""
         state, mode, reason = str(facts["state"]), facts["mode"], facts.get("reason")
         headline, progress, rows = _headline(facts), facts.get("progress"), _known(facts)
+        paused = facts.get("paused_since") if state != "paused" else None
         waiting = [(name, int(facts[name])) for name in _WAITS if facts.get(name)]
         issues = [dict(issue) for issue in facts.get("waiting") or ()]
         self._head.show(
-            (state, mode, headline, reason),
-            lambda: _head(facts["name"], state, mode, headline, reason),
+            (state, mode, headline, reason, paused),
+            lambda: _head(facts["name"], state, mode, headline, (reason, _paused(paused))),
         )
         self._moving.show(progress and dict(progress), lambda: _moving(progress))
         self._facts.show(rows, lambda: page.facts(rows))
         self._waiting.show((waiting, issues), lambda: _waiting(self._pair, waiting, issues))
         self._doing.show(
-            (state == "paused", facts.get("pid"), key_of(self._pair) in self._workspace.at_work),
+            (_is_paused(facts), facts.get("pid"), key_of(self._pair) in self._workspace.at_work),
             lambda: _buttons(self._workspace, self._pair, facts, self._refresh),
         )
 
 
+def _is_paused(facts: Facts) -> bool:
+    """Return whether a user paused the folder; the pause outlives its daemon, and an error shows beside it."""
+    return facts["state"] == "paused" or facts.get("paused_since") is not None
+
+
+def _paused(since: str | None) -> str | None:
+    return f"Paused since {page.time_shown(since)}" if since else None
+
+
 def _head(
-    name: str, state: str, mode: str | None, headline: tuple[str, str], reason: str | None
+    name: str,
+    state: str,
+    mode: str | None,
+    headline: tuple[str, str],
+    remarks: Sequence[str | None],
 ) -> None:
     with ui.element("div").classes("line"):
         ui.element("span").classes(f"dot {_DOTS.get(state, '')}").props("aria-hidden=true")
@@ -141,8 +156,8 @@ def _head(
         if mode:
             page.text(mode, "tag")
     page.text(*headline)
-    if reason:
-        page.text(reason, "warn wrap")
+    for remark in filter(None, remarks):
+        page.text(remark, "warn wrap")
 
 
 def _known(facts: Facts) -> dict[str, object]:
@@ -227,6 +242,15 @@ def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> No
             ui.notify(done)
         await refresh()
 
+    async def resume() -> None:
+        async with page.errors_shown():
+            is_running = await workspace.in_thread(pause.end_pause, workspace.control_of(pair))
+            if is_running:
+                ui.notify("Resumed")
+            else:
+                ui.notify("No longer paused; no daemon runs")
+        await refresh()
+
     async def run_now() -> None:
         # The button is rebuilt during the run, so messages must belong to the page, not to the button.
         with ui.context.client:
@@ -241,10 +265,10 @@ def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> No
         await refresh()
 
     with ui.row().classes("line"):
+        if _is_paused(facts):
+            _button("Resume", "play_arrow", resume)
         if facts.get("pid"):
-            if facts["state"] == "paused":
-                _button("Resume", "play_arrow", lambda: request("resume", "Resumed"))
-            else:
+            if not _is_paused(facts):
                 _button("Pause", "pause", lambda: request("pause", "Paused"))
             _button("Rescan", "sync", lambda: request("sync", "Scan started"))
         elif key_of(pair) in workspace.at_work:
