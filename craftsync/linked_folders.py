@@ -329,6 +329,12 @@ def _all_remembered(asked: PairOptions) -> list[Pair]:
     return [pairs.remembered(*known, asked) for known in _known_pairs(state_dir_of(asked))]
 
 
+def refuse_several_stores(found: Sequence[Pair]) -> None:
+    """Raise `UsageError` if one of the folders is linked to several stores: only one can be kept in sync at a time."""
+    for root in dict.fromkeys(pair.root for pair in found):
+        _one_of([pair for pair in found if pair.root == root])
+
+
 def _one_of(found: list[Pair]) -> Pair:
     if len(found) == 1:
         return found[0]

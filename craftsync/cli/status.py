@@ -149,7 +149,9 @@ def wait(pair: tuple[str, ...], timeout: float, **flags: Any) -> int:
     from craftsync.clock import SystemClock
     from craftsync.daemon.status import most_serious
 
-    awaited = [_AwaitedFolder(one, asked) for one in _kept(words, asked)]
+    kept = _kept(words, asked)
+    linked_folders.refuse_several_stores(kept)
+    awaited = [_AwaitedFolder(one, asked) for one in kept]
     codes = codes_when_settled(awaited, timeout, SystemClock())
     found = [each.facts() for each in awaited]
     if flags["json"]:

@@ -124,6 +124,18 @@ def test_a_daemon_that_does_not_answer_is_not_called_stopped(
         assert (run.code, "does not answer" in run.text, "stopped" in run.text) == (5, True, False)
 
 
+def test_wait_for_a_folder_with_several_stores_needs_a_store(craftsync: Craftsync) -> None:
+    craftsync.write("by-hand/a")
+    for store in ("./store", "./other"):
+        assert craftsync("push", "by-hand", store).code == 0
+    run = craftsync("wait", "--timeout", "0.1s")
+    assert (run.code, run.out) == (2, b"")
+    assert "linked to several stores: " in run.err
+    assert all(f"{craftsync.folder}/{name}" in run.err for name in ("store", "other"))
+    assert craftsync("wait", "--timeout", "0.1s", "by-hand", "./store").code == 5
+    assert len(craftsync("status", "--check").lines) == 2
+
+
 def test_wait_exits_3_at_once_without_folder_or_store(craftsync: Craftsync, root: Path) -> None:
     assert craftsync("wait", "nowhere", "./store").code == 3
     assert craftsync("wait", str(root), "./nowhere").code == 3
