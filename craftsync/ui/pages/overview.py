@@ -242,15 +242,6 @@ def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> No
             ui.notify(done)
         await refresh()
 
-    async def resume() -> None:
-        async with page.errors_shown():
-            is_running = await workspace.in_thread(pause.end_pause, workspace.control_of(pair))
-            if is_running:
-                ui.notify("Resumed")
-            else:
-                ui.notify("No longer paused; no daemon runs")
-        await refresh()
-
     async def run_now() -> None:
         # The button is rebuilt during the run, so messages must belong to the page, not to the button.
         with ui.context.client:
@@ -266,7 +257,7 @@ def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> No
 
     with ui.row().classes("line"):
         if _is_paused(facts):
-            _button("Resume", "play_arrow", resume)
+            _button("Resume", "play_arrow", lambda: _resume(workspace, pair, refresh))
         if facts.get("pid"):
             if not _is_paused(facts):
                 _button("Pause", "pause", lambda: request("pause", "Paused"))
@@ -277,6 +268,13 @@ def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> No
             _button("Run now", "sync", run_now)
         ui.link("History", page.link("/history", folder=key_of(pair)))
         ui.link("Browse", page.link("/store", at=str(facts["store"])))
+
+
+async def _resume(workspace: Workspace, pair: Pair, refresh: Any) -> None:
+    async with page.errors_shown():
+        is_running = await workspace.in_thread(pause.end_pause, workspace.control_of(pair))
+        ui.notify("Resumed" if is_running else "No longer paused; no daemon runs")
+    await refresh()
 
 
 def _button(name: str, icon: str, do: Callable[[], Awaitable[None]]) -> ui.button:
