@@ -19,6 +19,7 @@ from craftsync.engine.report import OnEvent, Report
 from craftsync.errors import UsageError, builtin_kinds
 from craftsync.migrate import command
 from craftsync.migrate.options import MigrationReport
+from craftsync.open_store import waits
 from craftsync.progress import showing
 
 Place = str | os.PathLike[str]
@@ -233,5 +234,5 @@ def _shown(name: str, options: Any, call: Callable[[Any], R]) -> R:
     if not isinstance(wanted, bool):
         raise UsageError(f"progress: {wanted!r} is not a bool.", remedy="Use True or False.")
     on_event: OnEvent | None = options.get("on_event")
-    with showing(name, on_event, wanted=wanted) as hear:
+    with showing(name, on_event, waits, wanted=wanted) as hear:
         return call({**options, "on_event": hear})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from craftsync.clock import SystemClock
 from craftsync.engine.report import Event, OnEvent, ProgressEvent
-from craftsync.wording import size_shown
+from craftsync.wording import shown, size_shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,16 +33,23 @@ _one_at_a_time = threading.Lock()
 
 
 @contextmanager
-def showing(command: str, on_event: OnEvent | None, *, wanted: bool) -> Iterator[OnEvent]:
+def showing(
+    command: str, on_event: OnEvent | None, waits: Callable[[], str | None], *, wanted: bool
+) -> Iterator[OnEvent]:
     """Yield the listener for a run's events: it calls `on_event`, and updates a notebook's or terminal's display.
 
     Nothing is displayed if output goes to a file or a pipe. Of two runs at once, only the first is
-    displayed.
+    displayed. While `waits` returns what the run waits for, the display shows that text.
     """
+
+    def waits_shown() -> str | None:
+        found = waits()
+        return None if found is None else shown(found)
+
     display = None
     if wanted and _one_at_a_time.acquire(blocking=False):
         try:
-            display = _display(command)
+            display = _display(command, waits_shown)
         finally:
             if display is None:
                 _one_at_a_time.release()
@@ -60,10 +68,10 @@ def showing(command: str, on_event: OnEvent | None, *, wanted: bool) -> Iterator
             _one_at_a_time.release()
 
 
-def _display(command: str) -> Display | None:
+def _display(command: str, waits: Callable[[], str | None]) -> Display | None:
     if is_notebook():
-        return NotebookDisplay(command)
-    return Bars() if _is_terminal(sys.stdout) and _is_terminal(sys.stderr) else None
+        return NotebookDisplay(command, waits)
+    return Bars(waits=waits) if _is_terminal(sys.stdout) and _is_terminal(sys.stderr) else None
 
 
 def _is_terminal(stream: object) -> bool:
@@ -83,7 +91,7 @@ _REFRESH_SECONDS = 0.1
 class NotebookDisplay:
     """One output of a notebook's cell that follows a run. It needs no widgets, and its last state stays."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, waits: Callable[[], str | None]) -> None:
         from IPython.display import display
 
         self._command = command
@@ -93,9 +101,16 @@ class NotebookDisplay:
         self._next = 0.0
         self._is_over = False
         self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]
+        self._waiting = ""
+        self._until_over = ExitStack()
+        self._until_over.enter_context(WaitLines(waits, self._show_wait))
+
+    def _show_wait(self, waiting: str) -> None:
+        self._waiting = waiting
+        self._handle.update(self)
 
     def show(self, event: ProgressEvent) -> None:
-        self._event = event
+        self._event, self._waiting = event, ""
         _note_looked(self._looked, event)
         now = self._clock.monotonic()
         if now >= self._next:
@@ -105,10 +120,13 @@ class NotebookDisplay:
     def stop(self) -> None:
         if not self._is_over:
             self._is_over = True
+            self._until_over.close()
             self._handle.update(self)
 
     def __repr__(self) -> str:
         event = self._event
+        if self._waiting and not self._is_over:
+            return f"{self._command}: {self._waiting}"
         if self._looked:
             return f"{self._command}: {_looked_shown(self._looked)}"
         files = _of(str(event.files_done), event.files_total and str(event.files_total))
@@ -122,7 +140,7 @@ class NotebookDisplay:
         total = self._event.bytes_total
         value = f' value="{self._event.bytes_done}" max="{total}"' if total else ""
         bar = "" if self._is_over else f"<progress{value}></progress> "
-        return f"{bar}<span>{self!r}</span>"
+        return f"{bar}<span>{html.escape(repr(self))}</span>"
 
 
 def _of(done: str, total: str | int | None) -> str:

@@ -56,3 +56,16 @@ def _bounds_shown(trash: Mapping[str, Any]) -> str:
     kept = [] if trash["keep"] == "forever" else [f"for {trash['keep']}"]
     kept += [] if most is None else [f"up to {size_shown(most)} in all"]
     return ", ".join(kept) or "forever; to limit that, set `trash: {keep: 30d}`"
+
+
+def shown(text: str) -> str:
+    """Return text for one line: line breaks and control characters for the terminal are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # A byte of a name that is not UTF-8.
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape", "surrogatepass").decode()

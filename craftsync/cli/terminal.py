@@ -14,21 +14,9 @@ import click
 
 from craftsync.cli.signals import Terminated, hear
 from craftsync.errors import ConfigError, CraftsyncError, exhausted
+from craftsync.wording import shown as shown
 
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-
-
-def shown(text: str) -> str:
-    """Return text for one line: line breaks and control characters for the terminal are escaped."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
-
-
-def _escaped(letter: str) -> str:
-    if "\udc80" <= letter <= "\udcff":  # A byte of a name that is not UTF-8.
-        return f"\\x{ord(letter) - 0xDC00:02x}"
-    return letter.encode("unicode_escape", "surrogatepass").decode()
 
 
 def shown_json(line: str) -> str:

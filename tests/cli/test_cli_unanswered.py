@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,9 +15,28 @@ import pytest
 from craftsync.progress import WaitLines
 from tests.support.cli import DEADLINE, Craftsync, Process
 from tests.support.fake_s3 import Answer, Request, error, proxied, scripted
+from tests.support.notebooks import executed
 from tests.support.s3 import fake_s3
 from tests.support.terminal import lines_shown, on_a_terminal
 
+NOTEBOOK = """
+import threading, IPython.display, craftsync
+
+seen, waiting = [], threading.Event()
+update = IPython.display.DisplayHandle.update
+
+def updated(handle, display):
+    update(handle, display)
+    if "waiting" in repr(display):
+        seen.append(repr(display))
+        waiting.set()
+
+IPython.display.DisplayHandle.update = updated
+run = threading.Thread(target=craftsync.push, args=("root-1", "s3://bucket"), daemon=True)
+run.start()
+assert waiting.wait(60)
+print(seen[0])
+"""
 KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
 COMMANDS = [
     "push root-1 s3://bucket",
@@ -107,6 +127,26 @@ def test_progress_line_shows_the_wait_until_the_store_answers(craftsync: Craftsy
             assert terminal.end() == 0, terminal.sent
     assert not any("aiting" in line for line in lines_shown(terminal.sent))
     assert "push: 1 uploaded" in terminal.sent
+
+
+@pytest.mark.usefixtures("roots")
+def test_python_shows_on_a_terminal_which_store_it_waits_for(
+    silent: str, craftsync: Craftsync
+) -> None:
+    craftsync.environment |= KEYS | {"AWS_ENDPOINT_URL": f"http://{silent}"}
+    program = [sys.executable, "-c", "import craftsync; craftsync.push('root-1', 's3://bucket')"]
+    with on_a_terminal(craftsync, 120, program=program) as terminal:
+        terminal.until(f"waiting for s3://bucket at {silent} (")
+        terminal.until(" s): the store does not answer")
+
+
+@pytest.mark.usefixtures("roots")
+def test_notebook_shows_which_store_it_waits_for(silent: str, craftsync: Craftsync) -> None:
+    variables = KEYS | {"AWS_ENDPOINT_URL": f"http://{silent}", "AWS_REGION": "us-east-1"}
+    (cell,) = executed([NOTEBOOK], craftsync.folder, craftsync.environment | variables)
+    (seen,) = (output["text"] for output in cell["outputs"] if output["output_type"] == "stream")
+    assert seen.startswith(f"push: waiting for s3://bucket at {silent} (")
+    assert "answer" in seen
 
 
 def test_wait_is_printed_once() -> None:
