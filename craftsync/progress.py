@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -137,10 +136,12 @@ class NotebookDisplay:
         return f"{self._command}: {stage}{files} files, {size}"
 
     def _repr_html_(self) -> str:
+        from html import escape  # A push on a terminal does not load it.
+
         total = self._event.bytes_total
         value = f' value="{self._event.bytes_done}" max="{total}"' if total else ""
         bar = "" if self._is_over else f"<progress{value}></progress> "
-        return f"{bar}<span>{html.escape(repr(self))}</span>"
+        return f"{bar}<span>{escape(repr(self))}</span>"
 
 
 def _of(done: str, total: str | int | None) -> str:
