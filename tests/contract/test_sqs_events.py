@@ -303,10 +303,10 @@ def test_deleted_queue_is_shown_in_status_and_log(notifying: Notifying, tmp_path
     with running(craftsync) as daemon:
         until(lambda: daemon.until_state("watching")["events"], "the listening")
         assert daemon.status()["events"] == {"healthy": True, "reason": None}
-        notifying.sqs.delete_queue(
-            QueueUrl=notifying.sqs.get_queue_url(QueueName=notifying.queue)["QueueUrl"]
-        )
-        # What waits for an answer of the queue hears of it with the next question.
+        queue = notifying.sqs.get_queue_url(QueueName=notifying.queue)["QueueUrl"]
+        # The daemon learns of it with its next request; the message ends the one that waits.
+        notifying.sqs.send_message(QueueUrl=queue, MessageBody="{}")
+        notifying.sqs.delete_queue(QueueUrl=queue)
         until(lambda: not daemon.status()["events"]["healthy"], "the failure")
         assert "NonExistentQueue" in daemon.status()["events"]["reason"]
         assert "changes in the store are found by listing only" in craftsync("status").text
