@@ -93,10 +93,13 @@ def test_store_that_turns_every_request_away_is_reported(craftsync: Craftsync) -
 
     with scripted(script) as (server, _), ExitStack() as stack:
         variables = KEYS | {"AWS_ENDPOINT_URL": server.endpoint}
+        running = []
         for words in ("push root-1 s3://bucket", "ls s3://bucket"):
             process = craftsync.started(*words.split(), stdout=PIPE, stderr=PIPE, **variables)
             stack.callback(process.kill)
-            address = server.endpoint.removeprefix("http://")
+            running.append(process)
+        address = server.endpoint.removeprefix("http://")
+        for process in running:
             line = _line(process)
             assert line.startswith(f"Waiting for s3://bucket at {address} ("), line
             assert line.endswith(" s): s3://bucket answered 503 SlowDown.\n"), line
