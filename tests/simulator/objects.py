@@ -116,7 +116,6 @@ def _deterministic(world: World, content: bytes) -> Iterator[None]:
     def token(size: int) -> str:
         return world.chance.randbytes(size).hex()
 
-    world.clock.advance(1e-3)  # No two commands begin in the same microsecond.
     with replaced(
         (datastore, "SystemClock", lambda: world.clock),
         (copying, "SystemClock", lambda: world.clock),

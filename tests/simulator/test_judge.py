@@ -191,12 +191,15 @@ def test_judge_finds_torn_content() -> None:
         judge.craftsync_changed("store", {"a": b"1234"})
 
 
+KEPT = {".craftsync/trash/1/a": b"a"}
+
+
 @pytest.mark.parametrize("seen", [True, False])
 def test_only_an_unseen_clock_jump_excuses_an_early_end_of_retention(seen: bool) -> None:
-    clock = FakeClock()
-    trash = TrashRetention(clock)
-    trash.begin_run("client 0", 40_000.0, {".craftsync/trash/1/a": b"a"}, {}, None)
+    trash = TrashRetention(FakeClock())
+    trash.begin_run("client 0", 40_000.0, KEPT, {}, None)
     trash.machine_restarted("client 0")
+    trash.clock_was_seen("client 0")
     assert not trash.has_ended(b"a")
     trash.clock_was_set(90_000.0, ["client 0"])
     if seen:
@@ -204,3 +207,30 @@ def test_only_an_unseen_clock_jump_excuses_an_early_end_of_retention(seen: bool)
     assert not trash.has_ended(b"a")
     trash.machine_restarted("client 0")
     assert trash.has_ended(b"a") is not seen
+
+
+def test_a_clock_jump_right_after_a_restart_excuses_an_early_end() -> None:
+    clock = FakeClock()
+    trash = TrashRetention(clock)
+    trash.begin_run("client 0", 40_000.0, KEPT, {}, None)
+    trash.machine_restarted("client 0")
+    trash.clock_was_set(90_000.0, ["client 0"])
+    assert trash.has_ended(b"a")
+    trash.clock_was_seen("client 0")
+    assert trash.has_ended(b"a")
+    clock.advance(1.0)
+    trash.begin_run("client 0", 40_000.0, {".craftsync/trash/2/b": b"b"}, {}, None)
+    assert not trash.has_ended(b"b")
+
+
+@pytest.mark.parametrize(("content", "ended"), [(b"a", True), (b"b", False)])
+def test_version_that_a_power_cut_brings_back_is_as_old_as_before(
+    content: bytes, ended: bool
+) -> None:
+    clock = FakeClock()
+    trash = TrashRetention(clock)
+    trash.begin_run("client 0", 40_000.0, KEPT, {}, None)
+    clock.advance(50_000.0)
+    trash.begin_run("client 0", 40_000.0, {}, {}, None)
+    trash.begin_run("client 0", 40_000.0, {".craftsync/trash/1/a": content}, {}, None)
+    assert trash.has_ended(content) is ended

@@ -110,6 +110,10 @@ class TrashRetention:
         """By client: seconds that the wall clock was set since one of its runs saw it."""
         self._restarts: dict[str, list[tuple[float, float]]] = defaultdict(list)
         """By client: when its machine restarted, and the seconds that its clock had been set ahead until then."""
+        self._unseen_restarts: set[str] = set()
+        """The clients of which no run has seen the clock since the restart."""
+        self._removed: dict[tuple[str, str], _Kept] = {}
+        """By side and path: what was removed. A power cut may bring it back, as old as it was."""
 
     def clock_was_set(self, seconds: float, clients: Iterable[str]) -> None:
         """Record that the wall clock was set, forward or back."""
@@ -117,13 +121,21 @@ class TrashRetention:
             self._clock_offset[client] += seconds
 
     def clock_was_seen(self, client: str) -> None:
-        """Record that a client saw the wall clock: it knows of every earlier jump."""
-        self._clock_offset.pop(client, None)
+        """Record that a client saw the wall clock: it knows of every earlier jump since it saw it last.
+
+        To the first run after a restart, a clock set ahead in between looks like time switched off.
+        """
+        ahead = max(self._clock_offset.pop(client, 0.0), 0.0)
+        if client in self._unseen_restarts:
+            self._unseen_restarts.remove(client)
+            at, ahead_before = self._restarts[client][-1]
+            self._restarts[client][-1] = at, ahead_before + ahead
 
     def machine_restarted(self, client: str) -> None:
         """Record a restart: to the client, a clock set ahead before looks like time switched off."""
         ahead = max(self._clock_offset.pop(client, 0.0), 0.0)
         self._restarts[client].append((self._clock.boottime(), ahead))
+        self._unseen_restarts.add(client)
 
     def begin_run(
         self,
@@ -155,14 +167,17 @@ class TrashRetention:
                     continue
                 known = self._kept.get((side, path))
                 if known is None or known.content != content:
-                    self._kept[side, path] = _Kept(self._clock.boottime(), self._client, content)
+                    kept = self._removed.pop((side, path), None)
+                    if kept is None or kept.content != content:
+                        kept = _Kept(self._clock.boottime(), self._client, content)
+                    self._kept[side, path] = kept
             self._paths[side] = set(shown)
             contents = set(
                 shown.values()
             )  # On its way out of the trash a version has another name.
             for key, kept in list(self._kept.items()):
                 if key[0] == side and key[1] not in shown and kept.content not in contents:
-                    del self._kept[key]
+                    self._removed[key] = self._kept.pop(key)
 
     def has_ended(self, content: bytes) -> bool:
         """Return whether the running client may remove every version with this content."""
@@ -189,5 +204,8 @@ class TrashRetention:
 
         See docs/reliability.md on clocks and restarts.
         """
-        ahead = sum(seconds for at, seconds in self._restarts[self._client] if at >= since)
+        restarts = [(at, ahead) for at, ahead in self._restarts[self._client] if at >= since]
+        ahead = sum(seconds for _, seconds in restarts)
+        if restarts and self._client in self._unseen_restarts:
+            ahead += max(self._clock_offset[self._client], 0.0)
         return self._clock.boottime() - since + ahead

@@ -279,6 +279,7 @@ class World:
     def run(self, client: Client, plan: Run, *, force: bool = False) -> Report | None:
         """Let a client run once; return `None` if its process died or the run was aborted."""
         plan = client.configured(plan)
+        self.clock.advance(1e-6)  # No two runs begin in the same microsecond.
         self.trace(f"{client.name} runs {plan}")
         self._prepare_run(plan)
         self.windows.begin_run()
