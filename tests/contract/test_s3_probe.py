@@ -9,11 +9,13 @@ from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import md5, sha256
+from typing import NoReturn
 
 import pytest
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreUnavailable
+from craftsync.net.hosts import Host
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store, probe
 from craftsync.stores.s3.objects import Digests, Form
@@ -181,6 +183,28 @@ def test_probe_of_a_store_that_stops_answering_gives_up_removing(
     with proxied(moto_server, script) as (server, proxy), pytest.raises(StoreUnavailable):
         probe(open_s3(server, facts=CAREFUL, clock=clock))
     assert len(removals(proxy)) <= 2
+
+
+def test_probe_of_a_store_that_never_answers_waits_briefly_to_remove(
+    moto_server: S3Server, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt may have put the first object, so each tries to remove it."""
+    clock = FakeClock()
+    waits: list[tuple[str, float]] = []
+
+    def say_nothing(
+        _: Host, method: str, target: str, headers: object, body: object, timeout: float
+    ) -> NoReturn:
+        if method in ("PUT", "DELETE") or "?delete" in target:
+            waits.append(("put" if method == "PUT" else "remove", timeout))
+            clock.sleep(timeout)
+        raise TimeoutError(f"no data for {timeout:.0f} seconds")
+
+    monkeypatch.setattr(Host, "request", say_nothing)
+    store = open_s3(moto_server, facts=CAREFUL, clock=clock)
+    with pytest.raises(StoreUnavailable):
+        RetryingStore(store, clock=clock).prepare(None)
+    assert waits == [("put", 60.0), ("remove", 10.0)] * 6
 
 
 def test_probe_removes_the_others_where_one_object_cannot_be_removed(

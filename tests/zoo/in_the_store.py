@@ -478,6 +478,13 @@ MUTATIONS = (
         ("test_probe_of_a_store_that_stops_answering_gives_up_removing",),
     ),
     Mutation(
+        "a probe waits a minute for each removal where the store never answers",
+        None,
+        "self._store.clock.monotonic(), self._calls.within(_TIDY_SECONDS)",
+        "self._store.clock.monotonic(), self._calls",
+        ("test_probe_of_a_store_that_never_answers_waits_briefly_to_remove",),
+    ),
+    Mutation(
         "a probe stops removing at the first object that stays",
         None,
         "            with suppress(StoreError):\n                RetryBudget(clock, None",

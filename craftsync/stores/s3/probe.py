@@ -79,7 +79,7 @@ _THREADS = 24
 _REMOVALS = 4
 """Attempts to remove one of our objects. No later probe knows its name."""
 _TIDY_SECONDS = 10.0
-"""No removal starts later than this: if the store stops responding, each may take a minute."""
+"""No removal starts later than this, and none waits longer for a store that stops responding."""
 
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them in another order."""
@@ -472,14 +472,14 @@ class _Probe:
 
     def clean_up(self) -> None:
         """Remove all that may exist. Failures are ignored: the facts are known."""
-        began = self._store.clock.monotonic()
+        began, calls = self._store.clock.monotonic(), self._calls.within(_TIDY_SECONDS)
         for name, upload in self._begun:
-            self._remove(partial(self._calls.abort_upload, self._folder + name, upload), began)
+            self._remove(partial(calls.abort_upload, self._folder + name, upload), began)
         keys = [self._folder + name for name in self._names]
         with suppress(StoreError):
-            keys = list(self._calls.delete_many(keys)) if keys else []
+            keys = list(calls.delete_many(keys)) if keys else []
         for key in keys:
-            self._remove(partial(self._calls.delete, key), began)
+            self._remove(partial(calls.delete, key), began)
 
     def _remove(self, act: Callable[[], object], began: float) -> None:
         """Remove one object or upload, with retries, because no caller retries; not after the deadline."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from hashlib import md5
 from http import HTTPStatus
 from urllib.parse import unquote_plus, urlencode
@@ -86,6 +87,12 @@ class Calls:
         self._wire = wire
         self._bucket = bucket
         self._location = location
+
+    def within(self, seconds: float) -> Calls:
+        """Return the same requests, each of which waits at most so long for the server."""
+        hasty = copy(self)
+        hasty._wire = self._wire.within(seconds)
+        return hasty
 
     def list_page(self, query: Query) -> bytes:
         """Return one page of a listing, as received."""
@@ -390,11 +397,8 @@ class Calls:
                 raise unconfirmed(self._location, prefix, "a list of uploads")
             plain = unquote_plus if text_of(text, "EncodingType") == "url" else str
             for row in re.findall(r"<Upload>(.*?)</Upload>", text, re.DOTALL):
-                yield (
-                    plain(text_of(row, "Key")),
-                    text_of(row, "UploadId"),
-                    text_of(row, "Initiated"),
-                )
+                name = plain(text_of(row, "Key"))
+                yield name, text_of(row, "UploadId"), text_of(row, "Initiated")
             before = key, upload
             key, upload = plain(text_of(text, "NextKeyMarker")), text_of(text, "NextUploadIdMarker")
             if text_of(text, "IsTruncated") != "true" or (key, upload) in (before, ("", "")):
@@ -429,10 +433,8 @@ class Calls:
 
     def abort_upload(self, key: str, upload: str) -> None:
         """Abort an upload and drop its parts; succeeds if it does not exist."""
-        try:
+        with suppress(UploadGone, ObjectNotFound):
             self._wire.call("DELETE", key, query=[("uploadId", upload)])
-        except (UploadGone, ObjectNotFound):
-            return
 
     def _unmet(self, key: str) -> PreconditionFailed:
         return PreconditionFailed(f"{key} is not in {self._location} any more.")
@@ -456,10 +458,8 @@ class Calls:
             raise unconfirmed(self._location, key, "an ETag or a date")
 
     def _source(self, key: str, match: str | None, bucket: str | None) -> dict[str, str]:
-        headers = {"x-amz-copy-source": encoded_path(f"/{bucket or self._bucket}/{key}")}
-        if match is not None:
-            headers["x-amz-copy-source-if-match"] = match
-        return headers
+        condition = {} if match is None else {"x-amz-copy-source-if-match": match}
+        return {"x-amz-copy-source": encoded_path(f"/{bucket or self._bucket}/{key}"), **condition}
 
     def _checked(self, body: bytes, key: str) -> str:
         """Return the body as text. Raises if it is an error: S3 reports some failures after a status of 200."""

@@ -7,6 +7,7 @@ errors. (A boto3 client takes a quarter of a second of CPU to load, and millisec
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -65,6 +66,13 @@ class Wire:
         self._clock = clock
         self._url = urlsplit(session.url)
         self.host = Host(self._url, keep, partial(tls_context, session.authorities))
+        self._idle_seconds = IDLE_SECONDS
+
+    def within(self, seconds: float) -> Wire:
+        """Return this client, over the same connections, with requests that wait so long for the server."""
+        hasty = copy(self)
+        hasty._idle_seconds = seconds
+        return hasty
 
     @property
     def address(self) -> str:
@@ -142,18 +150,19 @@ class Wire:
         now = _moment(self._clock.now_ns() // 10**9)
         signed = sign(request, self._session.keys(), self._session.region, now)
         target = f"{request.path}?{request.query}" if request.query else request.path
+        idle = self._idle_seconds
         try:
             # Not signed, because a proxy may change this header.
             sent = {**signed, "accept-encoding": "identity"}
             if attempt is None:
-                return self.host.request(request.method, target, sent, bytes(body), IDLE_SECONDS)
+                return self.host.request(request.method, target, sent, bytes(body), idle)
             if len(body) > attempt.piece:
                 sent["content-length"] = str(len(body))
                 pieces = attempt.pieces([body])
-                return self.host.request(request.method, target, sent, pieces, IDLE_SECONDS)
+                return self.host.request(request.method, target, sent, pieces, idle)
             # One system call sends head and body.
             attempt.take(len(body))
-            response = self.host.request(request.method, target, sent, bytes(body), IDLE_SECONDS)
+            response = self.host.request(request.method, target, sent, bytes(body), idle)
             attempt.count(len(body))
             return response
         except OSError as error:
