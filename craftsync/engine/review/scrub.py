@@ -274,7 +274,6 @@ class Scrubber:
                     self.state.kept.add(left, self.clock.now_ns())
 
     def _record(self, row: BaselineRow, kept: KeptVersion | None) -> None:
-        self._record_left()  # First, because its sizes come from a stat: a version's first record counts.
         with self.state.transaction():
             self.state.baseline.put([row])
             self.state.kept.add([kept] if kept else [], self.clock.now_ns())
