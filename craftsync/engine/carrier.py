@@ -277,8 +277,6 @@ class FolderCarrier(Carrier):
         """Rename in the store, or copy and delete. First hash the file, because inodes are reused."""
         row, source = _moved(action)
         assert action.local is not None
-        if action.remote is not None:
-            raise PreconditionFailed(f"{action.path} already exists in the store.")
         with self.root.open_file(action.path) as file:
             renamed = row.digest is not None and self._digest_of(file) == row.digest
             file.verify()
