@@ -311,7 +311,7 @@ class RetryingStore:
                     with self.health.attempt(short=False):
                         return attempt(copies.free_stamp())
                 except StoreUnavailable as error:
-                    copies.in_doubt = copies.in_doubt or error.ambiguous
+                    copies.note(error)
                     if error.ambiguous and (result := find_result()) is not None:
                         return result
                     backoff = backoff or self._backoff(began)

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from craftsync.core.model import RemoteObject
 from craftsync.core.paths import in_trash
-from craftsync.errors import CraftsyncError
+from craftsync.errors import CraftsyncError, StoreUnavailable
 from craftsync.stores.base import Expect, Store
 
 _SECOND = 10**9
@@ -29,6 +29,14 @@ class TrashCopy(NamedTuple):
     stamp: str
     path: str
     size: int
+
+
+class MovedToTrash(StoreUnavailable):
+    """A write stored something else than was sent, which is now in the trash, as `copy`."""
+
+    def __init__(self, message: str, *, remedy: str, copy: TrashCopy) -> None:
+        super().__init__(message, remedy=remedy, ambiguous=False)
+        self.copy = copy
 
 
 class TrashCopies:
@@ -54,7 +62,7 @@ class TrashCopies:
         return taken
 
     def give_back(self, copies: Iterable[TrashCopy]) -> None:
-        """Accept copies that `take` returned, and return them again at the next `take`."""
+        """Accept copies, such as those that `take` returned, and return them at the next `take`."""
         self._left.extend(copies)
 
     def free_stamp(self, path: str, stamp: str, expect: Expect) -> str:
@@ -167,6 +175,12 @@ class ChangeCopies:
         free = self._copies.free_stamp(path, stamp, self._expect)
         self._took_another = self._took_another or free != stamp
         return free
+
+    def note(self, error: StoreUnavailable) -> None:
+        """Note the failure of an attempt: whether it is ambiguous, and what it moved to the trash."""
+        self.in_doubt = self.in_doubt or error.ambiguous
+        if isinstance(error, MovedToTrash):
+            self._copies.give_back([error.copy])
 
     def __enter__(self) -> ChangeCopies:
         return self

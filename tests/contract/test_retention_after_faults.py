@@ -95,6 +95,22 @@ def test_failed_replacement_leaves_no_copy_beyond_its_retention(
     assert_ends(world)
 
 
+def test_damaged_upload_in_the_trash_does_not_outlast_its_retention(
+    world: World, platform: FaultyPlatform
+) -> None:
+    def damage(request: fault.Request, proceed: fault.Proceed) -> fault.Answer | None:
+        return platform.storage.handle(
+            request._replace(body=request.body.replace(b"mine", b"MINE"))
+        )
+
+    world.write("d", "mine")
+    platform.inject("form", damage)
+    world.run()
+    assert world.there()["d"] == "mine"
+    assert {(path, size) for _, path, size in in_trash(world)} == {("d", 4)}
+    assert_ends(world)
+
+
 def test_copies_left_are_recorded_after_a_record_failed(
     world: World, platform: FaultyPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -433,6 +433,13 @@ MUTATIONS = (
         ("test_retention_removes_what_lost_answers_to_a_repair_left[failed]",),
     ),
     Mutation(
+        "a damaged upload that went to the trash is not recorded",
+        None,
+        "        if isinstance(error, MovedToTrash):\n            self._copies.give_back([error.copy])\n",
+        "",
+        ("test_damaged_upload_in_the_trash_does_not_outlast_its_retention",),
+    ),
+    Mutation(
         "a command without a folder notes nothing of what a lost answer left",
         None,
         "self._outside.note([*left, *versions],",

@@ -55,6 +55,7 @@ from craftsync.stores.craftai.reading import Incoming, Reading, StoredSource, Tr
 from craftsync.stores.craftai.signed import Receipt, Storage
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.sources import StoreHealth, dated, delete_singly
+from craftsync.stores.trash_copies import MovedToTrash, TrashCopy
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,18 +236,19 @@ class Writing:
             for chunk in incoming:
                 digest.update(chunk)
         if expected and digest.digest() != expected:
-            self._set_aside(found)
-            raise StoreUnavailable(
+            raise MovedToTrash(
                 f"{found.path} was stored as something else than was sent, and is in the trash now.",
                 remedy="Check the network and the store: something changes data on its way.",
-                ambiguous=False,
+                copy=self._set_aside(found),
             )
 
-    def _set_aside(self, found: RemoteObject) -> None:
+    def _set_aside(self, found: RemoteObject) -> TrashCopy:
         """Move an object to the trash: it is damaged, or another client wrote it in between."""
-        kept = in_trash(stamp(self._clock), found.path)
+        copy = TrashCopy(stamp(self._clock), found.path, found.size)
+        kept = in_trash(copy.stamp, copy.path)
         self.write(kept, StoredSource(self._reading, found), kept, before=lambda: None)
         self._transport.delete(self._key(found.path))
+        return copy
 
 
 class CraftAiStore(OnlyContent):
