@@ -99,8 +99,8 @@ class NotebookDisplay:
         self._clock = SystemClock()
         self._next = 0.0
         self._is_over = False
-        self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]
         self._waiting = ""
+        self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]
         self._until_over = ExitStack()
         self._until_over.enter_context(WaitLines(waits, self._show_wait))
 
