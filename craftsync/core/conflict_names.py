@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from craftsync.core.paths import MAX_NAME_BYTES, MAX_PATH_BYTES
@@ -25,6 +26,9 @@ _WORD = " (conflict "
 _CONFLICT = rf"(?s)(?P<stem>.+){re.escape(_WORD)}{_ANY_TIME} [\w.-]+\)(?P<extension>\.[^.]*)?"
 CONFLICT_GLOB = f"*{_WORD}{_ANY_TIME} *)*"
 """For SQLite: matches every path that `conflict_original` recognises, and few others."""
+
+_MOST_NAMES = 99
+"""New paths for one copy."""
 
 _UNSAFE = r"[^\w.-]+"
 
@@ -63,9 +67,17 @@ def may_be_shortened(copy: str) -> bool:
     return last > MAX_NAME_BYTES - _WIDEST or whole > MAX_PATH_BYTES - _WIDEST
 
 
-def settled_name(copy: str) -> str:
-    """Return the new path of a conflict copy that the user keeps: without the word `conflict`."""
-    return " (".join(copy.rsplit(_WORD, 1))
+def settled_names(copy: str) -> Iterator[str]:
+    """Yield new paths for a conflict copy that the user keeps: without the word `conflict`.
+
+    The first is `name (TIME STORE).ext`, then come `name (TIME STORE 2).ext` and further numbers.
+    They are no longer than the copy's name.
+    """
+    before, after = copy.rsplit(_WORD, 1)
+    label, end, extension = after.partition(")")
+    yield f"{before} ({label}{end}{extension}"
+    for number in range(2, _MOST_NAMES + 1):
+        yield f"{before} ({label} {number}{end}{extension}"
 
 
 def _shortened(text: str, limit: int) -> str:

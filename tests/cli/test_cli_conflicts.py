@@ -110,11 +110,23 @@ def test_resolve_with_both_keeps_two_files(split: Craftsync) -> None:
     settled(split, {plain: "one\nthere\n", "sub/a.txt": "one\nhere\n"})
 
 
-def test_resolve_with_both_never_overwrites_a_file(split: Craftsync) -> None:
+def test_resolve_with_both_takes_another_name_beside_other_files(split: Craftsync) -> None:
     plain = copy_of(split).replace("(conflict ", "(")
+    second, third = (plain.replace(")", f" {number})") for number in (2, 3))
     split.write(f"root/{plain}", "in the way")
-    assert split("conflicts", "resolve", "sub/a.txt", "--keep", "both", *PAIR).code == 1
-    assert sorted(split.files("root").values()) == ["in the way", "one\nhere\n", "one\nthere\n"]
+    split.write(f"root/{second}/a folder", "in the way, too")
+    words = "conflicts", "resolve", "sub/a.txt", "--keep", "both", *PAIR
+    for run in (split(*words, "-n"), split(*words)):
+        assert (run.code, third in run.text) == (0, True)
+    settled(
+        split,
+        {
+            plain: "in the way",
+            f"{second}/a folder": "in the way, too",
+            third: "one\nthere\n",
+            "sub/a.txt": "one\nhere\n",
+        },
+    )
 
 
 def test_resolve_with_both_ends_a_copy_that_was_kept_before(split: Craftsync) -> None:

@@ -480,8 +480,20 @@ class World:
         for fail in () if is_done else self._failures:
             if fail.first <= self._request_number < fail.first + fail.count:
                 self.trace(f"  {operation} {path} fails: {fail}")
+                if fail.kind == "truncated" and f"{operation} {path}" == _LISTING_REQUEST:
+                    self._hide_objects()
                 return fail
         return None
+
+    def _hide_objects(self) -> None:
+        """Record that a page of a listing claims to be the last, and hides what comes after it.
+
+        Without conditions, new files may overwrite what it hides: a named window.
+        """
+        if isinstance(self.store, SimulatedBucket) and not self.store.checks_conditions:
+            objects = self.store.contents()
+            self.windows.open |= set(objects)
+            self._discarded_by_users |= set(objects.values())
 
     def _on_effect(self, what: str, is_done: bool) -> None:
         """Handle an effect of the running client: called before and after it.

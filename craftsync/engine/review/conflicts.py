@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple
 
-from craftsync.core.conflict_names import conflict_original, may_be_shortened, settled_name
+from craftsync.core.conflict_names import conflict_original, may_be_shortened, settled_names
 from craftsync.core.model import LocalFile, Skipped
 from craftsync.engine.report import sentence
 from craftsync.engine.review.selection import Selection, matches
@@ -204,34 +204,8 @@ class Resolving:
                     return Resolved(path, "skipped", reason=reason)
                 is_here = local is not None and local.mtime_ns == max(ages)
                 return _Chosen(conflicts, None if is_here else newest)
-            case Keep.BOTH if taken := self._taken(conflicts):
-                reason = f"{taken} already exists in the folder. Rename it first."
-                return Resolved(path, "problem", reason=reason)
             case _:
                 return _Chosen(conflicts, None)
-
-    def _taken(self, conflicts: Sequence[Conflict]) -> str | None:
-        """Return the first new name of a copy that is taken by other content, or `None`."""
-        for conflict in conflicts:
-            name = settled_name(conflict.copy.path)
-            try:
-                if self.root.stat(name) is not None and not self._is_kept(conflict.copy):
-                    return name
-            except PathError:
-                return name
-        return None
-
-    def _is_kept(self, copy: LocalFile) -> bool:
-        """Return whether the file with the new name of a copy has the copy's content.
-
-        It has if both versions were kept before, and a killed run did not know that and made the
-        copy once more.
-        """
-        kept = self.root.stat(settled_name(copy.path))
-        if kept is None or kept.size != copy.size:
-            return False
-        with self.root.open_file(kept.path) as one, self.root.open_file(copy.path) as other:
-            return one.digest() == other.digest()
 
     def _placed(self, chosen: _Chosen | Resolved) -> _Chosen | Resolved:
         """Replace the file by the winner, atomically."""
@@ -250,32 +224,51 @@ class Resolving:
         return chosen
 
     def _ended(self, chosen: _Chosen | Resolved) -> Resolved:
-        """Move the copies to the trash, or rename them if both versions are kept."""
+        """Move the copies to the trash, or rename them if both versions are kept. A dry run changes nothing."""
         if isinstance(chosen, Resolved):
             return chosen
-        stays = self._stays(chosen)
-        size = next(iter(stays.values()), 0)
-        if self.dry_run:
-            return Resolved(chosen.path, "planned", tuple(stays), size)
-        try:
-            for conflict in chosen.conflicts:
-                self._end(conflict.copy)
-        except PathError as error:
-            return _failed(chosen.path, error)
-        return Resolved(chosen.path, "done", tuple(stays), size)
-
-    def _stays(self, chosen: _Chosen) -> dict[str, int]:
-        """Return the paths that remain, with their sizes."""
         file = chosen.winner.copy if chosen.winner else chosen.conflicts[0].local
         stays = {chosen.path: file.size} if file else {}
-        if self.keep is Keep.BOTH:
-            stays |= {settled_name(one.copy.path): one.copy.size for one in chosen.conflicts}
-        return stays
+        try:
+            for conflict in chosen.conflicts:
+                if self.keep is Keep.BOTH:
+                    name = self._keep(conflict.copy)
+                    stays[name] = conflict.copy.size
+                else:
+                    self._displace(conflict.copy)
+        except PathError as error:
+            return _failed(chosen.path, error)
+        status = "planned" if self.dry_run else "done"
+        return Resolved(chosen.path, status, tuple(stays), next(iter(stays.values()), 0))
 
-    def _end(self, copy: LocalFile) -> None:
-        if self.keep is Keep.BOTH and not self._is_kept(copy):
-            self.root.move(copy.path, settled_name(copy.path), copy)
-        else:
+    def _keep(self, copy: LocalFile) -> str:
+        """Rename a copy to the first free new name, and return it.
+
+        If a file with a new name has the copy's content, the copy goes to the trash: a killed run
+        had not recorded that both versions were kept before, and made the copy again.
+        """
+        for name in settled_names(copy.path):
+            try:
+                taken = self.root.stat(name)
+            except PathError:
+                continue  # By a folder, or something that is no regular file.
+            if taken is None:
+                if not self.dry_run:
+                    self.root.move(copy.path, name, copy)
+                return name
+            if self._have_same_content(taken, copy):
+                self._displace(copy)
+                return name
+        raise PathError(f"{copy.path}: no new name for it is free.")
+
+    def _have_same_content(self, file: LocalFile, copy: LocalFile) -> bool:
+        if file.size != copy.size:
+            return False
+        with self.root.open_file(file.path) as one, self.root.open_file(copy.path) as other:
+            return one.digest() == other.digest()
+
+    def _displace(self, copy: LocalFile) -> None:
+        if not self.dry_run:
             self.root.displace(copy.path, copy, self.trash_stamp)
             self.note([KeptVersion("root", self.trash_stamp, copy.path, copy.size)])
 
