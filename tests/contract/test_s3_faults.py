@@ -688,7 +688,7 @@ def test_copy_with_error_under_status_200_fails(moto_server: S3Server, open_s3: 
         store = open_s3(server, facts=CHECKED)
         source = store.write("source", Bytes(b"x"), expect=None, operation="op")
         proxy.script = first("PUT", "target", error(200, "InternalError"))
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailable, match="InternalError"):
             store.copy(source, "target", expect=ABSENT, operation="op")
 
 

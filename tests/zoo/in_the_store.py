@@ -381,7 +381,7 @@ MUTATIONS = (
         58,
         'if "<Error>" in text:',
         "if False:",
-        ("test_probe_cleans_up_without_multi_object_delete",),
+        ("test_copy_with_error_under_status_200_fails",),
     ),
     Mutation(
         "a part that Craft AI's storage rejected is retried like a network failure",
@@ -475,7 +475,7 @@ MUTATIONS = (
         57,
         "        self._names = (_FILE,)\n",
         "",
-        ("test_failed_probe_leaves_nothing",),
+        ("test_probe_of_a_store_that_never_answers_waits_briefly_to_remove",),
     ),
     Mutation(
         "a probe removes for as long as a silent store lets it",
