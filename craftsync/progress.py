@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from craftsync.clock import SystemClock
@@ -85,6 +85,8 @@ def is_notebook() -> bool:
 
 
 _REFRESH_SECONDS = 0.1
+_LOOK_SECONDS = 1.0
+"""How often to look whether a command waits for a store."""
 
 
 class NotebookDisplay:
@@ -99,17 +101,21 @@ class NotebookDisplay:
         self._clock = SystemClock()
         self._next = 0.0
         self._is_over = False
-        self._waiting = ""
+        self._waits = waits
+        self._waiting: str | None = None
         self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]
-        self._until_over = ExitStack()
-        self._until_over.enter_context(WaitLines(waits, self._show_wait))
+        self._has_ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow_waits, name="waits", daemon=True)
+        self._thread.start()
 
-    def _show_wait(self, waiting: str) -> None:
-        self._waiting = waiting
-        self._handle.update(self)
+    def _follow_waits(self) -> None:
+        while not self._has_ended.wait(_LOOK_SECONDS):
+            before, self._waiting = self._waiting, self._waits()
+            if self._waiting != before:
+                self._handle.update(self)
 
     def show(self, event: ProgressEvent) -> None:
-        self._event, self._waiting = event, ""
+        self._event = event
         _note_looked(self._looked, event)
         now = self._clock.monotonic()
         if now >= self._next:
@@ -119,7 +125,8 @@ class NotebookDisplay:
     def stop(self) -> None:
         if not self._is_over:
             self._is_over = True
-            self._until_over.close()
+            self._has_ended.set()
+            self._thread.join()
             self._handle.update(self)
 
     def __repr__(self) -> str:
@@ -136,7 +143,7 @@ class NotebookDisplay:
         return f"{self._command}: {stage}{files} files, {size}"
 
     def _repr_html_(self) -> str:
-        from html import escape  # A push on a terminal does not load it.
+        from html import escape  # Loaded only for a notebook.
 
         total = self._event.bytes_total
         value = f' value="{self._event.bytes_done}" max="{total}"' if total else ""
@@ -321,7 +328,7 @@ class WaitLines:
     `waits` returns that, or `None`. `say` prints a line, from any thread.
     """
 
-    _LOOK_SECONDS, _AGAIN_SECONDS = 1.0, 600.0
+    _LOOK_SECONDS, _AGAIN_SECONDS = _LOOK_SECONDS, 600.0
 
     def __init__(self, waits: Callable[[], str | None], say: Callable[[str], object]) -> None:
         self._waits = waits

@@ -120,7 +120,7 @@ class Commands(Group):
     }
 
     def main(self, args: Sequence[str], **settings: Any) -> Any:  # type: ignore[override]
-        """Run a command; with --json, an error of the arguments is a line of JSON, too."""
+        """Run a command; with --json, print a usage error as a line of JSON, too."""
         try:
             return super().main(args, **settings)
         except click.ClickException as error:

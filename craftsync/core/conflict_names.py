@@ -28,7 +28,7 @@ CONFLICT_GLOB = f"*{_WORD}{_ANY_TIME} *)*"
 """For SQLite: matches every path that `conflict_original` recognises, and few others."""
 
 _MOST_NAMES = 99
-"""New paths for one copy."""
+"""The most new paths to try for one copy."""
 
 _UNSAFE = r"[^\w.-]+"
 

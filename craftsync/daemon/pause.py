@@ -27,7 +27,7 @@ def paused_since(control: Path) -> int | None:
 
 
 def since_shown(control: Path) -> str | None:
-    """Return `paused_since` as the field of `status --json` for a folder whose daemon does not run."""
+    """Return `paused_since` as an ISO time, for `status --json`."""
     since = paused_since(control)
     return None if since is None else iso(since)
 

@@ -32,10 +32,11 @@ class TrashCopy(NamedTuple):
 
 
 class MovedToTrash(StoreUnavailable):
-    """A write stored something else than was sent, which is now in the trash, as `copy`."""
+    """A write stored something else than was sent. It is in the trash now, as `copy`."""
 
-    def __init__(self, message: str, *, remedy: str, copy: TrashCopy) -> None:
-        super().__init__(message, remedy=remedy, ambiguous=False)
+    def __init__(self, message: str, copy: TrashCopy, *, ambiguous: bool = False) -> None:
+        remedy = "Check the network and the store: something changes data on its way."
+        super().__init__(message, remedy=remedy, ambiguous=ambiguous)
         self.copy = copy
 
 

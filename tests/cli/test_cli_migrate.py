@@ -58,7 +58,7 @@ def test_migrate_counts_what_it_found_equal_and_names_the_target(
 def test_object_put_back_in_the_source_is_not_read_again(
     craftsync: Craftsync, source: Path
 ) -> None:
-    """Runs without it, which keep the copy, do not forget that it was copied."""
+    """A migration that no longer finds an object in the source keeps the record of its copy."""
     craftsync("migrate", "./old", "./new")
     (source / "données.csv").rename(craftsync.folder / "aside")
     for _ in range(2):

@@ -8,11 +8,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from queue import SimpleQueue
 from subprocess import PIPE
 
 import pytest
 
-from craftsync.progress import WaitLines
+from craftsync import progress
+from craftsync.engine.report import ProgressEvent
+from craftsync.progress import NotebookDisplay, WaitLines
 from tests.support.cli import DEADLINE, Craftsync, Process
 from tests.support.fake_s3 import Answer, Request, error, proxied, scripted
 from tests.support.notebooks import executed
@@ -150,6 +153,33 @@ def test_notebook_shows_which_store_it_waits_for(silent: str, craftsync: Craftsy
     (seen,) = (output["text"] for output in cell["outputs"] if output["output_type"] == "stream")
     assert seen.startswith(f"push: waiting for s3://bucket at {silent} (")
     assert "answer" in seen
+
+
+def test_notebook_shows_each_wait_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: SimpleQueue[str] = SimpleQueue()
+
+    class Handle:
+        def update(self, shown: NotebookDisplay) -> None:
+            seen.put(repr(shown))
+
+    def until(text: str) -> None:
+        while text not in seen.get(timeout=DEADLINE):
+            pass
+
+    ipython = pytest.importorskip("IPython.display")
+    monkeypatch.setattr(ipython, "display", lambda *_, **__: Handle())
+    monkeypatch.setattr(progress, "_LOOK_SECONDS", 0.001)
+    waiting: str | None = None
+    display = NotebookDisplay("push", lambda: waiting)
+    try:
+        for wait in ("waiting (10 s)", "waiting (11 s)"):
+            waiting = wait
+            until(wait)
+            display.show(ProgressEvent("transferring", 1, 2))
+            waiting = None
+            until("push: transferring 1 of 2 files")
+    finally:
+        display.stop()
 
 
 def test_wait_is_printed_once() -> None:

@@ -95,20 +95,37 @@ def test_failed_replacement_leaves_no_copy_beyond_its_retention(
     assert_ends(world)
 
 
-def test_damaged_upload_in_the_trash_does_not_outlast_its_retention(
-    world: World, platform: FaultyPlatform
-) -> None:
+def _damages(platform: FaultyPlatform) -> fault.Fault:
+    """Return a fault that changes the bytes of an upload on their way."""
+
     def damage(request: fault.Request, proceed: fault.Proceed) -> fault.Answer | None:
         return platform.storage.handle(
             request._replace(body=request.body.replace(b"mine", b"MINE"))
         )
 
+    return damage
+
+
+def test_damaged_upload_in_the_trash_does_not_outlast_its_retention(
+    world: World, platform: FaultyPlatform
+) -> None:
     world.write("d", "mine")
-    platform.inject("form", damage)
+    platform.inject("form", _damages(platform))
     world.run()
     assert world.there()["d"] == "mine"
     assert {(path, size) for _, path, size in in_trash(world)} == {("d", 4)}
     assert_ends(world)
+
+
+def test_damaged_upload_that_cannot_be_removed_has_its_copy_recorded(
+    world: World, platform: FaultyPlatform
+) -> None:
+    world.write("d", "mine")
+    platform.inject("form", _damages(platform))
+    platform.inject("delete", fault.status(503))
+    world.run()
+    assert len(in_trash(world)) == 2
+    assert recorded(world) == in_trash(world)
 
 
 def test_copies_left_are_recorded_after_a_record_failed(

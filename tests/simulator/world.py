@@ -488,12 +488,16 @@ class World:
     def _hide_objects(self) -> None:
         """Record that a page of a listing claims to be the last, and hides what comes after it.
 
-        Without conditions, new files may overwrite what it hides: a named window.
+        Without conditions, files of the running client may overwrite what it hides: a named window.
         """
+        assert self._running is not None
         if isinstance(self.store, SimulatedBucket) and not self.store.checks_conditions:
-            objects = self.store.contents()
-            self.windows.open |= set(objects)
-            self._discarded_by_users |= set(objects.values())
+            objects, files = self.store.contents(), self._running.files()
+            hidden = {
+                path for path in objects.keys() & files.keys() if not path.startswith(".craftsync/")
+            }
+            self.windows.open |= hidden
+            self._discarded_by_users |= {objects[path] for path in hidden}
 
     def _on_effect(self, what: str, is_done: bool) -> None:
         """Handle an effect of the running client: called before and after it.

@@ -487,8 +487,8 @@ MUTATIONS = (
     Mutation(
         "a probe waits a minute for each removal where the store never answers",
         None,
-        "self._store.clock.monotonic(), self._calls.within(_TIDY_SECONDS)",
-        "self._store.clock.monotonic(), self._calls",
+        "            calls = calls.within(_TIDY_SECONDS)  # The store may never answer.\n",
+        "            pass\n",
         ("test_probe_of_a_store_that_never_answers_waits_briefly_to_remove",),
     ),
     Mutation(

@@ -20,10 +20,10 @@ from craftsync.cli.objects import shared
 from craftsync.cli.objects.transfers import (
     STANDARD_INPUT,
     STANDARD_OUTPUT,
-    Apart,
     Call,
     Files,
     Item,
+    NestingCheck,
     Objects,
     Source,
     Target,
@@ -304,11 +304,11 @@ def _checked_first(sources: Sequence[Source], target: Target | None) -> _Check:
 
     Memory holds the names only if there are several sources.
     """
-    apart = Apart(sources, target)
-    check: _Check = apart.checked
+    nesting = NestingCheck(sources, target)
+    check: _Check = nesting.checked
     if len(sources) > 1:
         check = _Distinct(target, check).checked
-    elif not apart.is_nested:
+    elif not nesting.is_nested:
         return check
     for source in sources:
         if isinstance(source, Objects):  # The transfer itself reports skipped keys.

@@ -201,8 +201,8 @@ def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
     return Target(place, word, place.is_folder or _is_folder(place))
 
 
-class Apart:
-    """Refuses an item that would be copied to itself, or whose copy would be an item, too, and so be copied again."""
+class NestingCheck:
+    """Refuses an item that would be copied to itself, or whose copy would be an item, too, and be copied again."""
 
     def __init__(self, sources: Sequence[Source], target: Target | None) -> None:
         self._target = target
@@ -257,8 +257,8 @@ def _copied_again(label: str, path: str, source: Source, target: Target) -> Usag
     if inside and not arguments.is_pattern(inside):
         remedy += f", or leave it out: --exclude {shlex.quote(f'/{inside}/')}"
     return UsageError(
-        f"{label} would become {target.label(path)}, which is in {source.word}, too,"
-        " and so be copied again.",
+        f"{label} cannot go to {target.label(path)}: {source.word} includes that path, so the copy"
+        " would be copied again.",
         remedy=f"{remedy}.",
     )
 

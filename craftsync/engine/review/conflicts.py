@@ -20,7 +20,7 @@ from craftsync.core.model import LocalFile, Skipped
 from craftsync.engine.report import sentence
 from craftsync.engine.review.selection import Selection, matches
 from craftsync.engine.review.versions import NoteKept
-from craftsync.errors import PathBusy, PathError
+from craftsync.errors import PathBusy, PathError, PathLeftOut, PathObstructed
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.local.scan import scan
@@ -244,14 +244,14 @@ class Resolving:
     def _keep(self, copy: LocalFile) -> str:
         """Rename a copy to the first free new name, and return it.
 
-        If a file with a new name has the copy's content, the copy goes to the trash: a killed run
-        had not recorded that both versions were kept before, and made the copy again.
+        If a file with a new name has the same content, the copy goes to the trash: a run that was
+        killed before it recorded the conflict made the copy again.
         """
         for name in settled_names(copy.path):
             try:
                 taken = self.root.stat(name)
-            except PathError:
-                continue  # By a folder, or something that is no regular file.
+            except (PathObstructed, PathLeftOut):
+                continue  # A folder, or not a regular file.
             if taken is None:
                 if not self.dry_run:
                     self.root.move(copy.path, name, copy)
@@ -264,8 +264,11 @@ class Resolving:
     def _have_same_content(self, file: LocalFile, copy: LocalFile) -> bool:
         if file.size != copy.size:
             return False
-        with self.root.open_file(file.path) as one, self.root.open_file(copy.path) as other:
-            return one.digest() == other.digest()
+        try:
+            with self.root.open_file(file.path) as one, self.root.open_file(copy.path) as other:
+                return one.digest() == other.digest()
+        except PathError:
+            return False  # Not readable: the copy gets another name.
 
     def _displace(self, copy: LocalFile) -> None:
         if not self.dry_run:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import md5, sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Absent, RemoteObject, Skipped
@@ -236,19 +236,22 @@ class Writing:
             for chunk in incoming:
                 digest.update(chunk)
         if expected and digest.digest() != expected:
-            raise MovedToTrash(
-                f"{found.path} was stored as something else than was sent, and is in the trash now.",
-                remedy="Check the network and the store: something changes data on its way.",
-                copy=self._set_aside(found),
-            )
+            self._set_aside(found)
 
-    def _set_aside(self, found: RemoteObject) -> TrashCopy:
-        """Move an object to the trash: it is damaged, or another client wrote it in between."""
+    def _set_aside(self, found: RemoteObject) -> NoReturn:
+        """Move an object to the trash, because it is damaged or another client's; raise `MovedToTrash`."""
         copy = TrashCopy(stamp(self._clock), found.path, found.size)
         kept = in_trash(copy.stamp, copy.path)
         self.write(kept, StoredSource(self._reading, found), kept, before=lambda: None)
-        self._transport.delete(self._key(found.path))
-        return copy
+        message = (
+            f"{found.path} was stored as something else than was sent, and is in the trash now."
+        )
+        try:
+            self._transport.delete(self._key(found.path))
+        except StoreUnavailable as error:
+            message = f"{message} It was not removed from its place. ({error})"
+            raise MovedToTrash(message, copy, ambiguous=error.ambiguous) from error
+        raise MovedToTrash(message, copy)
 
 
 class CraftAiStore(OnlyContent):

@@ -79,7 +79,10 @@ _THREADS = 24
 _REMOVALS = 4
 """Attempts to remove one of our objects. No later probe knows its name."""
 _TIDY_SECONDS = 10.0
-"""No removal starts later than this, and none waits longer for a store that stops responding."""
+"""No removal starts later than this: if the store stops responding, each may take a minute.
+
+None waits longer than this for a store that has not responded at all.
+"""
 
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them in another order."""
@@ -472,7 +475,9 @@ class _Probe:
 
     def clean_up(self) -> None:
         """Remove all that may exist. Failures are ignored: the facts are known."""
-        began, calls = self._store.clock.monotonic(), self._calls.within(_TIDY_SECONDS)
+        began, calls = self._store.clock.monotonic(), self._calls
+        if not self._reached.done() or self._reached.exception() is not None:
+            calls = calls.within(_TIDY_SECONDS)  # The store may never answer.
         for name, upload in self._begun:
             self._remove(partial(calls.abort_upload, self._folder + name, upload), began)
         keys = [self._folder + name for name in self._names]

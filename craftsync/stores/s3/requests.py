@@ -90,9 +90,9 @@ class Calls:
 
     def within(self, seconds: float) -> Calls:
         """Return the same requests, each of which waits at most so long for the server."""
-        hasty = copy(self)
-        hasty._wire = self._wire.within(seconds)
-        return hasty
+        limited = copy(self)
+        limited._wire = self._wire.within(seconds)
+        return limited
 
     def list_page(self, query: Query) -> bytes:
         """Return one page of a listing, as received."""

@@ -70,9 +70,9 @@ class Wire:
 
     def within(self, seconds: float) -> Wire:
         """Return this client, over the same connections, with requests that wait so long for the server."""
-        hasty = copy(self)
-        hasty._idle_seconds = seconds
-        return hasty
+        limited = copy(self)
+        limited._idle_seconds = seconds
+        return limited
 
     @property
     def address(self) -> str:

@@ -135,7 +135,7 @@ class _Card:
 
 def _is_paused(facts: Facts) -> bool:
     """Return whether a user paused the folder; the pause outlives its daemon, and an error shows beside it."""
-    return facts["state"] == "paused" or facts.get("paused_since") is not None
+    return facts.get("paused_since") is not None
 
 
 def _paused(since: str | None) -> str | None:
