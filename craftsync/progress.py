@@ -40,15 +40,10 @@ def showing(
     Nothing is displayed if output goes to a file or a pipe. Of two runs at once, only the first is
     displayed. While `waits` returns what the run waits for, the display shows that text.
     """
-
-    def waits_shown() -> str | None:
-        found = waits()
-        return None if found is None else shown(found)
-
     display = None
     if wanted and _one_at_a_time.acquire(blocking=False):
         try:
-            display = _display(command, waits_shown)
+            display = _display(command, lambda: wait_shown(waits))
         finally:
             if display is None:
                 _one_at_a_time.release()
@@ -65,6 +60,12 @@ def showing(
         if display:
             display.stop()
             _one_at_a_time.release()
+
+
+def wait_shown(waits: Callable[[], str | None]) -> str | None:
+    """Return what `waits` returns, as text for one line."""
+    found = waits()
+    return None if found is None else shown(found)
 
 
 def _display(command: str, waits: Callable[[], str | None]) -> Display | None:

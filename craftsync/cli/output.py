@@ -39,7 +39,7 @@ from craftsync.engine.report import (
     Report,
 )
 from craftsync.open_store import waits
-from craftsync.progress import Bars, Display, StatsLines, WaitLines
+from craftsync.progress import Bars, Display, StatsLines, WaitLines, wait_shown
 from craftsync.wording import left_out_words, size_shown
 
 _ACTION_FIELDS: Mapping[str, str] = {**COUNTERS, "copy": "copied"}
@@ -444,13 +444,12 @@ def _bars(flags: Mapping[str, Any]) -> Bars | None:
     if flags["quiet"] or not on_screen:
         return None
 
-    return Bars(terminal.print_above, waits_shown)
+    return Bars(terminal.print_above, _wait_shown)
 
 
-def waits_shown() -> str | None:
+def _wait_shown() -> str | None:
     """Return which store this command waits for, and why; `None` while all stores respond."""
-    found = waits()
-    return None if found is None else shown(found)
+    return wait_shown(waits)
 
 
 def saying_waits(flags: Mapping[str, Any]) -> WaitLines:
@@ -464,7 +463,7 @@ def saying_waits(flags: Mapping[str, Any]) -> WaitLines:
         if not flags.get("quiet") and not terminal.has_bar():
             say(f"{waiting[0].upper()}{waiting[1:]}.", to_stderr=True)
 
-    return WaitLines(waits_shown, say_it)
+    return WaitLines(_wait_shown, say_it)
 
 
 def _stats(command: str, flags: Mapping[str, Any]) -> Display | None:

@@ -13,7 +13,7 @@ from craftsync import DataStore
 from craftsync.state.history import KeptVersion, Outside
 from tests.cli.test_cli_serve import sdk_of
 from tests.support.cli import Craftsync
-from tests.support.fake_s3 import Answer, Drop, Request, error, proxied
+from tests.support.fake_s3 import Answer, Drop, error, failing, proxied
 from tests.support.s3 import fake_s3
 from tests.support.servers import S3Server
 from tests.support.serving import serving
@@ -175,26 +175,16 @@ def test_purge_of_a_store_removes_what_lost_answers_left(
     craftsync: Craftsync, words: tuple[str, ...], faults: list[Drop | Answer], kept: list[int]
 ) -> None:
     left = list(faults)
-
-    def script(request: Request) -> Drop | Answer | None:
-        is_hit = request.method == "PUT" and request.target.endswith("bucket/a")
-        return left.pop(0) if is_hit and left else None
-
     with (
         fake_s3("no-metadata", "bucket") as (behind, _),
         proxied(behind, lambda _: None) as (server, proxy),
     ):
-        craftsync.environment |= {
-            "AWS_ENDPOINT_URL": server.endpoint,
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-            "AWS_REGION": "us-east-1",
-        }
+        craftsync.environment |= server.variables
         craftsync.config.write_text("environments: {s3: {store: s3, bucket: bucket}}\n")
         craftsync.write("new", "newer")
         for path, content in (("a", b"the version before"), ("c", b"new")):
             assert craftsync("put", "-", f"s3:{path}", stdin=content).code == 0
-        proxy.script = script
+        proxy.script = failing("PUT", "bucket/a", left)
         assert (craftsync(*words).code == 0) is (words[0] == "cp")
         assert not left
         store = ("--store", "s3:")

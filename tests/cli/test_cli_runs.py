@@ -293,8 +293,8 @@ def test_outdated_plan_step_is_skipped(craftsync: Craftsync) -> None:
     assert craftsync.files("store") == {}
 
 
-def test_outdated_move_of_a_plan_is_skipped(craftsync: Craftsync) -> None:
-    """The same rename has been brought to the store, and undone there, since the plan was written."""
+def plan_a_rename_and_sync_it(craftsync: Craftsync) -> None:
+    """Write `the.plan`, which renames `old` to `new` in the store, and then sync the same rename."""
     craftsync.write("root/old", "content")
     craftsync.write("root/other", "other")
     craftsync("sync", "root", "./store")
@@ -302,6 +302,11 @@ def test_outdated_move_of_a_plan_is_skipped(craftsync: Craftsync) -> None:
     craftsync("plan", "root", "./store", "-o", "the.plan")
     assert "move-remote" in (craftsync.folder / "the.plan").read_text()
     craftsync("sync", "root", "./store")
+
+
+def test_outdated_move_of_a_plan_is_skipped(craftsync: Craftsync) -> None:
+    """The same rename has been brought to the store, and undone there, since the plan was written."""
+    plan_a_rename_and_sync_it(craftsync)
     (craftsync.folder / "store/new").unlink()
     run = craftsync("apply", "the.plan", "--json")
     assert (run.code, run.summary["skipped"]) == (6, 1), run.err
@@ -310,12 +315,7 @@ def test_outdated_move_of_a_plan_is_skipped(craftsync: Craftsync) -> None:
 
 def test_outdated_move_of_a_plan_does_not_undo_a_later_delete(craftsync: Craftsync) -> None:
     """The same rename has been synced since the plan was written; then another client deletes the object."""
-    craftsync.write("root/old", "content")
-    craftsync.write("root/other", "other")
-    craftsync("sync", "root", "./store")
-    (craftsync.folder / "root/old").rename(craftsync.folder / "root/new")
-    craftsync("plan", "root", "./store", "-o", "the.plan")
-    craftsync("sync", "root", "./store")
+    plan_a_rename_and_sync_it(craftsync)
     assert craftsync("apply", "the.plan", "--json").summary["skipped"] == 1
     (craftsync.folder / "store/new").unlink()
     run = craftsync("sync", "root", "./store", "--json")

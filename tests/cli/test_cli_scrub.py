@@ -11,7 +11,7 @@ import pytest
 
 from craftsync.stores.directory import DirectoryStore
 from tests.support.cli import Craftsync
-from tests.support.fake_s3 import Answer, Drop, Request, error, proxied
+from tests.support.fake_s3 import Answer, Drop, error, failing, proxied
 from tests.support.s3 import fake_s3
 
 GOOD, BAD = "what was synced", "what was syncEd"
@@ -128,11 +128,7 @@ def test_scrub_does_not_count_edits_as_damage(synced: Craftsync) -> None:
 
 def test_an_archived_object_is_left_out_and_no_damage(craftsync: Craftsync) -> None:
     with fake_s3("plain", "bucket") as (server, fake):
-        craftsync.environment |= {
-            "AWS_ENDPOINT_URL": server.endpoint,
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        }
+        craftsync.environment |= server.variables
         for name in ("archived", "plain"):
             craftsync.write(f"root/{name}", GOOD)
         assert craftsync("sync", "root", "s3://bucket").code == 0
@@ -155,25 +151,16 @@ def test_retention_removes_what_lost_answers_to_a_repair_left(
     craftsync: Craftsync, faults: list[Drop | Answer], code: int, kept: list[str]
 ) -> None:
     left = list(faults)
-
-    def script(request: Request) -> Drop | Answer | None:
-        is_hit = request.method == "PUT" and request.target.endswith("bucket/a")
-        return left.pop(0) if is_hit and left else None
-
     with (
         fake_s3("no-metadata", "bucket") as (behind, fake),
         proxied(behind, lambda _: None) as (server, proxy),
     ):
-        craftsync.environment |= {
-            "AWS_ENDPOINT_URL": server.endpoint,
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        }
+        craftsync.environment |= server.variables
         os.utime(craftsync.write("root/a", GOOD), (1_700_000_000, 1_700_000_000))
         assert craftsync("sync", "root", "s3://bucket").code == 0
         stored = fake.bucket("bucket").versions["a"]
         stored[-1] = replace(stored[-1], content=BAD.encode())
-        proxy.script = script
+        proxy.script = failing("PUT", "bucket/a", left)
         pair = ("--root", "root", "--store", "s3://bucket")
         assert craftsync("scrub", "--repair", *pair).code == code
         assert not left

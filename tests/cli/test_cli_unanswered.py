@@ -119,11 +119,7 @@ def test_progress_line_shows_the_wait_until_the_store_answers(craftsync: Craftsy
         assert over.wait(DEADLINE)
 
     with fake_s3("plain", "bucket") as (behind, _), proxied(behind, script) as (server, _):
-        craftsync.environment |= {
-            "AWS_ENDPOINT_URL": server.endpoint,
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        }
+        craftsync.environment |= server.variables
         with on_a_terminal(craftsync, 80, "push", "root-1", "s3://bucket") as terminal:
             try:
                 terminal.until("waiting for s3://bucket at 127.0.0.1:")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -37,6 +36,7 @@ from tests.support.fake_s3 import (
     Request,
     Script,
     error,
+    failing,
     proxied,
     scripted,
 )
@@ -58,16 +58,7 @@ def patient(store: S3Store) -> RetryingStore:
 
 def first(method: str, part: str, fault: object) -> Script:
     """Return a script with one fault: for the first request of a method with `part` in its target."""
-    left = [fault]
-    lock = threading.Lock()
-
-    def script(request: Request) -> object:
-        with lock:
-            if left and request.method == method and part in request.target:
-                return left.pop()
-        return None
-
-    return script  # type: ignore[return-value]
+    return failing(method, part, [fault])
 
 
 def content_of(store: RetryingStore, path: str) -> bytes:

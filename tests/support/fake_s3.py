@@ -104,6 +104,18 @@ def proxied(server: S3Server, script: Script) -> Iterator[tuple[S3Server, Proxy]
         )
 
 
+def failing(method: str, part: str, faults: list[Any]) -> Script:
+    """Return a script that takes a fault from the list for each request of a method with `part` in its target."""
+    lock = threading.Lock()
+
+    def script(request: Request) -> Any:
+        with lock:
+            is_hit = request.method == method and part in request.target
+            return faults.pop(0) if is_hit and faults else None
+
+    return script
+
+
 @contextmanager
 def scripted(script: Script) -> Iterator[tuple[S3Server, Proxy]]:
     """Run a server that only knows its script."""

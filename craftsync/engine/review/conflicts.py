@@ -232,7 +232,7 @@ class Resolving:
         try:
             for conflict in chosen.conflicts:
                 if self.keep is Keep.BOTH:
-                    name = self._keep(conflict.copy)
+                    name = self._rename(conflict.copy)
                     stays[name] = conflict.copy.size
                 else:
                     self._displace(conflict.copy)
@@ -241,7 +241,7 @@ class Resolving:
         status = "planned" if self.dry_run else "done"
         return Resolved(chosen.path, status, tuple(stays), next(iter(stays.values()), 0))
 
-    def _keep(self, copy: LocalFile) -> str:
+    def _rename(self, copy: LocalFile) -> str:
         """Rename a copy to the first free new name, and return it.
 
         If a file with a new name has the same content, the copy goes to the trash: a run that was
