@@ -33,11 +33,7 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
 @pytest.fixture
 def bucket(craftsync: Craftsync) -> Iterator[FakeS3]:
     with fake_s3("plain", "bucket") as (server, fake):
-        craftsync.environment |= {
-            "AWS_ENDPOINT_URL": server.endpoint,
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        }
+        craftsync.environment |= server.variables
         yield fake
 
 

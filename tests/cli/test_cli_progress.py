@@ -117,11 +117,7 @@ def test_progress_line_shows_bytes_read_for_comparison(columns: int, craftsync: 
         bucket, mine = fake.bucket("bucket"), fake.personality
         for name in ("first.bin", "second.bin"):
             bucket.put(mine, name, bucket.described(mine, bytes(2 * MIB)))
-        craftsync.environment |= {
-            "AWS_ENDPOINT_URL": server.endpoint,
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        }
+        craftsync.environment |= server.variables
         with on_a_terminal(craftsync, columns, "sync", "root", "s3://bucket") as terminal:
             what = (
                 "hashing 2 files (2.0 MiB): 1/2 files"

@@ -96,11 +96,7 @@ def bucket(request: pytest.FixtureRequest, craftsync: Craftsync) -> Iterator[Buc
             yield CraftAi(platform)
         else:
             server, fake = stack.enter_context(fake_s3(request.param, "bucket"))
-            craftsync.environment |= {
-                "AWS_ENDPOINT_URL": server.endpoint,
-                "AWS_ACCESS_KEY_ID": server.access_key,
-                "AWS_SECRET_ACCESS_KEY": server.secret_key,
-            }
+            craftsync.environment |= server.variables
             yield S3(fake)
 
 

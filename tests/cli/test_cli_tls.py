@@ -29,11 +29,7 @@ def test_files_of_all_sizes_round_trip(craftsync: Craftsync, tmp_path: Path) -> 
     for number in range(300):
         (root / f"{number:03}").write_bytes(bytes([number % 256]) * 5000)
     with servers.rclone(tmp_path / "served", certificate=authority) as server:
-        craftsync.environment |= {
-            "AWS_ENDPOINT_URL": server.endpoint,
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        }
+        craftsync.environment |= server.variables
         refused = craftsync("push", "root", "s3://bucket")
         assert (refused.code, "certificate" in refused.err) == (5, True)
         craftsync.environment["AWS_CA_BUNDLE"] = str(authority)
