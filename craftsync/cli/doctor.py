@@ -9,13 +9,12 @@ import click
 
 from craftsync.cli import params as common
 from craftsync.cli.output import reporting, say, say_json, say_summary
-from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock
 from craftsync.config import pairs
 from craftsync.doctor.examination import examine
 from craftsync.doctor.report import Finding, Level, exit_code_of
 from craftsync.engine.report import Report
-from craftsync.wording import counted
+from craftsync.wording import counted, shown
 
 
 @click.command(cls=common.CommandWithSummary)

@@ -16,7 +16,6 @@ import click
 from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
-from craftsync.cli.terminal import shown
 from craftsync.config import edit, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config, LinkedFolder
@@ -26,6 +25,7 @@ from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location
 from craftsync.core.model import Mode
 from craftsync.errors import CraftsyncError, UsageError, nearest
 from craftsync.open_store import spelled_out
+from craftsync.wording import shown
 
 _of_new_store = common.all_of(
     click.option(

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from craftsync.cli import terminal
-from craftsync.cli.terminal import shown
 from craftsync.config.parsers import user_path
 from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
 from craftsync.errors import UsageError
-from craftsync.wording import size_shown
+from craftsync.wording import shown, size_shown
 
 _JOURNAL_LEVELS = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
 """The priorities of sd-daemon(3), by the lowest level each is for."""

@@ -21,7 +21,6 @@ from craftsync.cli import terminal
 from craftsync.cli.log import listener, to_file
 from craftsync.cli.signals import saying_stop
 from craftsync.cli.terminal import code_of, message_of, writing
-from craftsync.cli.terminal import shown as shown
 from craftsync.clock import SystemClock, iso
 from craftsync.config.options import read
 from craftsync.config.pairs import Pair
@@ -40,7 +39,7 @@ from craftsync.engine.report import (
 )
 from craftsync.open_store import waits
 from craftsync.progress import Bars, Display, StatsLines, WaitLines, wait_shown
-from craftsync.wording import left_out_words, size_shown
+from craftsync.wording import left_out_words, shown, size_shown
 
 _ACTION_FIELDS: Mapping[str, str] = {**COUNTERS, "copy": "copied"}
 _WITH_BYTES = {

@@ -16,7 +16,7 @@ from craftsync import linked_folders, runs
 from craftsync.cli import params as common
 from craftsync.cli.output import outcomes, say, say_json, say_which, which
 from craftsync.cli.review import refuse_unnamed
-from craftsync.cli.terminal import addressed, shown
+from craftsync.cli.terminal import addressed
 from craftsync.clock import iso
 from craftsync.config import file as configuration
 from craftsync.config import pairs
@@ -24,7 +24,7 @@ from craftsync.config.options import PairOptions, RunOptions
 from craftsync.core.model import OWN_FOLDER, BaselineRow, Kind, LocalFile, RemoteObject
 from craftsync.engine.report import STEP_WORDS
 from craftsync.errors import LockedError, StateError, UsageError
-from craftsync.wording import counted, size_shown
+from craftsync.wording import counted, shown, size_shown
 
 
 @click.command(cls=common.Command)

@@ -26,7 +26,6 @@ from craftsync.cli.output import (
     summary_line,
 )
 from craftsync.cli.review import meant_by
-from craftsync.cli.terminal import shown
 from craftsync.config import pairs
 from craftsync.config.options import MigrateOptions
 from craftsync.config.places import DirectoryLocation
@@ -42,7 +41,7 @@ from craftsync.engine.report import (
     Report,
 )
 from craftsync.errors import UsageError
-from craftsync.wording import counted, size_shown
+from craftsync.wording import counted, shown, size_shown
 
 if TYPE_CHECKING:
     from craftsync.migrate.options import MigrationReport

@@ -14,7 +14,6 @@ import click
 
 from craftsync.cli import params as common
 from craftsync.cli.output import say
-from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
@@ -23,6 +22,7 @@ from craftsync.install_hint import install_command
 from craftsync.open_store import open_store
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.stores.base import server_and_location
+from craftsync.wording import shown
 
 if TYPE_CHECKING:
     from craftsync.serve.content import OnKept

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from craftsync.cli import params as common
 from craftsync.cli.output import linked
-from craftsync.cli.terminal import shown
-from craftsync.wording import counted, holdings_shown, left_out_shown, size_shown
+from craftsync.wording import counted, holdings_shown, left_out_shown, shown, size_shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,7 +14,7 @@ import click
 
 from craftsync.cli.signals import Terminated, hear
 from craftsync.errors import ConfigError, CraftsyncError, exhausted
-from craftsync.wording import shown as shown
+from craftsync.wording import shown
 
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 

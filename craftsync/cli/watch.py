@@ -18,13 +18,13 @@ from craftsync.cli import log
 from craftsync.cli import params as common
 from craftsync.cli.live_display import WatchView
 from craftsync.cli.output import reporting, say
-from craftsync.cli.terminal import shown
 from craftsync.config import file as config
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions, RunOptions, Settings, given_by, read
 from craftsync.config.parsers import BadWord, Rates, parse_address, parse_rates, parse_seconds
 from craftsync.engine.report import OnEvent
 from craftsync.errors import ConfigError, CraftsyncError, StateError, UsageError
+from craftsync.wording import shown
 
 if TYPE_CHECKING:
     from craftsync.daemon.events import EventSource

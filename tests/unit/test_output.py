@@ -7,10 +7,9 @@ import json
 import pytest
 
 from craftsync.cli.output import JsonLines, Output, summary_line
-from craftsync.cli.terminal import shown
 from craftsync.core.model import Kind
 from craftsync.engine.report import ActionEvent, Issue, IssueEvent, Report
-from craftsync.wording import size_shown
+from craftsync.wording import shown, size_shown
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from craftsync import objects
 from craftsync.cli import params as common
 from craftsync.cli.objects import shared
 from craftsync.cli.output import say, say_json
-from craftsync.cli.terminal import put_word, shown, writing
+from craftsync.cli.terminal import put_word, writing
 from craftsync.clock import SystemClock, iso
 from craftsync.config.addresses import joined, within
 from craftsync.config.parsers import parse_age, parse_seconds, parse_size
@@ -20,7 +20,7 @@ from craftsync.core.model import RemoteObject
 from craftsync.objects import Entry, ObjectFilter, OnSkipped, arguments
 from craftsync.objects.arguments import Place
 from craftsync.stores.retrying import now_by
-from craftsync.wording import counted, size_shown
+from craftsync.wording import counted, shown, size_shown
 
 
 @click.command(cls=common.Command)

@@ -13,12 +13,11 @@ import click
 
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
-from craftsync.cli.terminal import shown
 from craftsync.config import places
 from craftsync.core.model import Skipped
 from craftsync.errors import FileMissing, UsageError
 from craftsync.objects.arguments import Arguments, Place, found_at
-from craftsync.wording import size_shown
+from craftsync.wording import shown, size_shown
 
 recursive_option = click.option(
     "-r", "-R", "--recursive", is_flag=True, help="Include everything below folders."

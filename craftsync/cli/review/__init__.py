@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 from craftsync import linked_folders
 from craftsync.cli import params as common
 from craftsync.cli.output import say_which, which
-from craftsync.cli.terminal import shown
 from craftsync.config.options import RunOptions
 from craftsync.config.pairs import Pair
 from craftsync.errors import UsageError
 from craftsync.linked_folders import OnUnnamed
+from craftsync.wording import shown
 
 
 def meant_by(

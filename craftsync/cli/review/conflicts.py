@@ -14,7 +14,6 @@ from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import OutcomePrinter, outcomes, say, say_json
 from craftsync.cli.review import meant_by, refuse_unnamed
-from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import pairs
 from craftsync.core.model import LocalFile
@@ -24,7 +23,7 @@ from craftsync.linked_folders import OnUnnamed
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import KeptVersion, Outside
-from craftsync.wording import size_shown
+from craftsync.wording import shown, size_shown
 
 if TYPE_CHECKING:
     from craftsync.engine.review.conflicts import Conflict, Resolved

@@ -13,7 +13,7 @@ from craftsync.cli import Group, watch
 from craftsync.cli import params as common
 from craftsync.cli.output import reporting, say, say_json, say_summary
 from craftsync.cli.review import meant_by, refuse_unnamed
-from craftsync.cli.terminal import addressed, shown
+from craftsync.cli.terminal import addressed
 from craftsync.clock import iso
 from craftsync.config import pairs
 from craftsync.config.options import RunOptions
@@ -21,7 +21,7 @@ from craftsync.core.model import Kind
 from craftsync.engine.report import Report
 from craftsync.engine.review.selection import Selection, parse_time_ns
 from craftsync.errors import UsageError
-from craftsync.wording import counted, size_shown
+from craftsync.wording import counted, shown, size_shown
 
 if TYPE_CHECKING:
     from craftsync.engine.session import Session

@@ -19,12 +19,12 @@ from craftsync.cli.output import (
     say_json,
 )
 from craftsync.cli.review import meant_by, refuse_unnamed
-from craftsync.cli.terminal import addressed, shown
+from craftsync.cli.terminal import addressed
 from craftsync.config import pairs
 from craftsync.datastore import stamp_now
 from craftsync.linked_folders import OnUnnamed
 from craftsync.objects.arguments import Arguments
-from craftsync.wording import counted, holdings_shown, size_shown
+from craftsync.wording import counted, holdings_shown, shown, size_shown
 
 if TYPE_CHECKING:
     from craftsync.engine.review.trash import Restored, Trash, TrashOfStore
