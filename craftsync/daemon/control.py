@@ -27,7 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from craftsync.clock import Clock
+from craftsync.clock import Clock, SystemClock
 from craftsync.core.paths import malformed
 from craftsync.errors import LockedError, NoAnswer, StateError, UsageError
 from craftsync.state import pair_folder
@@ -181,6 +181,10 @@ class _Client:
         busy = self._outbox or b"\n" in self._inbox
         return selectors.EVENT_WRITE if busy else selectors.EVENT_READ
 
+    @property
+    def has_response(self) -> bool:
+        return bool(self._outbox)
+
     def advance(self) -> bool:
         """Send, handle or receive once without blocking; return whether the connection stays open."""
         try:
@@ -234,7 +238,10 @@ class Control:
             self._disconnect(client)
 
     def close(self) -> None:
+        """Send the responses that are due, and close all connections."""
         for client in list(self._clients):
+            if client.has_response:
+                client.advance()
             self._disconnect(client)
         self._selector.close()
 
@@ -294,31 +301,56 @@ def _dispatch(request: object, answer: Answer) -> dict[str, Any]:
 
 _TIMEOUT = 10.0
 """Seconds after which a daemon that does not respond is considered hung."""
+_RESTART_SECONDS = 1.0
+"""A daemon that closed a connection listens again within this time, or it has ended."""
+_RETRY_PAUSE = 0.05
 
 
 def ask(folder: Path, verb: str, *, within: float = _TIMEOUT, **arguments: Any) -> Any:
     """Send a request to the daemon that listens in a control folder; return its response, `None` if none runs.
 
-    Raises `UsageError` when the daemon refuses the request, `NoAnswer` when it
-    does not respond in `within` seconds.
+    A daemon that ends, or that takes up a new configuration, closes the connection
+    before it responds. The request is then sent again: carrying one out twice has
+    the effect of once. Raises `UsageError` when the daemon refuses the request,
+    `NoAnswer` when it does not respond in `within` seconds.
     """
-    peer = connect(folder, within)
-    if peer is None:
-        return None
-    process = process_of(peer)
-    try:
-        with peer, peer.makefile("rwb") as stream:
-            stream.write(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
-            stream.flush()
-            answer = json.loads(stream.readline() or b"null")
-    except (OSError, ValueError) as error:
-        raise _no_response(process) from error
-    if answer is None:
-        # The daemon ended or closed the connection before it responded.
-        raise _no_response(process)
+    line = json.dumps({"verb": verb, **arguments}).encode() + b"\n"
+    clock = SystemClock()
+    deadline = clock.monotonic() + within
+    restarts_until = 0.0
+    while True:
+        peer = connect(folder, max(deadline - clock.monotonic(), _RETRY_PAUSE))
+        if peer is not None:
+            process = process_of(peer)
+            answer = _answer_to(line, peer, process)
+            if answer is not None:
+                return _granted(answer)
+            if clock.monotonic() > deadline:
+                raise _no_response(process)
+            restarts_until = clock.monotonic() + _RESTART_SECONDS
+        elif clock.monotonic() > restarts_until:
+            return None
+        clock.sleep(_RETRY_PAUSE)
+
+
+def _granted(answer: Mapping[str, Any]) -> Any:
     if "error" in answer:
         raise UsageError(f"The daemon refuses: {answer['error']}.")
     return answer["answer"]
+
+
+def _answer_to(line: bytes, peer: socket.socket, process: int) -> dict[str, Any] | None:
+    """Return the response to a request, `None` if the daemon closed the connection before it."""
+    try:
+        with peer, peer.makefile("rwb") as stream:
+            stream.write(line)
+            stream.flush()
+            answer: dict[str, Any] | None = json.loads(stream.readline() or b"null")
+    except ConnectionError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _no_response(process) from error
+    return answer
 
 
 def send_decision(folder: Path, verb: str, paths: Sequence[str] | None) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -228,19 +229,72 @@ def test_full_control_server_drops_an_old_client_for_a_new_one(
     assert crowd[0].recv(1) == b""
 
 
-def test_daemon_that_dies_while_answering_gives_a_remedy(tmp_path: Path) -> None:
+def test_request_is_sent_again_to_a_daemon_that_restarts(tmp_path: Path) -> None:
+    folder = tmp_path / "control"
+    before = Endpoint(folder)
+    with ThreadPoolExecutor() as pool:
+        answered = pool.submit(ask, folder, "status")
+        before.socket.settimeout(60)
+        peer, _ = before.socket.accept()
+        before.close()
+        peer.close()
+        after = Endpoint(folder)
+        after.socket.settimeout(60)
+        peer, _ = after.socket.accept()
+        assert json.loads(peer.makefile("rb").readline()) == {"verb": "status"}
+        peer.sendall(b'{"answer": {"state": "watching"}}\n')
+        assert answered.result(60) == {"state": "watching"}
+    peer.close()
+    after.close()
+
+
+def test_daemon_that_ends_while_asked_counts_as_ended(tmp_path: Path) -> None:
     folder = tmp_path / "control"
     endpoint = Endpoint(folder)
+    with ThreadPoolExecutor() as pool:
+        answered = pool.submit(ask, folder, "status")
+        endpoint.socket.settimeout(60)
+        peer, _ = endpoint.socket.accept()
+        endpoint.close()
+        peer.close()
+        assert answered.result(60) is None
+
+
+def test_daemon_that_always_hangs_up_gives_a_remedy(tmp_path: Path) -> None:
+    folder = tmp_path / "control"
+    endpoint = Endpoint(folder)
+    endpoint.socket.settimeout(60)
+
+    asked = threading.Event()
 
     def hang_up() -> None:
-        endpoint.socket.setblocking(True)
-        endpoint.socket.accept()[0].close()
+        while not asked.is_set():
+            endpoint.socket.accept()[0].close()
 
     thread = threading.Thread(target=hang_up)
     thread.start()
     with pytest.raises(StateError, match="does not answer"):
-        ask(folder, "status")
+        ask(folder, "status", within=0.1)
+    asked.set()
+    last = connect(folder, 60)
+    assert last is not None
+    last.close()
     thread.join(60)
+    endpoint.close()
+
+
+def test_response_is_sent_although_the_daemon_ends(tmp_path: Path, clock: FakeClock) -> None:
+    endpoint, control = Endpoint(tmp_path / "control"), Control(clock)
+    control.add(endpoint.socket, answer)
+    peer = connect(tmp_path / "control", 60)
+    assert peer is not None
+    peer.sendall(b'{"verb": "status"}\n')
+    for _ in ("accept", "receive", "handle"):
+        control.serve(60)
+    control.remove(endpoint.socket)
+    control.close()
+    assert json.loads(peer.makefile("rb").readline()) == {"answer": {"state": "watching"}}
+    peer.close()
     endpoint.close()
 
 
