@@ -109,6 +109,18 @@ class Group(click.Group):
             )
 
 
+def _variable_is_json(context: click.Context | None) -> bool:
+    """Return whether CRAFTSYNC_JSON asks for JSON; a command without --json ignores it."""
+    command = context.command if context else None
+    is_group = command is None or isinstance(command, click.Group)
+    if command and not is_group and all(param.name != "json" for param in command.params):
+        return False
+    try:
+        return bool(click.BOOL.convert(os.environ.get("CRAFTSYNC_JSON") or "no", None, None))
+    except click.BadParameter:
+        return False  # The command refuses such a value.
+
+
 class Commands(Group):
     """A group that imports a command's module when the command is needed."""
 
@@ -120,14 +132,17 @@ class Commands(Group):
     }
 
     def main(self, args: Sequence[str], **settings: Any) -> Any:  # type: ignore[override]
-        """Run a command; with --json, print a usage error as a line of JSON, too."""
+        """Run a command; with --json or its variable, print a usage error as a line of JSON, too."""
         try:
             return super().main(args, **settings)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
         except click.ClickException as error:
-            if "--json" in takewhile(lambda word: word != "--", args):
+            context = getattr(error, "ctx", None)
+            if "--json" in takewhile(lambda word: word != "--", args) or _variable_is_json(context):
                 from craftsync.cli.output import say_failure
 
-                say_failure(error, getattr(error, "ctx", None))
+                say_failure(error, context)
             raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -289,7 +289,7 @@ MakeListener = Callable[[pairs.Pair], OnEvent]
 """Makes the listener for the events of a linked folder."""
 
 
-@click.command(cls=common.Command)
+@click.command(cls=common.CommandWithSummary)
 @common.all_of(
     common.mode_option,
     common.time_options,

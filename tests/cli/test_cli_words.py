@@ -163,6 +163,8 @@ def test_invalid_arguments_exit_2_with_a_message(
         (["cp", "--json", "./here"], "give a source and a target", True),
         (["trash", "restore", "--json", "--run", "last"], "'last' is not a valid", True),
         (["deletes", "approve", "--json"], "Give each PATH", True),
+        (["watch", "--json", "--frobnicate"], "No such option", True),
+        (["watch", "--json", "--folder", "a", "root", "./store"], "by words or by flags", True),
         (["doctor", "--json", ""], "is empty", True),
         (["ls", "--json"], "Missing argument", False),
         (["wait", "--json", "--timeout", "soon"], "--timeout: 'soon'", False),
@@ -185,6 +187,36 @@ def test_usage_errors_are_lines_of_json_too(
     if has_summary:
         name = " ".join(words).removeprefix("trash ").removeprefix("deletes ").split()[0]
         assert (run.summary["command"], run.summary["exit_code"]) == (name, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "types"),
+    [
+        (["push", "--frobnicate", "root", "./store"], ["error", "summary"]),
+        (["watch", "--frobnicate"], ["error", "summary"]),
+        (["trash", "restore", "--run", "last"], ["error", "summary"]),
+        (["ls"], ["error"]),
+        (["pusch"], ["error"]),
+        (["deletes", "aprove"], ["error"]),
+        (["--frobnicate"], ["error"]),
+        (["pause", "--frobnicate"], []),
+    ],
+)
+def test_usage_errors_are_json_with_the_variable_too(
+    craftsync: Craftsync, words: list[str], types: list[str]
+) -> None:
+    """`pause` has no --json: its other errors are text, too."""
+    for value in ("1", "true"):
+        run = craftsync(*words, CRAFTSYNC_JSON=value)
+        assert (run.code, "Error:" in run.err) == (2, True), run.err
+        assert [line["type"] for line in run.json] == types
+        assert {line["exit_code"] for line in run.json} <= {2}
+
+
+@pytest.mark.parametrize("value", ["", "0", "maybe"])
+def test_usage_errors_stay_text_without_json(craftsync: Craftsync, value: str) -> None:
+    run = craftsync("push", "--frobnicate", "root", "./store", CRAFTSYNC_JSON=value)
+    assert (run.code, run.out, "No such option" in run.err) == (2, b"", True), run.err
 
 
 def test_json_after_two_dashes_is_a_file(craftsync: Craftsync) -> None:
