@@ -51,7 +51,7 @@ def pause(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync pause
       craftsync pause datasets
     """
-    _request_each(pair, flags, "pause", "paused", without_daemon=_pause_the_next)
+    _control_each(pair, flags, _pause)
 
 
 @click.command(cls=common.Command)
@@ -66,13 +66,15 @@ def resume(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync resume
       craftsync resume datasets
     """
-    _request_each(pair, flags, "resume", "resumed", without_daemon=_resume_the_next)
+    _control_each(pair, flags, _resume)
 
 
-def _pause_the_next(pair: pairs.Pair, asked: PairOptions) -> str | None:
+def _pause(pair: pairs.Pair, asked: PairOptions) -> str | None:
     from craftsync.daemon.pause import set_paused
     from craftsync.state.pair import is_remembered
 
+    if request(pair, asked, "pause") is not None:
+        return "paused"
     if not pair.folder and not is_remembered(pairs.state_dir_of(asked), *pair.addresses):
         # It may be mistyped.
         return None
@@ -83,7 +85,7 @@ def _pause_the_next(pair: pairs.Pair, asked: PairOptions) -> str | None:
     return "paused; no daemon runs, and the next one starts paused"
 
 
-def _resume_the_next(pair: pairs.Pair, asked: PairOptions) -> str | None:
+def _resume(pair: pairs.Pair, asked: PairOptions) -> str | None:
     from craftsync.daemon.pause import end_pause
 
     is_running = end_pause(folder_of(pair, asked))
@@ -209,24 +211,29 @@ def request(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -
 
 
 def _request_each(
+    typed: tuple[str, ...], flags: dict[str, Any], verb: str, done: str, **arguments: Any
+) -> None:
+    """Send a request to the daemon of each pair and print the result."""
+
+    def send(pair: pairs.Pair, asked: PairOptions) -> str | None:
+        return None if request(pair, asked, verb, **arguments) is None else done
+
+    _control_each(typed, flags, send)
+
+
+def _control_each(
     typed: tuple[str, ...],
     flags: dict[str, Any],
-    verb: str,
-    done: str,
-    *,
-    without_daemon: Callable[[pairs.Pair, PairOptions], str | None] = lambda pair, asked: None,
-    **arguments: Any,
+    carry_out: Callable[[pairs.Pair, PairOptions], str | None],
 ) -> None:
-    """Send a request to the daemon of each pair and print the result.
+    """Carry out a command for each pair and print what it did.
 
-    `without_daemon` carries it out for a pair whose daemon does not run, and returns what it did;
-    if it returns `None`, a `CraftsyncError` is raised after the last pair.
+    If it returns `None` for one, because no daemon runs, a `CraftsyncError` is raised after the last.
     """
     asked = common.asked_of(flags)
     missing = []
     for pair in linked_folders.every(common.words_of(flags, typed), asked):
-        runs_one = request(pair, asked, verb, **arguments) is not None
-        result = done if runs_one else without_daemon(pair, asked)
+        result = carry_out(pair, asked)
         if result is None:
             missing.append(str(pair.root))
         else:

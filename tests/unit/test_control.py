@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from craftsync.cli import cli
 from craftsync.daemon.control import Control, Endpoint, Refused, ask, connect, folder_of
-from craftsync.errors import LockedError, StateError, UsageError
+from craftsync.errors import CraftsyncError, LockedError, StateError, UsageError
 from tests.support.clock import FakeClock
 
 Connect = Callable[[], socket.socket]
@@ -302,3 +303,17 @@ def test_failed_control_request_reports_the_error_and_the_next_works(folder: Pat
     with pytest.raises(UsageError, match="the request failed: nobody foresaw this"):
         ask(folder, "fail")
     assert ask(folder, "status") == {"state": "watching"}
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "rescan"])
+def test_a_command_without_a_daemon_asks_for_one_once(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(
+        "craftsync.daemon.control.connect", lambda folder, timeout: asked.append(folder)
+    )
+    words = ["--state-dir", str(tmp_path), command, str(tmp_path / "root"), str(tmp_path / "store")]
+    with pytest.raises(CraftsyncError, match="No daemon runs"):
+        cli.main(words, standalone_mode=False)
+    assert len(asked) == 1
