@@ -379,9 +379,11 @@ def _batches(paths: Sequence[str]) -> Iterator[list[str]]:
 
 
 def running(state_dir: Path) -> dict[int, Path]:
-    """Return {process id: control folder} of each daemon below a state folder."""
+    """Return {process id: control folder} of each daemon below a state folder; skip another user's."""
     found: dict[int, Path] = {}
-    for folder in sorted((state_dir / "control").glob("*")):
+    for folder in sorted((state_dir / "control").glob("*/")):
+        if not os.access(folder, os.R_OK | os.X_OK):
+            continue
         peer = connect(folder, _TIMEOUT)
         if peer is not None:
             with peer:

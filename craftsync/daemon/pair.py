@@ -105,8 +105,8 @@ class FolderService:
         self._loop: FolderLoop | None = None
         self._events_failure: Callable[[], str | None] | None = None
         self._last_success_ns: int | None = None
-        self._paused_since = paused_since(watched.control)
-        self._is_suspended = self._should_suspend()
+        self._paused_since: int | None = None
+        self._is_suspended = False
         self._retry_at = 0.0
         self._last_halt = ""
         self._thread: threading.Thread | None = None
@@ -362,9 +362,9 @@ class FolderService:
         """Pause or resume, persistently, so that a restart does not undo a pause."""
         try:
             set_paused(self.watched.control, paused=paused)
+            self._paused_since = paused_since(self.watched.control)
         except StateError as error:
             raise Refused(str(error).removesuffix(".")) from error
-        self._paused_since = paused_since(self.watched.control)
         self._apply_suspension()
 
     def _request_full_run(self) -> float:

@@ -18,16 +18,18 @@ _FILE = "paused"
 def paused_since(control: Path) -> int | None:
     """Return when the user paused a folder (nanoseconds since the epoch), `None` if it is not paused.
 
-    `control` is the folder of its socket, which need not exist.
+    `control` is the folder of its socket, which need not exist. Raises `StateError` if it is unreadable.
     """
     try:
         return (control / _FILE).stat().st_mtime_ns
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _failure("read", control, error) from error
 
 
 def since_shown(control: Path) -> str | None:
-    """Return `paused_since` as an ISO time, for `status --json`."""
+    """Return `paused_since` as an ISO time, for `status --json`. Raises `StateError`."""
     since = paused_since(control)
     return None if since is None else iso(since)
 
@@ -43,10 +45,14 @@ def set_paused(control: Path, *, paused: bool) -> None:
         else:
             file.unlink(missing_ok=True)
     except OSError as error:
-        raise StateError(
-            f"The pause in {control} cannot be saved: {error.strerror or error}.",
-            remedy="The folder must belong to you, on a disk with free space.",
-        ) from error
+        raise _failure("saved", control, error) from error
+
+
+def _failure(done: str, control: Path, error: OSError) -> StateError:
+    return StateError(
+        f"The pause in {control} cannot be {done}: {error.strerror or error}.",
+        remedy="The folder must belong to you, on a disk with free space.",
+    )
 
 
 def end_pause(control: Path) -> bool | None:

@@ -138,12 +138,13 @@ class Workspace:
 
     def facts(self, pair: Pair) -> Mapping[str, Any]:
         """Return the status of a linked folder: the fields of `status --json`. Never raises a `CraftsyncError`."""
+        kept = None
         try:
+            kept = pause.since_shown(self.control_of(pair))
             live: dict[str, Any] | None = self.ask(pair, "status")
             facts = linked_folders.standing(pair, self.state_dir, live)
         except CraftsyncError as error:
             facts = linked_folders.unknown_standing(pair, error)
-        kept = pause.since_shown(self.control_of(pair))
         return {"paused_since": kept, **facts, "name": name_of(pair)}
 
     def session(self, pair: Pair, *, reading: bool = False) -> AbstractContextManager[Session]:

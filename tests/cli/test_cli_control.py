@@ -330,6 +330,32 @@ def another_day() -> str:
     return (datetime.now(UTC) + timedelta(days=3)).strftime("%a")
 
 
+def test_unusable_control_folder_halts_only_its_own_folder(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A file in its place: no permission would stop this test where root runs it."""
+    _, store = pair
+    text = craftsync.config.read_text()
+    craftsync.config.write_text(
+        text.replace(
+            "folders: {", f"folders: {{bad: {{root: {tmp_path}/bad, environment: 'store:x'}}, "
+        )
+    )
+    for name in ("bad", "store/x"):
+        (tmp_path / name).mkdir()
+    control = folder_of(tmp_path / "state", f"{tmp_path}/bad", f"{store}/x")
+    control.parent.mkdir(parents=True)
+    control.write_text("")
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first run of the other")
+        daemon.until_logged("bad: halted")
+        run = craftsync("status")
+        assert (run.code, f"{control} cannot be used" in run.text) == (7, True)
+        assert "data: ~/root" in run.text
+        assert craftsync("reload").code == 0
+        assert daemon.end() == 0
+
+
 def test_broken_folder_halts_and_the_others_continue(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:

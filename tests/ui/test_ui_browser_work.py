@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from craftsync.daemon.control import folder_of
 from tests.support.cli import Craftsync, until
 from tests.support.pages import Ui, showing
 from tests.support.servers import S3Server
@@ -155,6 +156,20 @@ def test_pause_without_a_daemon_is_shown_and_ended(page: Page, ui: Ui) -> None:
     expect(page.get_by_text("Paused since 20")).to_be_hidden()
     expect(page.get_by_role("button", name="Resume")).to_be_hidden()
     assert "paused" not in ui.craftsync("status", "work").text
+
+
+def test_an_unusable_control_folder_is_shown_on_its_own_card(page: Page, ui: Ui) -> None:
+    """A file in its place: no permission would stop this test where root runs it."""
+    folder = ui.craftsync.folder
+    ui.craftsync.config.write_text(f"{CONFIG}  more: {{root: more, environment: other}}\n")
+    control = folder_of(folder / "state", f"{folder}/work", f"{folder}/store")
+    control.parent.mkdir(exist_ok=True)
+    control.write_text("")
+    page.goto(ui.address)
+    card = page.get_by_role("region", name="work")
+    expect(card.get_by_text(str(control))).to_be_visible()
+    more = page.get_by_role("region", name="more")
+    expect(more.get_by_text("Nothing keeps it in sync now")).to_be_visible()
 
 
 def test_two_browsers_see_the_same_job(page: Page, ui: Ui) -> None:
