@@ -264,7 +264,8 @@ def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[
 
 
 def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
-    return {**linked_folders.unknown_standing(pair, error), "paused_since": None, "next": []}
+    facts = linked_folders.unknown_standing(pair, error)
+    return {**facts, "paused_since": None, "paused_until": None, "next": []}
 
 
 def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, Any]:
@@ -279,6 +280,7 @@ def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, An
             pass
     if live is None:
         facts["paused_since"] = since_shown(watch.folder_of(pair, asked))
+        facts["paused_until"] = None
     return {**facts, "next": _next_steps(facts)}
 
 

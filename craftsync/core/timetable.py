@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -49,6 +49,20 @@ class Windows:
         return not self.spans or any(
             (minute - start) % _WEEK < length for start, length in self.spans
         )
+
+    def next_open(self, moment: datetime) -> datetime:
+        """Return when it is open from: `moment` itself, or the start of the next window."""
+        if self.open_at(moment):
+            return moment
+        wait = min((start - minute_of_week(moment)) % _WEEK for start, _ in self.spans)
+        return moment.replace(second=0, microsecond=0) + timedelta(minutes=wait)
+
+
+def next_shown(then: datetime, now: datetime) -> str:
+    """Return a time of the coming week for people: "at 22:00", or "on Sat at 22:00" if it is a day away."""
+    at = f"at {then:%H:%M}"
+    day = _DAYS[then.weekday()].capitalize()
+    return at if then - now < timedelta(days=1) else f"on {day} {at}"
 
 
 def parse_timetable(words: str, parse_value: Callable[[str], T]) -> Timetable[T]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from craftsync.clock import Clock, iso
-from craftsync.core.timetable import Windows
+from craftsync.core.timetable import Windows, next_shown
 from craftsync.daemon.control import Control, Endpoint, Refused, approval_of, rates_of
 from craftsync.daemon.events import EventSource
 from craftsync.daemon.hook import Notice
@@ -199,6 +199,7 @@ class FolderService:
             ) | {
                 "next_look": iso(now_ns + int(seconds * 1e9)) if seconds is not None else None,
                 "paused_since": self._paused_since and iso(self._paused_since),
+                "paused_until": self._paused_until() if state.state == "paused" else None,
             }
 
     def _events(self) -> dict[str, Any] | None:
@@ -235,7 +236,9 @@ class FolderService:
             resume = f"craftsync resume{self.watched.naming}"
             return f"paused since {iso(self._paused_since)}: resume with {resume}"
         if self._is_suspended:
-            return "outside its windows"
+            now = self._local_time()
+            opens = next_shown(self.watched.windows.next_open(now), now)
+            return f"outside its windows, continues {opens}"
         return self._loop.state.reason if self._loop is not None else None
 
     def _start(self) -> None:
@@ -345,8 +348,18 @@ class FolderService:
 
     def _should_suspend(self) -> bool:
         """Return whether no run may begin: paused by the user, or outside the windows."""
-        now = datetime.fromtimestamp(self._clock.now_ns() // 10**9)
-        return self._paused_since is not None or not self.watched.windows.open_at(now)
+        is_open = self.watched.windows.open_at(self._local_time())
+        return self._paused_since is not None or not is_open
+
+    def _paused_until(self) -> str | None:
+        """Return when it continues by itself, as an ISO time; `None` if the user paused it."""
+        if self._paused_since is not None:
+            return None
+        opens = self.watched.windows.next_open(self._local_time())
+        return iso(int(opens.timestamp()) * 10**9)
+
+    def _local_time(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now_ns() // 10**9)
 
     def _apply_suspension(self) -> None:
         suspend = self._should_suspend()

@@ -316,18 +316,35 @@ def test_daemon_waits_outside_its_time_windows(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     _, store = pair
-    configure(craftsync, f', windows: ["{another_day()} 12:00-12:01"]')
+    opens = another_day()
+    configure(craftsync, f', windows: ["{opens:%a} 12:00-12:01"]')
+    reason = f"outside its windows, continues on {opens:%a} at 12:00"
     with running(craftsync) as daemon:
-        assert daemon.until_state("paused")["reason"] == "outside its windows"
+        facts = daemon.until_state("paused")
+        assert (facts["reason"], facts["paused_since"]) == (reason, None)
+        assert facts["paused_until"] == f"{opens.astimezone(UTC):%FT%H:%M:%SZ}"
+        assert f"  {reason}" in craftsync("status").lines
+        for words in (("status", "--check"), ("wait", "--timeout", "0.1s")):
+            run = craftsync(*words)
+            assert (run.code, run.text.startswith(f"data: paused ({reason}): ")) == (5, True)
+        refused = craftsync("rescan")
+        assert (refused.code, f"the folder is {reason}." in refused.err) == (2, True)
+        daemon.until_logged(f"{reason}\n")
         assert not (store / "first").exists()
+        craftsync("pause")
+        facts = daemon.status()
+        assert (facts["state"], facts["paused_until"]) == ("paused", None)
+        assert "craftsync resume" in facts["reason"]
+        craftsync("resume")
+        assert daemon.status()["reason"] == reason
         configure(craftsync, ', windows: ["00:00-24:00"]')
         daemon.hang_up()
         until((store / "first").exists, "the first run")
 
 
-def another_day() -> str:
-    """Return the name of a day that is half a week away."""
-    return (datetime.now(UTC) + timedelta(days=3)).strftime("%a")
+def another_day() -> datetime:
+    """Return the noon, local time, of a day that is half a week away."""
+    return (datetime.now() + timedelta(days=3)).replace(hour=12, minute=0, second=0, microsecond=0)
 
 
 def test_unusable_control_folder_halts_only_its_own_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from craftsync.daemon.control import folder_of
 from tests.support.cli import Craftsync, until
+from tests.support.daemons import running
 from tests.support.pages import Ui, showing
 from tests.support.servers import S3Server
 from tests.support.serving import serving
@@ -156,6 +158,18 @@ def test_pause_without_a_daemon_is_shown_and_ended(page: Page, ui: Ui) -> None:
     expect(page.get_by_text("Paused since 20")).to_be_hidden()
     expect(page.get_by_role("button", name="Resume")).to_be_hidden()
     assert "paused" not in ui.craftsync("status", "work").text
+
+
+def test_a_folder_outside_its_windows_shows_when_it_continues(page: Page, ui: Ui) -> None:
+    day = datetime.now() + timedelta(days=3)
+    windows = f'windows: ["{day:%a} 12:00-12:01"]'
+    ui.craftsync.config.write_text(CONFIG.replace("local}\n", f"local, {windows}}}\n"))
+    with running(ui.craftsync, "work"):
+        page.goto(ui.address)
+        reason = page.get_by_text(f"outside its windows, continues on {day:%a} at 12:00")
+        expect(reason).to_be_visible()
+        expect(page.get_by_role("button", name="Pause")).to_be_visible()
+        expect(page.get_by_role("button", name="Resume")).to_be_hidden()
 
 
 def test_an_unusable_control_folder_is_shown_on_its_own_card(page: Page, ui: Ui) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
 from craftsync.config.parsers import RateByTime, Rates, parse_bwlimit
-from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_window
+from craftsync.core.timetable import Timetable, Windows, next_shown, parse_timetable, parse_window
 from craftsync.errors import Interrupted
 from craftsync.net.pace import PIECE, Attempt, Limiter, in_turn
 from tests.support.clock import FakeClock
@@ -188,8 +188,28 @@ def test_time_window_is_open_from_start_to_end(
     assert not windows.open_at(closed)
 
 
+@pytest.mark.parametrize(
+    ("words", "now", "opens", "shown"),
+    [
+        ("22:00-06:00", at(0, 6), at(0, 22), "at 22:00"),
+        ("22:00-06:00", at(0, 21, 59) + timedelta(seconds=30), at(0, 22), "at 22:00"),
+        ("22:00-06:00", at(0, 22, 5), at(0, 22, 5), "at 22:05"),
+        ("Mon-Fri 08:00-12:00", at(0, 12), at(0, 12) + timedelta(hours=20), "at 08:00"),
+        ("Mon-Fri 08:00-12:00", at(4, 12), at(4, 12) + timedelta(hours=68), "on Mon at 08:00"),
+        ("Mon 12:00-12:01", at(0, 12, 1), at(0, 12) + timedelta(days=7), "on Mon at 12:00"),
+        ("Sat 10:00-11:00", at(4, 10), at(5, 10), "on Sat at 10:00"),
+    ],
+)
+def test_a_closed_time_window_shows_when_it_opens(
+    words: str, now: datetime, opens: datetime, shown: str
+) -> None:
+    found = Windows(parse_window(words)).next_open(now)
+    assert (found, next_shown(found, now)) == (opens, shown)
+
+
 def test_without_time_windows_runs_are_always_allowed() -> None:
     assert Windows().open_at(MONDAY)
+    assert Windows().next_open(MONDAY) == MONDAY
 
 
 @pytest.mark.parametrize(
