@@ -14,19 +14,18 @@ import shlex
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from moto.server import ThreadedMotoServer
 
-from tests.support.cli import Craftsync, until
+from tests.support import calls
+from tests.support.cli import SCRIPT, Craftsync, started, until
+from tests.support.servers import S3Server
 
 PROJECT = Path(__file__).parent.parent
-BIN = Path(sys.executable).parent
 BLOCK = re.compile(
     r"^(?:<!-- (?P<note>.*?) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.M | re.S
 )
@@ -85,8 +84,7 @@ def environment(home: Path) -> dict[str, str]:
     """Return variables that lead to the installed program and to nobody's own settings."""
     return {
         "HOME": str(home),
-        "PATH": f"{BIN}:{os.defpath}",
-        "LANG": "C.UTF-8",
+        "PATH": f"{SCRIPT.parent}:{os.defpath}",
         "CRAFTSYNC_STATE_DIR": str(home / "state"),
     }
 
@@ -95,10 +93,12 @@ def run_block(block: Block, folder: Path, variables: dict[str, str]) -> None:
     """Run the block's commands in one shell; check each one's success and output."""
     steps = steps_of(block)
     script = "".join(f"printf {shlex.quote(SEPARATOR)}\n{step.command}\n" for step in steps)
+    forking, inherited = calls.for_shell(SCRIPT) if calls.may_fork(variables) else ("", ())
     run = subprocess.run(
-        ["bash", "-e", "-c", script],
+        ["bash", "-e", "-c", forking + script],
         cwd=folder,
         env=variables,
+        pass_fds=inherited,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -143,29 +143,11 @@ def test_shown_commands_work(page: str, tmp_path: Path) -> None:
             run_block(block, tmp_path, environment(tmp_path))
 
 
-@pytest.fixture
-def moto_endpoint() -> Iterator[str]:
-    """Serve S3 on the loopback interface, with the bucket of the README in it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    request = urllib.request.Request(f"{endpoint}/my-bucket", method="PUT")
-    urllib.request.urlopen(request, timeout=10).close()
-    yield endpoint
-    server.stop()
-
-
-def test_shown_s3_commands_work(tmp_path: Path, moto_endpoint: str) -> None:
-    variables = environment(tmp_path) | {
-        "AWS_ENDPOINT_URL": moto_endpoint,
-        "AWS_ACCESS_KEY_ID": "readme",
-        "AWS_SECRET_ACCESS_KEY": "readme",
-        "AWS_REGION": "us-east-1",
-    }
+def test_shown_s3_commands_work(tmp_path: Path, moto: S3Server) -> None:
+    moto.make_bucket("my-bucket")
     assert S3
     for block in S3:
-        run_block(block, tmp_path, variables)
+        run_block(block, tmp_path, environment(tmp_path) | moto.variables)
 
 
 def test_shown_python_works(tmp_path: Path) -> None:
@@ -195,16 +177,11 @@ def served(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Start the server as the README does, but on a free port; give the variables it prints."""
     words = shlex.split(craft_ai_block("started by tests/test_readme.py"))[1:]
     (tmp_path / "datastore").mkdir()
-    with subprocess.Popen(
-        [BIN / "craftsync", *words, "--port", "0"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        text=True,
-        stdout=subprocess.PIPE,
-    ) as server:
+    words += ["--port", "0"]
+    with started(words, tmp_path, environment(tmp_path), stdout=subprocess.PIPE) as server:
         try:
             assert server.stdout
-            printed = [server.stdout.readline() for _ in range(3)]
+            printed = [server.stdout.readline().decode() for _ in range(3)]
             expected = craft_ai_block("what serve prints").replace("8790", "…")
             assert shows(expected, "".join(printed)), printed
             settings = [shlex.split(line)[1].partition("=") for line in printed]
@@ -216,7 +193,7 @@ def served(tmp_path: Path) -> Iterator[dict[str, str]]:
 def watch_until_stopped(folder: Path, variables: dict[str, str]) -> None:
     """Start what keeps folder and store in sync, see a new file arrive, and press Ctrl-C."""
     words = shlex.split(craft_ai_block("started and stopped by tests/test_readme.py"))[1:]
-    watching = subprocess.Popen([BIN / "craftsync", *words], cwd=folder, env=variables)
+    watching = started(words, folder, variables)
     try:
         (folder / "project" / "new.csv").write_text("new")
         until((folder / "datastore" / "new.csv").exists, "the new file to arrive")

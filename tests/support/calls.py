@@ -9,8 +9,9 @@ CRAFTSYNC_TEST_START=anew in the environment of the tests it does.
 from __future__ import annotations
 
 import atexit
-import json
+import marshal
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, TimeoutExpired
 from typing import Self
 
-from tests.support import forkserver
+from tests.support import forkserver, from_shell
 
 _OF_THE_START = ("PYTHON", "LC_", "LANG")
 """Variables that an interpreter reads when it starts."""
@@ -54,6 +55,13 @@ def run(
     with Call(words, folder, environment, stdin=PIPE, stdout=PIPE, stderr=PIPE) as call:
         out, err = call.communicate(stdin, timeout)
         return call.wait(), out, err
+
+
+def for_shell(program: Path) -> tuple[str, list[int]]:
+    """Return a line that makes a shell's `craftsync` fork, and what file the shell has to inherit for it."""
+    number = _forkserver().number
+    words = [sys.executable, "-IS", from_shell.__file__, str(number), str(program)]
+    return f'craftsync() {{ {shlex.join(words)} "$@"; }}\n', [number]
 
 
 class Call:
@@ -182,9 +190,14 @@ class _Forkserver:
             )
         atexit.register(self._end)
 
+    @property
+    def number(self) -> int:
+        """The number of the file that takes requests."""
+        return self._requests.fileno()
+
     def send(self, request: Mapping[str, object], files: list[int]) -> None:
         with self._lock:
-            socket.send_fds(self._requests, [json.dumps(request).encode()], files)
+            socket.send_fds(self._requests, [marshal.dumps(request)], files)
 
     def _end(self) -> None:
         self._requests.close()

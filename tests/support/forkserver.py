@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
-import json
+import marshal
 import os
 import select
 import socket
@@ -54,7 +54,7 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
                 for each in (requests, report, *(other for _, other in running.values())):
                     each.close()
                 _take(files)
-                return dict(json.loads(request))
+                return dict(marshal.loads(request))
             for file in files:
                 os.close(file)
             _report(report, child)
