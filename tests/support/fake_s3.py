@@ -7,17 +7,13 @@ function of the test, so that nothing depends on time or chance.
 from __future__ import annotations
 
 import http.client
-import os
-import socket
-import struct
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs, quote, urlsplit
 
+from tests.support.http_server import Connection, Head, listening
 from tests.support.servers import S3Server
 
 
@@ -130,72 +126,33 @@ class Handler(Protocol):
     def handle(self, request: Request) -> Answer | Drop: ...
 
 
-class Server(ThreadingHTTPServer):
-    """Prints nothing of clients that are gone."""
-
-    daemon_threads = True
-    request_queue_size = 512
-    """Clients that come at once; with fewer places some wait a second until they come again."""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
 @contextmanager
 def serving(handler: Handler) -> Iterator[str]:
     """Put what answers requests behind HTTP on loopback, and give its address."""
 
-    class HttpHandler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
+    class ToHandler(Connection):
+        def answer(self, head: Head, body: bytes) -> bool:
+            answer = handler.handle(Request(head.method, head.target, head.headers, body))
+            if isinstance(answer, Answer):
+                return self._sent(answer, is_head=head.method == "HEAD")
+            if answer.reset:
+                self.reset()
+            return False
 
-        def handle_any(self) -> None:
-            length = int(self.headers.get("content-length", 0))
-            body = self.rfile.read(length)
-            answer = handler.handle(Request(self.command, self.path, dict(self.headers), body))
-            if isinstance(answer, Drop):
-                self.close_connection = True
-                if answer.reset:
-                    _reset(self.connection)
+        def _sent(self, answer: Answer, *, is_head: bool) -> bool:
+            skipped = {"connection", "transfer-encoding"}
+            if not is_head:
+                skipped.add("content-length")
+            headers = [each for each in answer.headers if each[0].lower() not in skipped]
+            if is_head:
+                self.send(answer.status, headers)
             else:
-                self._send(answer)
+                headers.append(("Content-Length", str(len(answer.body))))
+                self.send(answer.status, headers, answer.body[: answer.cut])
+            return answer.cut is None
 
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
-
-        def _send(self, answer: Answer) -> None:
-            self.send_response_only(answer.status)
-            skipped = {"connection", "transfer-encoding", "content-length"}
-            for name, value in answer.headers:
-                if name.lower() not in skipped or (
-                    self.command == "HEAD" and name.lower() == "content-length"
-                ):
-                    self.send_header(name, value)
-            if self.command != "HEAD":
-                self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(answer.body[: answer.cut])
-            self.close_connection = answer.cut is not None
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Tests say what they found themselves."""
-
-    server = Server(("127.0.0.1", 0), HttpHandler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def _reset(connection: socket.socket) -> None:
-    """Close a connection so that the other end is told of it as an error."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    os.close(connection.detach())
+    with listening(ToHandler) as url:
+        yield url
 
 
 ERROR = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>as scripted</Message></Error>"

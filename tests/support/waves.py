@@ -94,28 +94,19 @@ def counting() -> Iterator[Waves]:
         thread.join()
 
 
-def _accepting() -> list[int | None]:
-    """Return the threads that accept connections: they look around a hundred times a second."""
-    return [
-        thread.native_id
-        for thread in threading.enumerate()
-        if getattr(getattr(thread, "_target", None), "__name__", "") == "serve_forever"
-    ]
-
-
 def wait_for_sleep() -> None:
     """Return once all other threads have been asleep from one look to the next, a few times over."""
-    own, restless = threading.get_native_id(), _accepting()
+    own = threading.get_native_id()
     before, same = None, 0
     while same < _LOOKS:
         time.sleep(_LOOK_SECONDS)  # noqa: TID251 (no thread tells anybody that it waits)
-        now = _switches(own, restless)
+        now = _switches(own)
         same = same + 1 if now is not None and now == before else 0
         before = now
 
 
-def _switches(own: int, restless: list[int | None]) -> dict[str, tuple[str, ...]] | None:
-    """Return how often each thread was let run so far, but for the restless ones; `None` while one is awake."""
+def _switches(own: int) -> dict[str, tuple[str, str]] | None:
+    """Return how often each other thread was let run so far; `None` while one is awake."""
     found = {}
     for name in os.listdir(_THREADS):
         if int(name) == own:
@@ -127,12 +118,7 @@ def _switches(own: int, restless: list[int | None]) -> dict[str, tuple[str, ...]
         lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         if not lines["State"].startswith("S"):
             return None
-        is_restless = int(name) in restless
-        found[name] = (
-            ()
-            if is_restless
-            else (lines["voluntary_ctxt_switches"], lines["nonvoluntary_ctxt_switches"])
-        )
+        found[name] = (lines["voluntary_ctxt_switches"], lines["nonvoluntary_ctxt_switches"])
     return found
 
 

@@ -26,7 +26,7 @@ import jwt
 from tests.support.platform.bucket import Bucket, Stored
 from tests.support.platform.faults import Fault, json_answer, refusal
 from tests.support.platform.storage import Storage
-from tests.support.platform.wire import Answer, Gate, Request, listening
+from tests.support.platform.wire import Answer, Gate, Request, serving
 
 API = "/api/v1/"
 
@@ -335,8 +335,8 @@ def faulty_platform(
 
     gate, api, storage = platform.gate, platform.handle_api, platform.handle_storage
     with (
-        listening(api, gate, partial(accepted, "api"), now) as url,
-        listening(storage, gate, partial(accepted, "storage"), now) as bucket,
+        serving(api, gate, partial(accepted, "api"), now) as url,
+        serving(storage, gate, partial(accepted, "storage"), now) as bucket,
     ):
         platform.url, platform.storage.url = url, bucket
         try:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from email.utils import formatdate
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.support.http_server import Connection, Head, listening
 
 LONGEST_WAIT_SECONDS = 60.0
 
@@ -62,7 +64,7 @@ class Gate:
 
 
 @contextmanager
-def listening(
+def serving(
     handle: Handle, gate: Gate, accepted: Callable[[], None], now: Callable[[], float]
 ) -> Iterator[str]:
     """Serve on a free port of the loopback interface; yields the address.
@@ -70,74 +72,28 @@ def listening(
     `accepted` hears of each connection, `now` is the time that answers bear.
     """
 
-    class Handler(_Handler):
-        handle_request = staticmethod(handle)
-        drip_gate = gate
+    class ToHandle(Connection):
+        def answer(self, head: Head, body: bytes) -> bool:
+            answer = handle(Request(head.method, head.target, head.headers, body))
+            return answer is not None and self._sent(answer, is_head=head.method == "HEAD")
 
-        def date_time_string(self, timestamp: float | None = None) -> str:
-            return super().date_time_string(now() if timestamp is None else timestamp)
+        def _sent(self, answer: Answer, *, is_head: bool) -> bool:
+            headers = [("Date", formatdate(now(), usegmt=True)), *answer.headers]
+            if answer.status != 204:
+                headers.append(("Content-Length", str(len(answer.body))))
+            if answer.drip and not is_head:
+                self.send(answer.status, headers)
+                return self._dripped(answer.body)
+            self.send(answer.status, headers, b"" if is_head else answer.body[: answer.cut])
+            return answer.cut is None
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
+        def _dripped(self, body: bytes) -> bool:
+            """Send a byte every tenth of a second, so that a timeout between two bytes never strikes."""
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                if gate.wait(0.1):
+                    return False
+            return True
 
-        def get_request(self) -> tuple[Any, Any]:
-            accepted()
-            return super().get_request()
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that hangs up is what many tests are about."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    handle_request: Handle
-    drip_gate: Gate
-
-    def handle_any(self) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(int(headers.get("content-length", 0)))
-        answer = self.handle_request(Request(self.command, self.path, headers, body))
-        if answer is None:
-            self.close_connection = True
-        else:
-            self._send(answer)
-
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
-
-    def _send(self, answer: Answer) -> None:
-        self.send_response(answer.status)
-        for name, value in answer.headers:
-            self.send_header(name, value)
-        if answer.status != 204:
-            self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        if answer.drip:
-            self._drip(answer.body)
-        else:
-            self.wfile.write(answer.body[: answer.cut])
-        self.close_connection = self.close_connection or answer.cut is not None
-
-    def _drip(self, body: bytes) -> None:
-        """Send a byte every tenth of a second, so that a timeout between two bytes never strikes."""
-        for byte in body:
-            self.wfile.write(bytes([byte]))
-            if self.drip_gate.wait(0.1):
-                self.close_connection = True
-                return
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Tests say what they found themselves."""
+    with listening(ToHandle, accepted) as url:
+        yield url
