@@ -105,8 +105,8 @@ def test_undo_of_a_run_restores_exactly_the_versions_it_replaced(
         assert sync(craftsync) == 0
     craftsync.write("other", "newer")
     craftsync("put", "other", "s3://bucket/p", "b")
-    assert craftsync("trash", "restore", "--run", "2", "--overwrite", "-n", *PAIR).code == 0
-    assert craftsync("trash", "restore", "--run", "2", "--overwrite", *PAIR).code == 0
+    assert craftsync("trash", "restore", "--run", "2", "-n", *PAIR).code == 0
+    assert craftsync("trash", "restore", "--run", "2", *PAIR).code == 0
     assert craftsync.files("root") == {"a": "old", "b": "old"}
 
 

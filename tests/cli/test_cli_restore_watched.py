@@ -27,7 +27,7 @@ def watched(craftsync: Craftsync) -> Iterator[Daemon]:
 
 
 def test_undone_run_is_synced_by_the_daemon(craftsync: Craftsync, watched: Daemon) -> None:
-    run = craftsync("trash", "restore", "--run", "2", "--overwrite", *PAIR)
+    run = craftsync("trash", "restore", "--run", "2", *PAIR)
     assert run.code == 0, run.err
     old = {path: f"old {path}" for path in ("edited", "gone", "stays")}
     assert craftsync.files("root") == old

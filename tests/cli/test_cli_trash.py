@@ -144,11 +144,10 @@ def test_restoring_a_run_names_what_it_does_not_undo(craftsync: Craftsync) -> No
     assert craftsync("sync", "root", "./store").code == 0
     words = ("trash", "restore", "--run", "2", *PAIR)
     run = craftsync(*words, "-n")
-    assert run.code == 6
-    assert "not restored: edited: only --overwrite undoes the replacement" in run.text
+    assert run.code == 0
     assert run.lines[-1] == "not undone: 2 paths that run 2 added or renamed: added, renamed"
     assert "not undone" not in craftsync(*words, "-n", "gone").text
-    assert craftsync(*words, "--overwrite", "--json").json[-1]["not_undone"] == 2
+    assert craftsync(*words, "--json").json[-1]["not_undone"] == 2
     assert craftsync.files("root") == {
         **{"added": "new", "edited": "old edited", "gone": "old gone", "renamed": "old moved"}
     }

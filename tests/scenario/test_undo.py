@@ -46,13 +46,11 @@ def last_run(world: World) -> int:
         return next(row.run for row in session.state.history.rows(None, 1) if row.run)
 
 
-def undone(
-    world: World, run: int, *paths: str, overwrite: bool = True, dry_run: bool = False
-) -> dict[str, str]:
+def undone(world: World, run: int, *paths: str, dry_run: bool = False) -> dict[str, str]:
     """Take a run back; return how it ended for each path."""
     with world.open(read_only=dry_run) as session:
         wanted = Wanted(paths)
-        found = session.trash.restore_run(run, wanted, overwrite=overwrite, dry_run=dry_run)
+        found = session.trash.restore_run(run, wanted, dry_run=dry_run)
         return {one.entry.path: one.status for one in found}
 
 
@@ -78,15 +76,6 @@ def test_undo_restores_what_a_run_replaced_and_deleted(changed: World) -> None:
     changed.run()
     assert changed.there() == changed.here()
     changed.assert_in_step()
-
-
-def test_undo_replaces_no_file_without_overwrite(changed: World) -> None:
-    assert undone(changed, 2, overwrite=False) == {
-        **{"edited here": "skipped", "edited there": "skipped"},
-        **{"gone here": "done", "gone there": "done"},
-    }
-    assert changed.here()["edited here"] == "newer 1"
-    assert changed.here()["gone here"] == "old 3"
 
 
 def test_undo_keeps_replaced_versions_and_can_be_undone(changed: World) -> None:

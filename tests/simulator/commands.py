@@ -218,7 +218,7 @@ def _restore(session: Session, run: Run) -> Report:
             rows = session.state.history.rows(None, _HISTORY_ROWS)
             numbers = list(dict.fromkeys(row.run for row in rows if row.run is not None))
             number = numbers[min(run.number, len(numbers) - 1)] if numbers else 0
-            restored = list(session.trash.restore_run(number, wanted, overwrite=over))
+            restored = list(session.trash.restore_run(number, wanted))
         else:
             restored = list(session.trash.restore(wanted, overwrite=over))
     except UsageError:  # Nothing is kept.

@@ -118,7 +118,7 @@ def _say_entry(entry: TrashEntry, flags: dict[str, Any]) -> None:
         "--run",
         type=common.COUNT,
         metavar="ID",
-        help="What this run deleted and, with --overwrite, replaced.",
+        help="What this run replaced and deleted.",
     ),
     click.option(
         "--overwrite", is_flag=True, help="Also replace different files, which go to the trash."
@@ -133,11 +133,11 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
     Without PATH, restore everything kept --since then, or --all. WHEN is a date
     or time, today, yesterday, an age such as 2h, or a stamp of `trash list`. An
     existing different file stays and is listed; with --overwrite, it goes to
-    the trash. --run restores what one run deleted and, with --overwrite, what
-    it replaced, in the folder and in the store; `craftsync history` shows its
-    number. A path that has changed since on either side stays and is listed.
-    Files that the run added or renamed stay too; one line names them. With only
-    --store, restore from the trash of a store into that store.
+    the trash. --run restores what one run replaced and deleted, in the folder
+    and in the store; `craftsync history` shows its number. What it replaces
+    goes to the trash. A path that has changed since on either side stays and is
+    listed. Files that the run added or renamed stay too; one line names them.
+    With only --store, restore from the trash of a store into that store.
 
     \b
     Examples:
@@ -145,7 +145,7 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
       craftsync trash restore models "data/*.csv"
       craftsync trash restore --since 2026-11-29T14:00 -n
       craftsync trash restore models --since yesterday
-      craftsync trash restore --run 12 --overwrite -n
+      craftsync trash restore --run 12 -n
       craftsync trash restore --folder datasets --at 20261122T101112Z train.csv
       craftsync trash restore --store s3://bucket models
     """
@@ -153,11 +153,11 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
 
     since, at = flags["since"], flags["at"]
     _refuse_unclear(paths, run, flags)
-    how = {"overwrite": overwrite, "dry_run": flags["dry_run"]}
+    is_dry = flags["dry_run"]
     with outcomes("restore", flags) as output:
         opened = _opened_store if _is_of_store(flags) else _opened_to_restore
         with opened(paths, flags) as (kept, inside):
-            for one in _restored(kept, run, Wanted(inside, since, at), how):
+            for one in _restored(kept, run, Wanted(inside, since, at), overwrite, is_dry):
                 _say_restored(output, one)
             added = _added_by(kept, run, inside)
         if not output.paths:
@@ -190,13 +190,13 @@ def _say_added(output: OutcomePrinter, added: Sequence[str], run: int | None) ->
 
 
 def _restored(
-    kept: Trash | TrashOfStore, run: int | None, wanted: Wanted, how: dict[str, bool]
+    kept: Trash | TrashOfStore, run: int | None, wanted: Wanted, overwrite: bool, dry_run: bool
 ) -> Iterator[Restored]:
     from craftsync.engine.review.trash import TrashOfStore
 
     if run is None or isinstance(kept, TrashOfStore):
-        return kept.restore(wanted, **how)
-    return kept.restore_run(run, wanted, **how)
+        return kept.restore(wanted, overwrite=overwrite, dry_run=dry_run)
+    return kept.restore_run(run, wanted, dry_run=dry_run)
 
 
 def _refuse_unclear(paths: tuple[str, ...], run: int | None, flags: dict[str, Any]) -> None:

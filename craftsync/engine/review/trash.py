@@ -125,13 +125,12 @@ class Trash:
         restoring = self._restoring(overwrite=overwrite, dry_run=dry_run)
         return restoring.run(wanted.newest(self.entries(wanted), self.in_versions))
 
-    def restore_run(
-        self, run: int, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
-    ) -> Iterator[Restored]:
-        """Restore into the folder what a run deleted and, with `overwrite`, replaced, on either side.
+    def restore_run(self, run: int, wanted: Wanted, *, dry_run: bool = False) -> Iterator[Restored]:
+        """Restore into the folder what a run replaced and deleted, on either side.
 
         Only at paths that both sides still have as the run left them; the next run uploads them.
-        Raises `UsageError` for a run that did neither.
+        The folder's trash keeps each file that this replaces. Both sides hold it, so nothing is lost
+        if the store keeps no copy. Raises `UsageError` for a run that did neither.
         """
         self._load_features()
         rows = {one.path: one for one in self.state.replaced.of(run)}
@@ -140,9 +139,9 @@ class Trash:
                 f"Nothing is known that run {run} replaced or deleted.",
                 remedy="`craftsync history` shows the numbers of runs.",
             )
-        left = _AsLeft(self.root, self.store, self.state.baseline, overwrite)
+        left = _AsLeft(self.root, self.store, self.state.baseline)
         restoring = replace(
-            self._restoring(overwrite=overwrite, dry_run=dry_run),
+            self._restoring(overwrite=True, dry_run=dry_run),
             refusal=lambda path, found: left.refusal(rows[path], found),
         )
         exact = wanted.selection.by_name(rows)
@@ -296,7 +295,6 @@ class _AsLeft:
     root: Folder
     store: Store
     baseline: Baseline
-    overwrite: bool
 
     def entries(self, replaced: Iterable[Replaced]) -> Iterator[TrashEntry]:
         """Yield the kept version of each; its side is `NOT_KEPT` if there is none."""
@@ -328,7 +326,7 @@ class _AsLeft:
         remote = self.store.stat(one.path)
         if remote is None or not _is_as_left_in_store(one.result, remote):
             return "it was changed or deleted in the store since that run"
-        return None if self.overwrite else "only --overwrite undoes the replacement of a file"
+        return None
 
     def _is_as_left_in_folder(
         self, result: Result, found: LocalFile, row: BaselineRow | None
