@@ -81,8 +81,9 @@ def moto() -> Iterator[S3Server]:
     """Run moto: close to AWS, and holds any key; takes any credentials, and parts of any size."""
     port = free_port()
     program = Path(__file__).with_name("moto_server.py")
-    command = [sys.executable, "-P", str(program), "--host", "127.0.0.1", "--port", str(port)]
-    with running(command, port, S3_UPLOAD_PART_MIN_SIZE="1"):
+    with running(
+        [sys.executable, "-P", str(program), str(port)], port, S3_UPLOAD_PART_MIN_SIZE="1"
+    ):
         yield S3Server("moto", f"http://127.0.0.1:{port}")
 
 
