@@ -16,7 +16,7 @@ import pytest
 from craftsync.config import file as config
 from craftsync.config.file import CraftAiEnvironment, DirectoryEnvironment, S3Environment
 from craftsync.stores.craftai import CONTROL_URL
-from tests.support.cli import SCRIPT, Craftsync
+from tests.support.cli import Craftsync, Process
 from tests.support.servers import S3Server
 from tests.support.serving import Serving, serving
 
@@ -164,17 +164,11 @@ def test_symlinked_configuration_stays_a_symlink(craftsync: Craftsync) -> None:
 
 
 @contextmanager
-def asked(fresh: Craftsync, *words: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def asked(fresh: Craftsync, *words: str) -> Iterator[tuple[int, Process]]:
     """Run `init` on a terminal; give the screen, which is typed at and read, and the process."""
     screen, terminal = pty.openpty()
-    with subprocess.Popen(
-        [SCRIPT, "init", *words],
-        cwd=fresh.folder,
-        env=fresh.environment,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-    ) as process:
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with fresh.started("init", *words, **streams) as process:
         try:
             yield screen, process
         finally:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from craftsync import __version__
-from tests.support.cli import SCRIPT, Craftsync, until
+from tests.support.cli import Craftsync, until
 from tests.support.daemons import running
+from tests.support.terminal import on_a_terminal
 
 FIELDS = {
     *("state", "root", "store", "mode", "pid", "pending", "conflicts", "held", "problems"),
@@ -177,35 +175,24 @@ def test_status_names_pending_decisions_until_settled(
         assert f"{facts['waiting'][0]['path']}:" not in daemon.log
 
 
-def on_a_terminal(craftsync: Craftsync, *words: str) -> str:
+def drawn(craftsync: Craftsync, *words: str) -> str:
     """Return what a call prints when its output is a terminal."""
-    ours, theirs = pty.openpty()
-    try:
-        subprocess.run(
-            [SCRIPT, *words],
-            cwd=craftsync.folder,
-            env={**craftsync.environment, "TERM": "xterm", "COLUMNS": "120"},
-            stdout=theirs,
-            timeout=60,
-            check=True,
-        )
-        return os.read(ours, 1 << 16).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with on_a_terminal(craftsync, 120, *words) as terminal:
+        assert terminal.end() == 0, terminal.sent
+    return terminal.sent
 
 
 def test_status_is_drawn_on_a_terminal_and_plain_elsewhere(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
     craftsync("sync", *pair)
-    picture = on_a_terminal(craftsync, "status", *pair)
+    picture = drawn(craftsync, "status", *pair)
     assert "last in sync" in picture
     assert "In sync" not in picture, "nobody has looked since"
     assert "\x1b[" in picture
     with running(craftsync, *pair) as daemon:
         daemon.until_state("watching", *pair)
-        assert "In sync" in on_a_terminal(craftsync, "status", *pair)
+        assert "In sync" in drawn(craftsync, "status", *pair)
     plain = craftsync("status", *pair).text
     assert "last success" in plain
     assert "\x1b[" not in plain
@@ -217,7 +204,7 @@ def test_status_shows_the_progress_of_a_transfer(
     Path(pair[0], "large").write_bytes(bytes(24 << 20))
     with running(craftsync, "--bwlimit", "1M", *pair) as daemon:
         daemon.until_state("transferring", *pair)
-        picture = on_a_terminal(craftsync, "status", *pair)
+        picture = drawn(craftsync, "status", *pair)
     assert "moving: " in picture
     assert "of 24.0 MiB" in picture
     assert "not in sync yet" in picture
@@ -228,7 +215,7 @@ def test_status_escapes_control_characters_in_names(craftsync: Craftsync, tmp_pa
     root.mkdir()
     store.mkdir()
     craftsync("sync", str(root), str(store))
-    picture = on_a_terminal(craftsync, "status", str(root), str(store))
+    picture = drawn(craftsync, "status", str(root), str(store))
     assert "\x1b[2J" not in picture
     assert "\\x1b[2Jot[red]" in picture
 

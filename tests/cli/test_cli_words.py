@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import click
 import pytest
@@ -59,11 +60,18 @@ def test_help_has_no_truncated_sentence(craftsync: Craftsync, words: list[str]) 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_each_command_has_an_example_of_it(craftsync: Craftsync, command: str) -> None:
-    # Started anew: each command loads all that it needs itself.
-    run = craftsync.anew(*command.split(), "--help")
+    run = craftsync(*command.split(), "--help")
     assert run.code == 0
     examples = run.text.partition("Example")[2].partition("Options:")[0]
     assert f"craftsync {command}" in examples
+
+
+@pytest.mark.parametrize("command", {module: name for name, module in MODULES.items()}.values())
+def test_each_module_of_commands_loads_all_that_it_needs_itself(
+    craftsync: Craftsync, command: str
+) -> None:
+    run = craftsync.anew(command, "--help")
+    assert (run.code, run.err) == (0, "")
 
 
 _OF_THE_CALL = {"pair", "folder", "root", "store", "json", "quiet", "verbose", "stats", "log_file"}
@@ -330,18 +338,13 @@ def test_standard_streams_may_be_closed(craftsync: Craftsync, closed: str) -> No
 def test_unwritable_standard_output_is_an_error(craftsync: Craftsync, words: str) -> None:
     craftsync.write("root/a", "content")
     craftsync("push", "root", "./store")
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [SCRIPT, *words.split()],
-            cwd=craftsync.folder,
-            env=craftsync.environment,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            timeout=60,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert b"Cannot write to standard output: No space left on device" in done.stderr
+    with (
+        Path("/dev/full").open("wb") as full,
+        craftsync.started(*words.split(), stdout=full.fileno(), stderr=PIPE) as process,
+    ):
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"Cannot write to standard output: No space left on device" in err
 
 
 def test_file_names_are_utf8_in_any_locale(craftsync: Craftsync) -> None:

@@ -97,16 +97,10 @@ class Craftsync:
         self, stdout: BinaryIO | FileIO | None, *words: str, stdin: BinaryIO | FileIO | None = None
     ) -> int:
         """Return the exit code of a call whose standard streams are files of the test."""
-        done = subprocess.run(
-            [SCRIPT, *words],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=stdin or DEVNULL,
-            stdout=stdout,
-            timeout=DEADLINE,
-            check=False,
-        )
-        return done.returncode
+        taken, given = (DEVNULL if file is None else file.fileno() for file in (stdin, stdout))
+        with self.started(*words, stdin=taken, stdout=given) as process:
+            process.communicate(timeout=DEADLINE)
+            return process.wait()
 
     def start(self, *words: str) -> Process:
         """Start a call without waiting for its end; its streams are pipes."""

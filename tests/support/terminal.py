@@ -10,8 +10,9 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from subprocess import DEVNULL
 
-from tests.support.cli import SCRIPT, Craftsync, until
+from tests.support.cli import Craftsync, Process, until
 
 _TOKEN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+")
 
@@ -19,7 +20,7 @@ _TOKEN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+")
 class Terminal:
     """What a running program has sent so far. `process` is the program."""
 
-    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+    def __init__(self, process: Process, descriptor: int) -> None:
         self.process = process
         self._descriptor = descriptor
         self._sent = b""
@@ -53,24 +54,25 @@ def on_a_terminal(
     craftsync: Craftsync,
     columns: int,
     *words: str,
-    program: Sequence[str] = (str(SCRIPT),),
+    program: Sequence[str] = (),
     answer: bytes | None = None,
 ) -> Iterator[Terminal]:
-    """Run the program, or another one, on a terminal of this width until the end of the block.
+    """Run craftsync, or another program, on a terminal of this width until the end of the block.
 
     With an `answer`, that is typed, and the terminal is its standard input too.
     """
     ours, theirs = pty.openpty()
     if answer is not None:
         os.write(ours, answer)
-    with subprocess.Popen(
-        [*program, *words],
-        cwd=craftsync.folder,
-        env={**craftsync.environment, "TERM": "xterm", "COLUMNS": str(columns)},
-        stdin=subprocess.DEVNULL if answer is None else theirs,
-        stdout=theirs,
-        stderr=theirs,
-    ) as process:
+    variables = {"TERM": "xterm", "COLUMNS": str(columns)}
+    streams = {"stdin": DEVNULL if answer is None else theirs, "stdout": theirs, "stderr": theirs}
+    process: Process
+    if program:
+        environment = craftsync.environment | variables
+        process = subprocess.Popen(program, cwd=craftsync.folder, env=environment, **streams)
+    else:
+        process = craftsync.started(*words, **streams, **variables)
+    with process:
         os.close(theirs)
         terminal = Terminal(process, ours)
         try:
