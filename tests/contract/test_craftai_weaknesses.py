@@ -371,6 +371,24 @@ def test_w16_bytes_changed_in_transit_are_detected(
     assert platform.content("a") == content
 
 
+@pytest.mark.parametrize(
+    "theirs", [b"theirs", SMALL.upper()[::-1]], ids=["other size", "same size"]
+)
+def test_w16_object_of_another_client_is_not_taken_for_a_damaged_upload(
+    store: CraftAiStore, platform: FaultyPlatform, theirs: bytes
+) -> None:
+    def damaged(request: fault.Request, proceed: fault.Proceed) -> fault.Answer | None:
+        body = request.body.replace(SMALL, SMALL.upper())
+        answer = platform.storage.handle(request._replace(body=body))
+        platform.put("a", theirs)
+        return answer
+
+    platform.inject("form", damaged)
+    with pytest.raises(StoreUnavailable, match="Another client may have written it"):
+        write(store, "a", SMALL)
+    assert {path: platform.content(path) for path in platform.paths()} == {"a": theirs}
+
+
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 def test_w17_faster_writer_is_not_overwritten(
     store: CraftAiStore, platform: FaultyPlatform, content: bytes

@@ -117,6 +117,23 @@ def test_damaged_upload_in_the_trash_does_not_outlast_its_retention(
     assert_ends(world)
 
 
+def test_object_of_another_client_after_a_damaged_upload_becomes_a_conflict(
+    world: World, platform: FaultyPlatform
+) -> None:
+    def replaced(request: fault.Request, proceed: fault.Proceed) -> fault.Answer | None:
+        answer = _damages(platform)(request, proceed)
+        platform.put("d", b"theirs")
+        return answer
+
+    before = world.there()
+    world.write("d", "mine")
+    platform.inject("form", replaced)
+    assert world.run().conflicts == 1
+    assert world.here() == world.there()
+    found = dict(world.there().items() - before.items())
+    assert (found.pop("d"), list(found.values())) == ("mine", ["theirs"])
+
+
 def test_damaged_upload_that_cannot_be_removed_has_its_copy_recorded(
     world: World, platform: FaultyPlatform
 ) -> None:

@@ -337,7 +337,7 @@ MUTATIONS = (
     Mutation(
         "bytes that changed on their way to Craft AI are not read back",
         62,
-        "        if receipt.intact is False:\n            self._read_back(found, receipt.digest or source.digest)\n",
+        "        if receipt.intact is False:\n            self._read_back(found, receipt, receipt.digest or source.digest)\n",
         "",
         ("test_w16_bytes_changed_in_transit_are_detected",),
     ),

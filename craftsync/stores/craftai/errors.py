@@ -265,3 +265,11 @@ def broken(location: str, why: str) -> ListingBroken:
         f"The listing of {location} is broken: {why}.",
         remedy="Try again later. If it stays so, run `craftsync doctor`.",
     )
+
+
+def not_as_sent(path: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{path} is not in the store as it was sent.",
+        remedy="Another client may have written it, or the store lost bytes.",
+        ambiguous=True,
+    )

@@ -108,6 +108,16 @@ class Receipt(NamedTuple):
     digest: bytes = b""
 
 
+class PendingWrite(NamedTuple):
+    """A write whose response was lost, with the ETag by which its object is recognised."""
+
+    size: int
+    etag: str
+    digest: bytes
+    mtime_ns: int | None
+    operation: str
+
+
 class Body(NamedTuple):
     """An object being read: `length` bytes from `start`, of `size` in all.
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import md5, sha256
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Absent, RemoteObject, Skipped
@@ -48,11 +48,12 @@ from craftsync.stores.base import (
     renew,
     written_already,
 )
+from craftsync.stores.craftai.errors import not_as_sent
 from craftsync.stores.craftai.listing import BatchedStats, Listed, Listing, Written, check
 from craftsync.stores.craftai.multipart import MIB, PART_SIZE, Order, Uploads
 from craftsync.stores.craftai.platform import Access
 from craftsync.stores.craftai.reading import Incoming, Reading, StoredSource, Transport
-from craftsync.stores.craftai.signed import Receipt, Storage
+from craftsync.stores.craftai.signed import PendingWrite, Receipt, Storage
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.sources import StoreHealth, dated, delete_singly
 from craftsync.stores.trash_copies import MovedToTrash, TrashCopy
@@ -72,16 +73,6 @@ class Limits:
 
 
 Before = Callable[[], RemoteObject | None]
-
-
-class PendingWrite(NamedTuple):
-    """A write whose response was lost, with the ETag by which its object is recognised."""
-
-    size: int
-    etag: str
-    digest: bytes
-    mtime_ns: int | None
-    operation: str
 
 
 class Writing:
@@ -220,26 +211,31 @@ class Writing:
         if found is None or still or (found.size != source.size and receipt.intact is not False):
             if receipt.intact:
                 return written
-            raise StoreUnavailable(
-                f"{written.path} is not in the store as it was sent.",
-                remedy="Another client may have written it, or the store lost bytes.",
-                ambiguous=True,
-            )
+            raise not_as_sent(written.path)
         if receipt.intact is False:
-            self._read_back(found, receipt.digest or source.digest)
+            self._read_back(found, receipt, receipt.digest or source.digest)
         return found
 
-    def _read_back(self, found: RemoteObject, expected: bytes) -> None:
-        """Read the object back, because its checksum is wrong; move it to the trash if its content is too."""
+    def _read_back(self, found: RemoteObject, receipt: Receipt, expected: bytes) -> None:
+        """Read the object back, because its checksum is wrong; move it to the trash if its content is too.
+
+        An object whose ETag is not the one in the response is another client's: it stays, and this
+        raises. The storage reports no such ETag for an upload in parts, nor the SDK for any.
+        """
         digest = sha256()
         with written_already(), self._reading.open(found.path, found, 0, None) as incoming:
             for chunk in incoming:
                 digest.update(chunk)
-        if expected and digest.digest() != expected:
-            self._set_aside(found)
+        if not expected or digest.digest() == expected:
+            return
+        with written_already():
+            etag = receipt.etag and self._transport.etag(self._key(found.path))
+        if etag and etag != receipt.etag:
+            raise not_as_sent(found.path)
+        self._set_aside(found)
 
     def _set_aside(self, found: RemoteObject) -> NoReturn:
-        """Move an object to the trash, because it is damaged or another client's; raise `MovedToTrash`."""
+        """Move an object that is damaged to the trash; raise `MovedToTrash`."""
         copy = TrashCopy(stamp(self._clock), found.path, found.size)
         kept = in_trash(copy.stamp, copy.path)
         self.write(kept, StoredSource(self._reading, found), kept, before=lambda: None)
