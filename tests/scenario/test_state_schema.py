@@ -35,4 +35,3 @@ def test_new_database_is_as_all_steps_make_it(tmp_path: Path) -> None:
         assert schema(database.connection) == schema(upgraded)
         assert database.connection.execute("SELECT * FROM kept_total").fetchall() == [(0, 0)]
         assert database.connection.execute("PRAGMA user_version").fetchone() == (max(steps),)
-
