@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,12 @@ from craftsync.migrate.migration import Migration
 from craftsync.migrate.options import MigrationOptions
 from craftsync.state.migration import MigrationState
 from craftsync.stores.directory import DirectoryStore
-from tests.scenario.test_crash import DIED, Fuse, Fused
+from tests.scenario.test_crash import DIED, Fuse, Fused, Points
+from tests.scenario.test_crash import points as points
+from tests.support.dying import LIMITS
 from tests.support.moving import Moving, held, kept
+from tests.support.s3 import PERSONALITIES, fake_s3
 from tests.support.serial_pool import SerialPool
-from tests.support.servers import S3Server
 from tests.support.world import leftovers
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -49,12 +51,6 @@ def die_in_a_run(moving: Moving, at: int, *, after: bool) -> bool:
     return code == DIED
 
 
-def points() -> Iterator[tuple[int, bool]]:
-    for at in range(1, 100):
-        yield at, False
-        yield at, True
-
-
 def prepared(folder: Path) -> Moving:
     source = DirectoryStore.create(folder / "source")
     moving = Moving(folder, source, DirectoryStore.create(folder / "target"))
@@ -65,9 +61,9 @@ def prepared(folder: Path) -> Moving:
     return moving
 
 
-def test_crash_at_any_change_loses_nothing_and_is_recovered(tmp_path: Path) -> None:
+def test_crash_at_any_change_loses_nothing_and_is_recovered(tmp_path: Path, points: Points) -> None:
     survived = 0
-    for at, after in points():
+    for at, after in points:
         moving = prepared(tmp_path / f"{at}-{after}")
         if not die_in_a_run(moving, at, after=after):
             break
@@ -77,7 +73,7 @@ def test_crash_at_any_change_loses_nothing_and_is_recovered(tmp_path: Path) -> N
         assert moving.run(delete=True).copied == 0
         assert not list(leftovers(moving.folder / "target")), (at, after)
         survived += 1
-    assert survived > 10
+    assert survived > 7
 
 
 @pytest.mark.parametrize("is_recorded", [True, False], ids=["copied before", "only in the target"])
@@ -119,24 +115,17 @@ def test_deletes_of_a_killed_run_that_are_excluded_now_do_not_count(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("way", "changes"), [("stream", 10), ("server", 8)])
-def test_migration_killed_after_any_request_recovers(
-    moto: S3Server, way: str, changes: int
-) -> None:
-    for side in ("source", "target"):
-        moto.make_bucket(f"craftsync-{side}")
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.support.dying", moto.endpoint, way],
-        cwd=PROJECT,
-        env={
-            **os.environ,
-            "AWS_ACCESS_KEY_ID": moto.access_key,
-            "AWS_SECRET_ACCESS_KEY": moto.secret_key,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+def test_migration_killed_after_any_request_recovers(way: str, changes: int) -> None:
+    small_parts = replace(PERSONALITIES["plain"], smallest_part=LIMITS.smallest_part)
+    with fake_s3(small_parts, "craftsync-source", "craftsync-target") as (server, _):
+        run = subprocess.run(
+            [sys.executable, "-m", "tests.support.dying", server.endpoint, way],
+            cwd=PROJECT,
+            env={**os.environ, **server.variables, "AWS_EC2_METADATA_DISABLED": "true"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) >= changes

@@ -17,7 +17,8 @@ from craftsync.engine.review.inspect import Explanation
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.s3 import S3Store
-from tests.scenario.test_crash import AFTER_EACH, AROUND_EACH, Points, die_in_a_pass
+from tests.scenario.test_crash import AFTER_EACH, Points, die_in_a_pass, every_second
+from tests.scenario.test_crash import points as points
 from tests.support.s3 import fake_s3
 from tests.support.world import World
 
@@ -156,17 +157,11 @@ def assert_all_is_there(world: World, **more: str) -> None:
     [("folder", TWO_WAY), ("store", TWO_WAY), ("folder", PUSH), ("store", PULL)],
     ids=["folder two-way", "store two-way", "folder push", "store pull"],
 )
-@pytest.mark.parametrize(
-    "points",
-    [
-        pytest.param(AFTER_EACH, id="after each effect"),
-        pytest.param(AROUND_EACH, id="around each effect", marks=pytest.mark.exhaustive),
-    ],
-)
 def test_what_is_put_back_after_a_kill_stays(
     make_world: MakeWorld, side: str, policy: Policy, points: Points
 ) -> None:
-    for world in killed_and_put_back(make_world, side, policy, points):
+    effects = every_second(points, policy is not TWO_WAY)
+    for world in killed_and_put_back(make_world, side, policy, effects):
         run(world, policy)
         assert_all_is_there(world)
 
@@ -174,9 +169,9 @@ def test_what_is_put_back_after_a_kill_stays(
 @S3_WHEN_EXHAUSTIVE
 @pytest.mark.parametrize("side", ["folder", "store"])
 def test_what_is_put_back_stays_after_a_run_over_other_paths(
-    make_world: MakeWorld, side: str
+    make_world: MakeWorld, side: str, points: Points
 ) -> None:
-    for world in killed_and_put_back(make_world, side, TWO_WAY, AFTER_EACH):
+    for world in killed_and_put_back(make_world, side, TWO_WAY, every_second(points, 1)):
         run(world, TWO_WAY, paths=["still"])
         run(world, TWO_WAY)
         assert_all_is_there(world)
@@ -184,8 +179,11 @@ def test_what_is_put_back_stays_after_a_run_over_other_paths(
 
 @S3_WHEN_EXHAUSTIVE
 @pytest.mark.parametrize("side", ["folder", "store"])
-def test_what_is_put_back_after_a_second_kill_stays(make_world: MakeWorld, side: str) -> None:
-    for world in killed_and_put_back(make_world, side, TWO_WAY, AFTER_EACH, twice=True):
+def test_what_is_put_back_after_a_second_kill_stays(
+    make_world: MakeWorld, side: str, points: Points
+) -> None:
+    effects = every_second(points, 0)
+    for world in killed_and_put_back(make_world, side, TWO_WAY, effects, twice=True):
         run(world, TWO_WAY)
         assert_all_is_there(world, z="new")
 
@@ -193,9 +191,9 @@ def test_what_is_put_back_after_a_second_kill_stays(make_world: MakeWorld, side:
 @S3_WHEN_EXHAUSTIVE
 @pytest.mark.parametrize("side", ["folder", "store"])
 def test_dry_run_shows_what_a_run_does_with_what_is_put_back(
-    make_world: MakeWorld, side: str
+    make_world: MakeWorld, side: str, points: Points
 ) -> None:
-    for world in killed_and_put_back(make_world, side, TWO_WAY, AFTER_EACH):
+    for world in killed_and_put_back(make_world, side, TWO_WAY, every_second(points, 1)):
         before = world.here(), world.there()
         run(world, TWO_WAY, dry_run=True)
         shown = world.said
