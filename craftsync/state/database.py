@@ -406,7 +406,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     missing = [steps[number] for number in sorted(steps) if number > current]
     if not current:
         # The same as all steps, in a third of the time.
-        missing = [_complete_schema()]
+        missing = [Path(__file__).with_name("schema.sql").read_text("utf-8")]
     elif missing and isinstance(connection, _Connection):
         _keep_older(connection, current)
     if missing:
@@ -427,11 +427,6 @@ def _keep_older(connection: _Connection, schema: int) -> None:
     with contextlib.closing(sqlite3.connect(unfinished)) as copy:
         connection.backup(copy)
     unfinished.replace(kept)
-
-
-@cache
-def _complete_schema() -> str:
-    return Path(__file__).with_name("schema.sql").read_text("utf-8")
 
 
 @cache
