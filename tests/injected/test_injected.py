@@ -16,17 +16,15 @@ from tests.injected.trial import Trial
 SEED = 1
 
 
-def may_trace() -> bool:
-    """Return whether strace is installed and permitted."""
-    if shutil.which("strace") is None:
-        return False
-    return (
-        subprocess.run(["strace", "-o", "/dev/null", "true"], stderr=-3, check=False).returncode
-        == 0
-    )
+@pytest.fixture(scope="session")
+def strace() -> None:
+    """Skip where strace is not installed, or not permitted."""
+    is_there = shutil.which("strace") is not None
+    if not is_there or subprocess.run(["strace", "-o", "/dev/null", "true"], stderr=-3).returncode:
+        pytest.skip("strace is not installed, or not permitted")
 
 
-traced = pytest.mark.skipif(not may_trace(), reason="strace is not installed, or not permitted")
+traced = pytest.mark.usefixtures("strace")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 
@@ -20,7 +21,10 @@ from craftsync.errors import StoreUnavailable, UsageError
 from tests.support.cli import until
 from tests.support.servers import free_port
 
-pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+# Not `importorskip`: each process of the tests would load it, a second long.
+pytestmark = pytest.mark.skipif(
+    find_spec("distributed") is None, reason="the extra `dask` is not installed"
+)
 WORKERS = 3
 
 
