@@ -22,7 +22,7 @@ from craftsync.stores.s3.multipart import MIB
 from tests.support import servers
 from tests.support.clock import FakeClock
 from tests.support.s3 import PERSONALITIES as ALL
-from tests.support.s3 import fake_s3
+from tests.support.s3 import FakeS3, fake_s3
 from tests.support.servers import S3Server
 
 BUCKET = "craftsync-contract"
@@ -38,7 +38,7 @@ S3_SERVERS = [
     *("moto", "rclone", *(f"fake-{name}" for name in PERSONALITIES)),
     *(["external"] if servers.named_by_environment() else []),
 ]
-LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, page=50, fresh_listing_seconds=0.0)
+LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, page=10, fresh_listing_seconds=0.0)
 """The smallest parts any server takes, short pages, and no listing taken for a look: a store at its most careful."""
 
 MULTIPART = 2 * LIMITS.single_put + 1
@@ -55,10 +55,10 @@ OpenCraftAi = Callable[..., CraftAiStore]
 
 
 @pytest.fixture(autouse=True)
-def no_credentials_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_credentials_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests away from the profiles and the instance metadata of wherever they run."""
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -78,16 +78,20 @@ def rclone_server(rclone: S3Server) -> S3Server:
 
 @pytest.fixture(scope="session")
 def fake_server() -> Iterator[Callable[[str], S3Server]]:
-    """Return a function that returns a running fake S3 of a personality."""
-    running: dict[str, S3Server] = {}
+    """Return a function that returns a running fake S3 of a personality, its bucket empty."""
+    running: dict[str, tuple[S3Server, FakeS3]] = {}
     with ExitStack() as stack:
 
         def server(personality: str) -> S3Server:
             if personality not in running:
                 kind = replace(ALL[personality], smallest_part=1)
-                opened, _ = stack.enter_context(fake_s3(kind, BUCKET))
-                running[personality] = opened
-            return running[personality]
+                running[personality] = stack.enter_context(fake_s3(kind))
+            opened, fake = running[personality]
+            # What tests left there would be gone through by every listing.
+            fake.buckets.clear()
+            fake.bucket(BUCKET)
+            fake.requests.clear()
+            return opened
 
         yield server
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from craftsync.clock import SystemClock
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.errors import (
     ObjectNotFound,
@@ -19,8 +17,7 @@ from craftsync.errors import (
     PreconditionFailed,
 )
 from craftsync.stores.base import Store
-from craftsync.stores.retrying import RetryingStore
-from tests.contract.conftest import MULTIPART
+from tests.contract.conftest import LIMITS, MULTIPART
 from tests.support.world import Bytes
 
 MTIME = 1_700_000_000_123_456_789
@@ -38,7 +35,7 @@ AWKWARD = [
     " leading and trailing ",
     "😀/emoji.bin",
     "tab\tin name",
-    "newline\nin name",
+    "newline\nin name",  # moto's router does not know a newline.
     "\x01\x7f control",
     "...dots/.hidden/..almost/a..b",
     "x" * 255,
@@ -74,7 +71,7 @@ def paths(store: Store, prefix: str = "", **options: object) -> list[str]:
     return [entry.path for entry in store.list(prefix, **options)]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("size", [0, 1, 4096, MULTIPART])
+@pytest.mark.parametrize("size", [0, 1, MULTIPART])
 def test_written_content_is_read_back(store: Store, large: int, size: int) -> None:
     size = min(size, large)
     content = random.Random(size).randbytes(size)
@@ -117,16 +114,17 @@ def test_missing_object_is_absent_everywhere(store: Store) -> None:
         content_of(store, "no/such")
 
 
-@pytest.mark.parametrize("path", AWKWARD)
-def test_unusual_names_round_trip(store: Store, path: str, request: pytest.FixtureRequest) -> None:
-    if "\n" in path and "moto" in request.node.name:
-        pytest.skip("moto's router does not know a newline")
-    put(store, path, path.encode())
-    assert paths(store) == [path]
-    assert content_of(store, path) == path.encode()
-    looked = store.stat(path)
-    assert looked is not None and looked.path == path
-    store.delete(path, expect=looked)
+def test_unusual_names_round_trip(store: Store, request: pytest.FixtureRequest) -> None:
+    names = [name for name in AWKWARD if "\n" not in name or "moto" not in request.node.name]
+    for name in names:
+        put(store, name, name.encode())
+    assert sorted(paths(store)) == sorted(names)
+    for name in names:
+        assert content_of(store, name) == name.encode()
+        looked = store.stat(name)
+        assert looked is not None and looked.path == name
+        store.delete(name, expect=looked)
+        assert store.stat(name) is None, name
     assert paths(store) == []
 
 
@@ -308,29 +306,28 @@ def test_listing_with_prefix_returns_matching_paths(store: Store) -> None:
 
 
 def test_listing_boundaries_do_not_change_the_result(store: Store) -> None:
-    names = [f"{letter}/{number}" for letter in "abcé" for number in range(7)]
+    names = [f"{letter}/{number}" for letter in "abcé" for number in range(3)]
     for name in names:
         put(store, name)
     plain = list(store.list())
     cases = (
-        ["b/3"],
-        ["a/0", "b", "c/6", "z"],
+        ["b/1"],
+        ["a/0", "b", "c/2", "z"],
         ["z", "a", "a", "b/2"],
-        ["é/3", "no/such", ""],
+        ["é/1", "no/such", ""],
         names,
     )
     for boundaries in cases:
         assert list(store.list(boundaries=boundaries)) == plain
-    assert paths(store, "b/", boundaries=["a/2", "b/3", "c/1"]) == names[7:14]
+    assert paths(store, "b/", boundaries=["a/2", "b/1", "c/1"]) == names[3:6]
 
 
 def test_listing_spans_several_pages(store: Store) -> None:
-    names = [f"d{number % 7}/{number:05d}" for number in range(120)]
-    patient = RetryingStore(store, clock=SystemClock())
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: put(patient, name, b""), names))
+    names = [f"d{number % 7}/{number:05d}" for number in range(2 * LIMITS.page + 8)]
+    for name in names:
+        put(store, name, b"")
     assert paths(store) == sorted(names)
-    assert paths(store, boundaries=["d2/00051", "d5"]) == sorted(names)
+    assert paths(store, boundaries=["d1/00015", "d5"]) == sorted(names)
 
 
 def test_range_reads_are_exact(store: Store) -> None:

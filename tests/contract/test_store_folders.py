@@ -10,7 +10,7 @@ from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.stores.base import Store
 from craftsync.stores.s3 import S3Store
 from craftsync.stores.s3.parallel_listing import Share
-from tests.contract.conftest import OpenS3
+from tests.contract.conftest import LIMITS, OpenS3
 from tests.contract.test_store_contract import content_of, kept_of, put
 from tests.support.servers import S3Server
 
@@ -46,12 +46,12 @@ def test_list_folder_shows_one_level_and_hides_the_own_folder(store: Store) -> N
 
 def test_list_folder_on_s3_reads_only_its_own_level(moto_server: S3Server, open_s3: OpenS3) -> None:
     store = open_s3(moto_server)
-    for number in range(60):
+    for number in range(LIMITS.page + 2):
         put(store, f"deep/{number:02}")
     put(store, "top")
     fetched = list(store._listing()._pages("", Share(), own=True, one_level=True))
     assert len(fetched) == 1
-    assert len(level(store, "deep")) == 60  # More than a page.
+    assert len(level(store, "deep")) == LIMITS.page + 2
 
 
 def test_copy_keeps_what_it_replaces(store: Store) -> None:
