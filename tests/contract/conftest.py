@@ -16,6 +16,7 @@ import pytest
 from craftsync.stores import craftai
 from craftsync.stores.base import Store
 from craftsync.stores.craftai import Access, CraftAiStore
+from craftsync.stores.craftai.multipart import PART_STEP
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store, probe
 from craftsync.stores.s3.multipart import MIB
@@ -40,14 +41,12 @@ S3_SERVERS = [
 ]
 LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, page=10, fresh_listing_seconds=0.0)
 """The smallest parts any server takes, short pages, and no listing taken for a look: a store at its most careful."""
-
 MULTIPART = 2 * LIMITS.single_put + 1
-"""Bytes of an object that takes several parts with these limits."""
+"""Bytes of an object that takes several parts in every store."""
 SMALL_LIMITS = replace(LIMITS, single_put=5000, smallest_part=5000)
-"""For a fake, which takes parts of any size: the same with a thousandth of the bytes."""
-
+"""For the servers of the tests, which take parts of any size: the same with a thousandth of the bytes."""
 CRAFTAI_LIMITS = craftai.Limits(
-    single_post=5 * MIB, smallest_part=5 * MIB, fresh_listing_seconds=0.0, stats_later=False
+    single_post=PART_STEP, smallest_part=PART_STEP, fresh_listing_seconds=0.0, stats_later=False
 )
 
 OpenS3 = Callable[..., S3Store]
@@ -242,7 +241,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield set_up_for(personality, opened, server_named(server, request), request)
     elif kind == "s3":
         opened = request.getfixturevalue("open_s3")
-        limits = SMALL_LIMITS if server.startswith("fake-") else LIMITS
+        limits = LIMITS if server == "external" else SMALL_LIMITS
         yield opened(server_named(server, request), limits=limits)
     elif kind == "craftai":
         yield request.getfixturevalue("open_craftai")()
@@ -262,8 +261,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def large(request: pytest.FixtureRequest) -> int:
     """The bytes of an object that the `store` of this test takes in parts, if it takes any in parts."""
     chosen = getattr(request.node, "callspec", None)
-    is_fake = chosen is not None and chosen.params.get("store", "").startswith("s3-fake-")
-    return 2 * SMALL_LIMITS.single_put + 1 if is_fake else MULTIPART
+    kind = chosen.params.get("store", "") if chosen else ""
+    if kind == "s3-external":
+        return MULTIPART
+    limits = SMALL_LIMITS if kind.startswith("s3-") else CRAFTAI_LIMITS
+    return 2 * limits.smallest_part + 1
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from craftsync.errors import (
 )
 from craftsync.install_hint import install_command
 from craftsync.stores.craftai import Access, CraftAiStore
+from craftsync.stores.craftai.multipart import PART_STEP
 from craftsync.stores.craftai.sdk import Sdk, SdkLimits
 from craftsync.stores.craftai.sizes import KnownSizes, Shown, size_text
 from craftsync.stores.retrying import RetryingStore
@@ -101,7 +102,7 @@ def small_parts_and_no_memory(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The contract's objects are so large that they would be of very many parts."""
-    part = PART if request.function.__module__ == __name__ else 1 << 20
+    part = PART if request.function.__module__ == __name__ else PART_STEP
     monkeypatch.setattr("craft_ai_sdk.CraftAiSdk._MULTIPART_THRESHOLD", THRESHOLD)
     monkeypatch.setattr("craft_ai_sdk.CraftAiSdk._MULTIPART_PART_SIZE", part)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
