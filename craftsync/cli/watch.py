@@ -152,14 +152,16 @@ def stop(pair: tuple[str, ...], **flags: Any) -> None:
     with ExitStack() as opened:
         # Descriptors, because another process may get the number of one that has ended.
         daemons = {process: _opened(process, opened) for process in running(state_dir)}
-        for one in linked_folders.every(common.words_of(flags, pair), asked):
-            if request(one, asked, "stop") is None:
-                say(f"{shown(str(one.root))}: was not running")
-            else:
-                _wait_for_end(folder_of(one, asked))
-                say(f"{shown(str(one.root))}: stopped")
+        _control_each(pair, flags, _stop)
         for process in daemons.keys() - running(state_dir).keys():
             _wait_for_process(daemons[process])
+
+
+def _stop(pair: pairs.Pair, asked: PairOptions) -> str:
+    if request(pair, asked, "stop") is None:
+        return "was not running"
+    _wait_for_end(folder_of(pair, asked))
+    return "stopped"
 
 
 @click.command(cls=common.Command)
@@ -226,24 +228,37 @@ def _control_each(
     flags: dict[str, Any],
     carry_out: Callable[[pairs.Pair, PairOptions], str | None],
 ) -> None:
-    """Carry out a command for each pair and print what it did.
+    """Carry out a command for each pair and print what it did; `None` means that no daemon runs.
 
-    If it returns `None` for one, because no daemon runs, a `CraftsyncError` is raised after the last.
+    A pair for which it fails does not keep it from the others: an error is raised after the last,
+    and further ones are printed before.
     """
     asked = common.asked_of(flags)
-    missing = []
+    missing, failed = [], list[CraftsyncError]()
     for pair in linked_folders.every(common.words_of(flags, typed), asked):
-        result = carry_out(pair, asked)
+        try:
+            result = carry_out(pair, asked)
+        except CraftsyncError as error:
+            failed.append(error)
+            continue
         if result is None:
             missing.append(str(pair.root))
         else:
             say(f"{shown(str(pair.root))}: {result}")
     if missing:
-        raise CraftsyncError(
-            f"No daemon runs for {shown(', '.join(missing))}.",
-            remedy="Start one with craftsync watch, or craftsync service install; "
-            "craftsync service status shows an installed one.",
-        )
+        failed.append(_not_running(missing))
+    for further in failed[1:]:
+        say(shown(f"craftsync: {further}"), to_stderr=True)
+    if failed:
+        raise failed[0]
+
+
+def _not_running(roots: Sequence[str]) -> CraftsyncError:
+    return CraftsyncError(
+        f"No daemon runs for {shown(', '.join(roots))}.",
+        remedy="Start one with craftsync watch, or craftsync service install; "
+        "craftsync service status shows an installed one.",
+    )
 
 
 def _limits(rates: Rates) -> str:

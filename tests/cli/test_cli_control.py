@@ -181,6 +181,30 @@ def test_control_commands_without_a_daemon_fail(
     assert "craftsync watch" in run.err
 
 
+def test_control_commands_reach_the_folders_after_one_that_refuses(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    root, store = pair
+    configure(craftsync, f"}}, more: {{root: {tmp_path}/more, environment: 'store:more'")
+    for name in ("more", "store/more"):
+        (tmp_path / name).mkdir()
+    with running(craftsync, "--poll", "3600", "--rescan", "3600") as daemon:
+        daemon.until_state("watching", "data")
+        daemon.until_state("watching", "more")
+        assert craftsync("pause", "data").code == 0
+        run = craftsync("rescan")
+        assert (run.code, run.lines) == (2, [f"{tmp_path}/more: scan started"])
+        assert "The daemon refuses: the folder is paused since" in run.err
+    control = folder_of(tmp_path / "state", str(root), str(store))
+    control.rename(control.with_name("aside"))
+    control.write_text("")
+    run = craftsync("pause")
+    assert (run.code, f"{control} cannot be used" in run.err) == (7, True)
+    assert run.lines == [f"{tmp_path}/more: paused; no daemon runs, and the next one starts paused"]
+    run = craftsync("stop")
+    assert (run.code, run.lines) == (7, [f"{tmp_path}/more: was not running"])
+
+
 def test_second_daemon_is_rejected_with_the_process_id(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
