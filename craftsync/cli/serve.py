@@ -27,7 +27,6 @@ from craftsync.wording import shown
 if TYPE_CHECKING:
     from craftsync.serve.content import OnKept
     from craftsync.serve.server import Settings
-    from craftsync.ui.server import Tls
 
 
 _BACKLOG = 512
@@ -201,29 +200,31 @@ def ui(**flags: Any) -> int:
       craftsync ui
       craftsync ui --port 9000 --no-open
     """
-    tls = _tls(flags)
-    _check_host(flags, tls)
+    secure = _is_secure(flags)
+    _check_host(flags, secure=secure)
     try:
-        _serve_page(flags, tls)
+        _serve_page(flags, secure=secure)
     except KeyboardInterrupt:
         # Ctrl-C is the usual way to stop a server, not an error.
         return 0
     return 0
 
 
-def _serve_page(flags: dict[str, Any], tls: Tls | None) -> None:
-    try:
-        from craftsync.ui import server
-        from craftsync.ui.guard import Access
-    except ImportError as error:
-        raise UsageError(
-            f"ui needs a package that is not installed ({error.name}).",
-            remedy=f"Install it with: {install_command('ui')}",
-        ) from error
-    access = Access(flags["token"])
+def _serve_page(flags: dict[str, Any], *, secure: bool) -> None:
     with listen(flags["host"], flags["port"]) as listener, listen(flags["host"], 0) as beside:
-        address = url_of(listener).replace("http:", "http:" if tls is None else "https:")
+        # Only now: NiceGUI takes more than a second to load.
+        try:
+            from craftsync.ui import server
+            from craftsync.ui.guard import Access
+        except ImportError as error:
+            raise UsageError(
+                f"ui needs a package that is not installed ({error.name}).",
+                remedy=f"Install it with: {install_command('ui')}",
+            ) from error
+        access = Access(flags["token"])
+        address = url_of(listener).replace("http:", "https:" if secure else "http:")
         link = f"{address}/?token={access.mint()}"
+        tls = server.Tls(flags["tls_certificate"], flags["tls_key"]) if secure else None
 
         def started() -> None:
             say(f"Open {link}")
@@ -234,17 +235,16 @@ def _serve_page(flags: dict[str, Any], tls: Tls | None) -> None:
         server.serve(listener, beside, access, common.place_of(flags), tls=tls, started=started)
 
 
-def _tls(flags: dict[str, Any]) -> Tls | None:
+def _is_secure(flags: dict[str, Any]) -> bool:
+    """Return whether the page is served over TLS; raises `UsageError` for a certificate that cannot be used."""
     certificate, key = flags["tls_certificate"], flags["tls_key"]
     if (certificate is None) != (key is None):
         raise UsageError(
             "TLS needs a certificate and its key.", remedy="Give --tls-certificate and --tls-key."
         )
     if certificate is None:
-        return None
+        return False
     import ssl
-
-    from craftsync.ui.server import Tls
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
@@ -256,13 +256,13 @@ def _tls(flags: dict[str, Any]) -> Tls | None:
             f"The certificate {certificate} with the key {key} cannot be used: {reason}.",
             remedy="Give the files of a certificate and of its key, both in PEM.",
         ) from error
-    return Tls(certificate, key)
+    return True
 
 
-def _check_host(flags: dict[str, Any], tls: Tls | None) -> None:
+def _check_host(flags: dict[str, Any], *, secure: bool) -> None:
     if flags["token"] == "":
         raise UsageError("The token is empty.", remedy="Give a token of at least one character.")
-    if is_loopback(flags["host"]) or tls is not None:
+    if is_loopback(flags["host"]) or secure:
         return
     if flags["token"] is None:
         raise UsageError(

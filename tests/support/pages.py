@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.cookies import SimpleCookie
 
 from tests.support.cli import DEADLINE, SCRIPT, Craftsync
@@ -16,13 +16,13 @@ from tests.support.cli import DEADLINE, SCRIPT, Craftsync
 
 @dataclass
 class Ui:
-    """A running page. `link` opens it once; a request carries the cookie after `enter`."""
+    """A running page. `link` opens it once; a request carries the cookie after `enter`, which `entry` answered."""
 
     craftsync: Craftsync
     process: subprocess.Popen[str]
     link: str
     cookie: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
+    entry: Answer | None = None
 
     @property
     def address(self) -> str:
@@ -38,8 +38,8 @@ class Ui:
 
     def enter(self) -> None:
         """Use the link, as a browser does."""
-        answer = self.get(f"/?token={self.token}")
-        cookies = SimpleCookie(answer.headers["set-cookie"])
+        self.entry = self.get(f"/?token={self.token}")
+        cookies = SimpleCookie(self.entry.headers["set-cookie"])
         self.cookie = "; ".join(f"{name}={morsel.value}" for name, morsel in cookies.items())
 
     def get(self, path: str, **headers: str) -> Answer:

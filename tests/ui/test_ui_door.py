@@ -16,15 +16,12 @@ from tests.support.cli import Craftsync
 from tests.support.pages import Ui, showing
 
 
-def test_the_link_opens_the_page_once(craftsync: Craftsync) -> None:
-    with showing(craftsync) as ui:
-        first = ui.get(f"/?token={ui.token}")
-        assert first.status == 200
-        assert "HttpOnly; SameSite=Strict" in first.headers["set-cookie"]
-        again = ui.get(f"/?token={ui.token}")
-        assert again.status == 403
-        assert "already used" in again.text
-        assert ui.stop() == 0
+def test_the_link_opens_the_page_once(ui: Ui) -> None:
+    assert ui.entry.status == 200
+    assert "HttpOnly; SameSite=Strict" in ui.entry.headers["set-cookie"]
+    again = ui.get(f"/?token={ui.token}", Cookie="")
+    assert again.status == 403
+    assert "already used" in again.text
 
 
 def test_a_wrong_token_opens_nothing(ui: Ui) -> None:
@@ -102,14 +99,18 @@ def test_the_page_is_served_over_tls(craftsync: Craftsync, tmp_path: Path) -> No
     assert (swapped.code, "both in PEM" in swapped.err) == (2, True)
     missing = craftsync("ui", "--tls-certificate", "none", "--tls-key", "none")
     assert "none cannot be used: No such file or directory." in missing.err
+    (tmp_path / "nicegui.py").write_text("raise ImportError('no nicegui', name='nicegui')")
+    bare = craftsync("ui", "--port", "0", *files, PYTHONPATH=str(tmp_path))
+    assert (bare.code, "pip install" in bare.err) == (2, True)
 
 
-def test_a_token_of_ones_own_opens_the_page_more_than_once(craftsync: Craftsync) -> None:
+def test_a_token_of_ones_own_opens_the_page_until_it_is_stopped(craftsync: Craftsync) -> None:
     with showing(craftsync, "--host", "0.0.0.0", CRAFTSYNC_UI_TOKEN="chosen") as ui:
         assert ui.get("/?token=chosen").status == 200
         assert ui.get("/?token=chosen").status == 200
         assert "chosen" not in ui.link
         assert ui.get("/", Host="evil.example").status == 403
+        assert ui.stop() == 0
 
 
 def test_a_page_is_shown_for_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
