@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from craftsync.errors import UsageError
@@ -151,29 +151,32 @@ pattern = st.builds(
 name = st.sampled_from(["a", "b", "ab", "a.x", "ba"])
 
 
-@settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tree")
+    subprocess.run(["git", "init", "-q", root], check=True)
+    (root / "a").mkdir()
+    return root
+
+
+@settings(deadline=None, max_examples=150)
 @given(
     top=st.lists(pattern, max_size=4),
     low=st.lists(pattern, max_size=3),
     paths=st.lists(st.lists(name, min_size=1, max_size=3).map("/".join), min_size=6, max_size=6),
 )
 def test_ignore_decisions_match_git(
-    tmp_path_factory: pytest.TempPathFactory, top: list[str], low: list[str], paths: list[str]
+    repository: Path, top: list[str], low: list[str], paths: list[str]
 ) -> None:
-    root = tmp_path_factory.mktemp("tree")
-    subprocess.run(["git", "init", "-q", root], check=True)
-    (root / "a").mkdir()
-    for file, lines in ((root, top), (root / "a", low)):
+    for file, lines in ((repository, top), (repository / "a", low)):
         (file / ".gitignore").write_text("\n".join(lines) + "\n")
         (file / ".craftsyncignore").write_text("\n".join(lines) + "\n")
     listed = "\n".join(path for path in paths if path != "a") + "\n"
     answer = subprocess.run(
-        ["git", "-C", root, "check-ignore", "--no-index", "--stdin"],
+        ["git", "-C", repository, "check-ignore", "--no-index", "--stdin"],
         input=listed, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    with Folder.open(root) as folder:
+    with Folder.open(repository) as folder:
         rules = IgnoreRules(folder, defaults=False)
         ours = {path for path in paths if path != "a" and rules.ignored(path)}
     assert ours == set(answer.stdout.split())

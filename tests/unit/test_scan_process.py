@@ -15,13 +15,14 @@ from craftsync.local.ignore import IgnoredCounter, IgnoreRules
 from craftsync.local.scan import scan, scan_aside
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "root"
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that a child sends in three batches."""
+    root = tmp_path_factory.mktemp("root")
+    for number in range(7):
+        (root / f"d{number}").mkdir()
     for number in range(5000):
-        folder = root / f"d{number % 7}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"é{number}").touch()
+        (root / f"d{number % 7}" / f"é{number}").touch()
     (root / "link").symlink_to("d0")
     (root / "left out.tmp").touch()
     return root
@@ -36,7 +37,9 @@ def test_scan_in_child_process_yields_the_same(root: Path) -> None:
         assert aside == rules.counter == IgnoredCounter(1)
 
 
-def test_child_scan_raises_like_a_scan_when_the_root_vanishes(root: Path) -> None:
+def test_child_scan_raises_like_a_scan_when_the_root_vanishes(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
     with Folder.open(root) as folder:
         root.rename(root.with_name("elsewhere"))
         with pytest.raises(RootError):
