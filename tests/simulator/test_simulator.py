@@ -672,6 +672,21 @@ def test_purge_survives_a_truncated_listing(place: Path) -> None:
         play(History(1, 1, "s3 no-etags", steps), place)
 
 
+def test_object_that_a_truncated_listing_hides_is_not_overwritten(place: Path) -> None:
+    for first in range(1, 6):
+        steps = (
+            Run(1),
+            *(
+                Act("write", 0, path, token)
+                for token, path in enumerate(("d/x", "d/y", "e/f/z"), 1)
+            ),
+            Run(0),
+            *(Act("write", 1, path, token) for token, path in enumerate(("d/y", "e/f/z"), 4)),
+            Run(1, (Fail(first, kind="truncated"),)),
+        )
+        play(History(1, 2, "s3 no-conditions", steps), place)
+
+
 def test_simulated_power_cut_loses_only_unflushed_database_pages(
     tmp_path: Path,
 ) -> None:

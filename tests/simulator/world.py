@@ -135,7 +135,7 @@ class World:
         self._print_trace = trace
         self._scheduled: dict[int, list[Any]] = {}
         self._failures: list[Fail] = []
-        self._effect_number = self._request_number = 0
+        self._effect_number = self._request_number = self._cut_pages = 0
         self._running: Client | None = None
         self._is_dead = self._power_is_cut = self._has_listed = False
         self._known_contents: set[bytes] = set()
@@ -372,7 +372,7 @@ class World:
             if not isinstance(mod, Fail):
                 self._scheduled.setdefault(mod.at, []).append(mod)
         self._failures = [mod for mod in plan.mods if isinstance(mod, Fail)]
-        self._effect_number = self._request_number = 0
+        self._effect_number = self._request_number = self._cut_pages = 0
         self._has_listed = False
         self._known_contents, self.current_run = self.all_contents(), plan
         self._moved_folders.clear()
@@ -481,14 +481,17 @@ class World:
             if fail.first <= self._request_number < fail.first + fail.count:
                 self.trace(f"  {operation} {path} fails: {fail}")
                 if fail.kind == "truncated" and f"{operation} {path}" == _LISTING_REQUEST:
-                    self._hide_objects()
+                    self._cut_pages += 1
+                    if self._cut_pages > 1:
+                        self._hide_objects()
                 return fail
         return None
 
     def _hide_objects(self) -> None:
-        """Record that a page of a listing claims to be the last, and hides what comes after it.
+        """Record that a second page in a run claims to be the last, and hides what comes after it.
 
-        Without conditions, files of the running client may overwrite what it hides: a named window.
+        It may be the one that confirms the end of the listing. Without conditions, files of the
+        running client may then overwrite what both hide: a named window.
         """
         assert self._running is not None
         if isinstance(self.store, SimulatedBucket) and not self.store.checks_conditions:

@@ -6,8 +6,9 @@ tenth of an XML parser's cost. S3 lists keys in the byte order of their UTF-8, s
 listed in parallel (`parallel_listing`).
 
 Also here: `FreshListing`. If the server checks no condition, a fresh listing proves that a path is
-new: one page covers a thousand paths, a stat covers one. A single new file still costs one stat,
-however large the store.
+new: one page covers a thousand paths, a stat covers one. A server may say too early that a listing
+is complete, so one more request confirms its end first (`Listing.is_complete`). A single new file
+costs one request, however large the store.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from xml.etree import ElementTree
 from craftsync.clock import Clock
 from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import hidden_in, is_own, is_utf8, level_of, malformed, subfolder
-from craftsync.net.waiting import after_fork, blocking
+from craftsync.net.waiting import after_fork, blocking, blocking_together
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.objects import modified_ns_of, version_of
@@ -241,7 +242,8 @@ class Listing:
     """Lists the keys of a bucket below `root`, the prefix of the store's objects.
 
     `page` is the number of keys per request. `in_order`: the server lists in byte order. `raw`:
-    invalid names are objects too (see `entries`). `count` is the number of keys listed so far.
+    invalid names are objects too (see `entries`). `count` is the number of keys listed so far. An
+    object serves for one listing.
     """
 
     def __init__(
@@ -260,6 +262,9 @@ class Listing:
         self._page = page
         self._in_order = in_order
         self._raw = raw
+        self._own_folder = f"{root}{OWN_FOLDER}/"
+        self._ends: list[str] = []
+        """The keys after which the server said that there are no more, one for each share."""
         self.count = 0
 
     def entries(
@@ -282,6 +287,22 @@ class Listing:
                 yield from entries(page, self._root, hidden, raw=self._raw)
         except BrokenPage as error:
             raise broken(self._location, str(error)) from error
+
+    def is_complete(self) -> bool:
+        """Return whether nothing but craftsync's own keys follows where the server ended the listing.
+
+        Sends one request. Call it at the end of `entries("")`.
+        """
+        after = min(self._ends)
+        if after.startswith(self._own_folder):
+            after = self._own_folder + LAST
+        try:
+            page = parse(self._fetch(self._query(self._root, after, None)))
+        except BrokenPage:
+            return False
+        # A full page of own keys may hide what comes after it.
+        is_last = page.token is None and len(page.keys) < self._page
+        return is_last and all(key.startswith(self._own_folder) for key in page.keys)
 
     def folder(self, folder: str) -> Iterator[RemoteObject | Subfolder | Skipped]:
         """Yield the entries directly in a folder, as the server groups them. Raises `ListingBroken`."""
@@ -311,7 +332,7 @@ class Listing:
 
         With `cuts`, split off the keys far ahead as a further share.
         """
-        own_folder = f"{self._root}{OWN_FOLDER}/"
+        own_folder = self._own_folder
         after, token, seen, empty = share.after, None, set[str](), 0
         while True:
             query = self._query(self._root + prefix, after, token)
@@ -321,7 +342,10 @@ class Listing:
                 # craftsync's own keys, which are skipped, say nothing about the keys after them.
                 share.cut_ahead([key for key in page.keys if own or not key.startswith(own_folder)])
             yield page if share.last is None else _up_to(page, share.last)
-            if page.token is None or (page.keys and share.last and page.keys[-1] >= share.last):
+            if page.keys and share.last and page.keys[-1] >= share.last:
+                return
+            if page.token is None:
+                self._ends.append(page.keys[-1] if page.keys else after)
                 return
             empty = 0 if page.keys or page.folders else empty + 1
             if page.token in seen or empty > EMPTY_PAGES_ALLOWED:
@@ -365,6 +389,9 @@ class FreshListing:
 
     A listing proves this for `seconds` after its start. For that long, another client's new
     object may go unnoticed and be overwritten.
+
+    The end of a listing is confirmed when the first new path needs it. A listing that is repeated
+    is not confirmed: it can hide only what came since the first one.
     """
 
     def __init__(self, list_paths: Callable[[], set[str]], clock: Clock, seconds: float) -> None:
@@ -374,6 +401,9 @@ class FreshListing:
         self._unlock()
         after_fork(self, FreshListing._unlock)
         self._began: float | None = None
+        """When the listing began; `None` without one, or if it proved incomplete."""
+        self._unconfirmed: Callable[[], bool] | None = None
+        """Asks the server whether the listing is complete; `None` once that is confirmed."""
         self._count = 0
         self._asked = 0
         """Paths that needed a stat since the listing became too old."""
@@ -382,11 +412,12 @@ class FreshListing:
     def _unlock(self) -> None:
         self._lock = threading.Lock()
 
-    def listed(self, began: float, count: int) -> None:
-        """Note a complete listing of `count` keys, begun at that monotonic time. Its paths are not
-        kept: the caller expects no object only at paths that it did not show."""
+    def listed(self, began: float, count: int, is_complete: Callable[[], bool]) -> None:
+        """Note a listing of `count` keys, begun at that monotonic time. Its paths are not kept: the
+        caller expects no object only at paths that it did not show."""
         with self._lock:
             self._paths, self._count, self._began, self._asked = set(), count, began, 0
+            self._unconfirmed = is_complete
 
     def is_absent(self, path: str, *, may_list: bool = True) -> bool:
         """Return whether a listing proves that this path does not exist; False if a stat is needed.
@@ -395,12 +426,26 @@ class FreshListing:
         """
         if self._began is None or is_own(path):
             return False  # A listing leaves out craftsync's own objects.
-        if self._is_fresh():
-            return path not in self._paths
-        return may_list and blocking(partial(self._is_absent_after_listing, path))
+        if not self._is_fresh():
+            return may_list and blocking(partial(self._is_absent_after_listing, path))
+        if self._unconfirmed is not None and not blocking_together(self._is_confirmed):
+            return False
+        return path not in self._paths
 
     def _is_fresh(self) -> bool:
         return self._began is not None and self._clock.monotonic() - self._began <= self._seconds
+
+    def _is_confirmed(self) -> bool:
+        with self._lock:
+            return self._confirm()
+
+    def _confirm(self) -> bool:
+        """Return whether the listing is complete. An incomplete one is not used any more."""
+        if self._unconfirmed is not None:
+            if not self._unconfirmed():
+                self._began = None
+            self._unconfirmed = None
+        return self._began is not None
 
     def _is_absent_after_listing(self, path: str) -> bool:
         """List again, unless that costs more than the stats it saves; return whether the path is absent.
@@ -414,8 +459,10 @@ class FreshListing:
                 self._asked += 1
                 if self._count > _MOST_PATHS or self._asked <= 1 + self._count // _PAGE:
                     return False
+                if not self._confirm():
+                    return False
                 now, paths = self._clock.monotonic(), self._list_paths()
                 self._paths, self._count, self._began, self._asked = paths, len(paths), now, 0
-            return path not in self._paths
+            return self._unconfirmed is None and path not in self._paths
         finally:
             self._lock.release()

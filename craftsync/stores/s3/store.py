@@ -177,7 +177,7 @@ class S3Store:
         listing = self._listing()
         yield from listing.entries(prefix, boundaries, nested_own=nested_own)
         if not prefix:
-            self._fresh_listing.listed(began, listing.count)
+            self._fresh_listing.listed(began, listing.count, listing.is_complete)
 
     def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
         return self._listing().folder(folder)
