@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ Contents = dict[str, str]
 
 
 def digest(content: bytes) -> str:
-    return blake2b(content, digest_size=16).hexdigest()
+    return sha256(content).hexdigest()
 
 
 class Side(Protocol):

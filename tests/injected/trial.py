@@ -228,25 +228,27 @@ class Trial:
         """Check that no version is lost, and that no side shows content that was never written."""
         pause, tries = Event(), 100
         # A server may still carry out the last request of a killed program.
-        while torn := self._torn():
+        while torn := self._torn(held := self._everything()):
             tries -= 1
             _check(tries > 0, f"torn: {torn}")
             pause.wait(0.05)
-        self._judge_lost({*self.root.everything().values(), *self.store.everything().values()})
+        self._judge_lost({content for side in held.values() for content in side.values()})
 
-    def _torn(self) -> list[str]:
+    def _everything(self) -> dict[str, Contents]:
+        return {"root": self.root.everything(), "store": self.store.everything()}
+
+    def _torn(self, held: dict[str, Contents]) -> list[str]:
         """Return the paths with content that was never written."""
-        sides = (("folder", self.root), ("store", self.store))
         return [
             f"{path} ({name})"
-            for name, side in sides
-            for path, content in shown(side).items()
-            if content not in self._ever
+            for name, side in held.items()
+            for path, content in side.items()
+            if not is_own(path) and content not in self._ever
         ]
 
     def _judge_rest(self) -> None:
         """Check that both sides hold the goal, one conflict copy, and no temporary file."""
-        everything = {"root": self.root.everything(), "store": self.store.everything()}
+        everything = self._everything()
         local, remote = (
             {p: content for p, content in side.items() if not is_own(p)}
             for side in everything.values()
