@@ -16,7 +16,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -33,10 +34,13 @@ from tests.faults.requests import (
 from tests.injected.stores import PROXIED, Stores
 from tests.injected.trial import Trial
 from tests.support.cli import DEADLINE
-from tests.support.fake_s3 import Request
+from tests.support.fake_s3 import Request, Script
 
 CELLS_IN_A_TRIAL = 8
 LARGE = {"begin", "part", "complete", "permit-part"}
+
+
+OpenStores = Callable[[Path, Script], AbstractContextManager[Stores]]
 
 
 class Cell(NamedTuple):
@@ -106,8 +110,10 @@ class Once:
 class Campaign:
     """Tries cells, and counts the faults that craftsync survived."""
 
-    def __init__(self, folder: Path, seed: int, *, trace: bool) -> None:
-        self._folder, self._seed, self._trace = folder, seed, trace
+    def __init__(
+        self, folder: Path, seed: int, *, trace: bool, stores: Mapping[str, OpenStores] = PROXIED
+    ) -> None:
+        self._folder, self._seed, self._trace, self._stores = folder, seed, trace, stores
         self._survived: Counter[tuple[str, str]] = Counter()
         self._codes: Counter[int] = Counter()
         self.missed: list[str] = []
@@ -120,7 +126,7 @@ class Campaign:
             if not left:
                 continue
             script = Once()
-            with PROXIED[store](self._folder, script) as stores:
+            with self._stores[store](self._folder, script) as stores:
                 while left and time.monotonic() < end:
                     few, left = left[:CELLS_IN_A_TRIAL], left[CELLS_IN_A_TRIAL:]
                     self._in_a_trial(stores, script, f"{store}-{len(left)}", few)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.faults.__main__ import Campaign, Cell, every_cell
 from tests.faults.requests import FAULTS
+from tests.injected.stores import PROXIED, motos
 
 CELLS = [
     Cell("moto", "put", "reset after"),
@@ -20,8 +22,13 @@ CELLS = [
 
 
 @pytest.mark.parametrize("store", ["moto", "rclone", "serve"])
-def test_each_request_fault_is_survived_and_reported_truthfully(tmp_path: Path, store: str) -> None:
-    campaign = Campaign(tmp_path, 1, trace=False)
+def test_each_request_fault_is_survived_and_reported_truthfully(
+    tmp_path: Path, store: str, request: pytest.FixtureRequest
+) -> None:
+    stores = dict(PROXIED)
+    if store == "moto":
+        stores["moto"] = partial(motos, running=request.getfixturevalue("moto"))
+    campaign = Campaign(tmp_path, 1, trace=False, stores=stores)
     campaign.go([cell for cell in CELLS if cell.store == store])
     assert campaign.failed == []
     assert campaign.missed == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -69,9 +69,11 @@ def rclones(folder: Path, script: Script | None = None) -> Iterator[Stores]:
 
 
 @contextmanager
-def motos(folder: Path, script: Script | None = None) -> Iterator[Stores]:
+def motos(
+    folder: Path, script: Script | None = None, running: S3Server | None = None
+) -> Iterator[Stores]:
     """Buckets of moto, which checks conditions; with a script, behind a proxy."""
-    with moto() as server, _behind(server, script) as seen:
+    with nullcontext(running) if running else moto() as server, _behind(server, script) as seen:
         client = server.client()
 
         def open_store(trial: Path) -> Store:
