@@ -13,6 +13,7 @@ import pytest
 from craftsync.core.model import RemoteObject
 from craftsync.errors import Interrupted, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.migrate.options import Verify
+from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Properties, Store
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, S3Store
@@ -21,7 +22,11 @@ from tests.support.moving import Eager, Moving, held, kept
 from tests.support.servers import S3Server
 
 MIB = 1024 * 1024
+LIMITS = Limits(quick_copy=MIB, fresh_listing_seconds=0.0)
 LARGE = bytes(range(256)) * (17 << 12)
+"""More than a stream reads at once, which are 16 MiB."""
+COPIED = LARGE[: 2 * MIB]
+"""More than a server copies at once."""
 WAYS = pytest.mark.parametrize("server_side", [False, True], ids=["streamed", "by the server"])
 
 
@@ -33,20 +38,37 @@ def server(request: pytest.FixtureRequest) -> S3Server:
     return running
 
 
+@pytest.fixture(scope="module")
+def keys(server: S3Server) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        environment.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+        yield
+
+
+@pytest.fixture(scope="module")
+def facts(server: S3Server, keys: None) -> str:
+    """What a probe finds: three quarters of the requests of a small migration to a new bucket."""
+    with closing(S3Store("there", "probed", endpoint_url=server.endpoint)) as store:
+        return store.prepare(None) or ""
+
+
 @pytest.fixture
-def moving(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moving]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+def unprobed(server: S3Server, keys: None, tmp_path: Path) -> Iterator[Moving]:
     open_bucket = partial(
-        S3Store,
-        prefix=f"{tmp_path.name}",
-        endpoint_url=server.endpoint,
-        limits=Limits(quick_copy=16 * MIB, fresh_listing_seconds=0.0),
-        raw_keys=True,
+        S3Store, prefix=tmp_path.name, endpoint_url=server.endpoint, limits=LIMITS, raw_keys=True
     )
     with closing(open_bucket("here")) as source, closing(open_bucket("there")) as target:
         # As `migrate` opens them; moto sometimes answers 500 to requests at once.
         yield Moving(tmp_path, *(RetryingStore(each, clock=Eager()) for each in (source, target)))
+
+
+@pytest.fixture
+def moving(unprobed: Moving, facts: str) -> Moving:
+    with closing(MigrationState.open(unprobed.folder / "state")) as state:
+        state.database.put("facts", facts)
+        state.database.put("facts_at_ns", str(Eager().now_ns()))
+    return unprobed
 
 
 def bucket(store: Store) -> S3Store:
@@ -67,7 +89,7 @@ def s3(server: S3Server) -> Iterator[Any]:
 def test_migration_copies_everything_and_a_second_run_nothing(
     moving: Moving, server_side: bool, verify: Verify
 ) -> None:
-    content = {"a": b"1", "b/c": b"", "é à": b"accents", "large": LARGE}
+    content = {"a": b"1", "b/c": b"", "é à": b"accents", "large": COPIED if server_side else LARGE}
     for path, body in content.items():
         moving.put(moving.source, path, body)
     report = moving.run(server_side=server_side, verify=verify)
@@ -78,8 +100,9 @@ def test_migration_copies_everything_and_a_second_run_nothing(
 
 @WAYS
 def test_migrate_keeps_replaced_and_deleted_objects_of_the_target(
-    moving: Moving, server_side: bool
+    unprobed: Moving, server_side: bool
 ) -> None:
+    moving = unprobed
     moving.put(moving.source, "a", "from the source")
     moving.put(moving.target, "a", "its own")
     moving.put(moving.target, "extra", "only there")
@@ -117,9 +140,6 @@ def test_interrupted_large_migration_resumes_with_arrived_parts(
         setattr(store.calls, effect, counted)
 
     target = bucket(moving.target)
-    target.prepare(None)
-    facts = target.facts.to_json()
-    monkeypatch.setattr(S3Store, "prepare", lambda store, saved: facts)
     watched(target, 2)
     with pytest.raises(Interrupted):
         moving.run(server_side=server_side)
@@ -165,7 +185,7 @@ def test_keys_that_no_folder_can_hold_are_copied_byte_for_byte(
     ("asked", "given"),
     [(None, None), ("source", "ONEZONE_IA"), ("STANDARD_IA", "STANDARD_IA")],
 )
-@pytest.mark.parametrize("size", [5, len(LARGE)], ids=["in one piece", "in parts"])
+@pytest.mark.parametrize("size", [5, len(COPIED)], ids=["in one piece", "in parts"])
 def test_a_copy_by_the_server_keeps_all_that_belongs_to_an_object(
     aws_like: None, moving: Moving, s3: Any, size: int, asked: str | None, given: str | None
 ) -> None:
@@ -173,7 +193,7 @@ def test_a_copy_by_the_server_keeps_all_that_belongs_to_an_object(
     s3.put_object(
         Bucket="here",
         Key=f"{prefix}/a",
-        Body=LARGE[:size],
+        Body=COPIED[:size],
         ContentType="text/csv",
         CacheControl="no-cache",
         Metadata={"who": "me"},
@@ -230,7 +250,8 @@ def test_a_copy_by_the_server_is_of_the_version_that_was_listed(
     moving.target = RetryingStore(target, clock=FakeClock())
     report = moving.run()
     assert held(target) == {"a": b"second"}
-    assert (report.copied, report.exit_code) == (1, 0)
+    # moto checks no condition on a source: it copies the newer version, which the run then finds equal.
+    assert (report.copied + report.adopted, report.exit_code) == (1, 0)
 
 
 def test_a_copy_whose_answer_was_lost_is_recognised(aws_like: None, moving: Moving) -> None:
