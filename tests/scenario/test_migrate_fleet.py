@@ -25,7 +25,7 @@ from tests.support.servers import free_port
 pytestmark = pytest.mark.skipif(
     find_spec("distributed") is None, reason="the extra `dask` is not installed"
 )
-WORKERS = 3
+WORKERS = 2
 
 
 @contextmanager
@@ -133,7 +133,12 @@ def test_shares_are_complete_although_a_worker_is_lost(
     assert [event.files_done for event in seen] == sorted(event.files_done for event in seen)
 
 
-def test_unresponsive_dask_scheduler_is_reported(tmp_path: Path) -> None:
+def test_unresponsive_dask_scheduler_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from craftsync.migrate import dask
+
+    monkeypatch.setattr(dask, "_CONNECT_SECONDS", 0.5)
     filled(tmp_path / "source", 1)
     with pytest.raises(StoreUnavailable, match="No Dask scheduler responds"):
         craftsync.migrate(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from craftsync.core.decide import decide
 from craftsync.core.filters import Sieve
@@ -26,19 +27,24 @@ FOLDER = -1
 Tree = dict[str, int]
 
 
+# The sides hold no more than a few values again and again.
+@cache
 def local_file(path: str, content: int) -> LocalFile:
     return LocalFile(path, content + 1, content, content, content)
 
 
+@cache
 def left_object(path: str, content: int) -> LocalFile:
     """Return an object of a store that stands where the folder does."""
     return as_left(remote_object(path, content))
 
 
+@cache
 def remote_object(path: str, content: int) -> RemoteObject:
     return RemoteObject(path, content + 1, content, f"v{content}")
 
 
+@cache
 def row(path: str, content: int) -> BaselineRow:
     return BaselineRow(
         path,
