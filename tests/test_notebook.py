@@ -6,7 +6,6 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -25,6 +24,8 @@ def runner() -> Any:
 
 
 def test_notebook_runs_against_serve_and_shows_what_is_kept(runner: Any, tmp_path: Path) -> None:
+    import nbformat
+
     kept = nbformat.read(runner.NOTEBOOK, as_version=4)
     shown = runner.run(nbformat.read(runner.NOTEBOOK, as_version=4), tmp_path)
     assert (tmp_path / "prod/models/flats.npy").read_bytes().startswith(b"\x93NUMPY")
