@@ -6,20 +6,17 @@ the bucket. Nothing is retried here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from hashlib import md5
 from http import HTTPStatus
-from urllib.parse import unquote_plus, urlencode
 
 from craftsync.errors import (
     CraftsyncError,
     ObjectNotFound,
     ObjectRefused,
     PreconditionFailed,
-    StoreError,
 )
 from craftsync.hashing import update_in_place
 from craftsync.net.http import Buffer, Response
@@ -30,17 +27,13 @@ from craftsync.stores.s3.errors import (
     NotSupported,
     PartsNotCopied,
     UploadGone,
-    answer_of,
     no_s3_server,
     not_deleted,
-    not_encrypted,
-    refused,
     unconfirmed,
     unreachable,
 )
 from craftsync.stores.s3.objects import (
     CREATE,
-    ENCRYPTION,
     NO_HEADERS,
     STORAGE_CLASS,
     Condition,
@@ -59,34 +52,34 @@ from craftsync.stores.s3.objects import (
     text_of,
     version_of,
 )
+from craftsync.stores.s3.responses import (
+    Responses,
+    names_no_version,
+    next_key_in,
+    parts_in,
+    tags_in,
+    uploads_in,
+    versions_in,
+)
 from craftsync.stores.s3.wire import Wire
 from craftsync.stores.sources import dated
 
 _CHUNK = 1024 * 1024
-_COMPLETED_UNNAMED = r"(?s)<CompleteMultipartUploadResult\b.*<ETag>\s*</ETag>"
-"""The response of Ceph 16: the object exists, and its version must be found by a stat."""
-_VERSION = r"(?s)<(Version|DeleteMarker)>(.*?)</\1>"
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-class Calls:
+class Calls(Responses):
     """The requests to one bucket. `bucket` is its name, which is part of the source of a copy.
 
-    `md5_etags`: ETags are MD5s. `names_versions`: a write whose response has no ETag has failed;
-    if false, its version is empty and the caller must prove it. `part_digests`: what the server
-    checks of a part. Set these three when they are known. `encryption` holds the headers that
-    encrypt every new object, copies included.
+    `part_digests`: what the server checks of a part. Set it, and the attributes of `Responses`, when
+    they are known.
     """
 
-    encryption: Mapping[str, str] = NO_HEADERS
-    md5_etags = False
-    names_versions = True
     part_digests = Digests.BOTH
 
     def __init__(self, wire: Wire, bucket: str, location: str) -> None:
+        super().__init__(location)
         self._wire = wire
         self._bucket = bucket
-        self._location = location
 
     def within(self, seconds: float) -> Calls:
         """Return the same requests, each of which waits at most so long for the server."""
@@ -192,7 +185,9 @@ class Calls:
         query = [] if version_id is None else [("versionId", version_id)]
         response = self._wire.open("GET", key, query, headers)
         try:
-            yield self._opened(response, key, "range" in headers)
+            yield self._opened(
+                response.headers, key, self._chunks(response), ranged="range" in headers
+            )
         finally:
             self._wire.host.take_back(response)
 
@@ -202,8 +197,7 @@ class Calls:
         text = self._checked(body, key)
         if "<TagSet" not in text:
             raise unconfirmed(self._location, key, "a set of tags")
-        tags = re.findall(r"<Tag>(.*?)</Tag>", text, re.DOTALL)
-        return urlencode([(text_of(tag, "Key"), text_of(tag, "Value")) for tag in tags])
+        return tags_in(text)
 
     def delete(self, key: str, condition: Condition = None) -> None:
         """Delete an object; succeeds if it does not exist.
@@ -359,9 +353,7 @@ class Calls:
                 text = self._wire.call("GET", key, query=query).body.decode(errors="replace")
             except ObjectNotFound as error:  # From Ceph 16.
                 raise UploadGone(f"The upload of {key} is gone.", ambiguous=True) from error
-            for part in re.findall(r"<Part>(.*?)</Part>", text, re.DOTALL):
-                version = version_of(text_of(part, "ETag")) or ""
-                parts[int(text_of(part, "PartNumber"))] = version, int(text_of(part, "Size"))
+            parts |= parts_in(text)
             following = text_of(text, "NextPartNumberMarker")
             if text_of(text, "IsTruncated") != "true" or following in ("", marker):
                 return parts
@@ -382,9 +374,7 @@ class Calls:
         except ObjectNotFound as error:
             raise self._unmet(key) from error
         text = self._checked(answer.body, key)
-        if re.search(_COMPLETED_UNNAMED, text):
-            return ""
-        return self._confirmed(text_of(text, "ETag"), key)
+        return "" if names_no_version(text) else self._confirmed(text_of(text, "ETag"), key)
 
     def list_uploads(self, prefix: str) -> Iterator[tuple[str, str, str]]:
         """Yield key, id and start time, as the server writes it, of each unfinished upload below a prefix."""
@@ -395,12 +385,9 @@ class Calls:
             text = self._checked(self._wire.call("GET", query=query).body, prefix)
             if "<ListMultipartUploadsResult" not in text:
                 raise unconfirmed(self._location, prefix, "a list of uploads")
-            plain = unquote_plus if text_of(text, "EncodingType") == "url" else str
-            for row in re.findall(r"<Upload>(.*?)</Upload>", text, re.DOTALL):
-                name = plain(text_of(row, "Key"))
-                yield name, text_of(row, "UploadId"), text_of(row, "Initiated")
+            yield from uploads_in(text)
             before = key, upload
-            key, upload = plain(text_of(text, "NextKeyMarker")), text_of(text, "NextUploadIdMarker")
+            key, upload = next_key_in(text), text_of(text, "NextUploadIdMarker")
             if text_of(text, "IsTruncated") != "true" or (key, upload) in (before, ("", "")):
                 return
 
@@ -415,17 +402,8 @@ class Calls:
             text = self._checked(self._wire.call("GET", query=query).body, prefix)
             if "<ListVersionsResult" not in text:
                 raise unconfirmed(self._location, prefix, "a list of versions")
-            plain = unquote_plus if text_of(text, "EncodingType") == "url" else str
-            names = ("VersionId", "IsLatest", "ETag", "Size", "LastModified")
-            yield [
-                ListedVersion(
-                    plain(text_of(row, "Key")),
-                    kind == "DeleteMarker",
-                    *(text_of(row, name) for name in names),
-                )
-                for kind, row in re.findall(_VERSION, text)
-            ]
-            before, key = marker, plain(text_of(text, "NextKeyMarker"))
+            yield versions_in(text)
+            before, key = marker, next_key_in(text)
             marker = [("key-marker", key)]
             marker += [("version-id-marker", text_of(text, "NextVersionIdMarker"))]
             if text_of(text, "IsTruncated") != "true" or marker == before or not key:
@@ -439,48 +417,9 @@ class Calls:
     def _unmet(self, key: str) -> PreconditionFailed:
         return PreconditionFailed(f"{key} is not in {self._location} any more.")
 
-    def _confirmed(self, etag: str | None, key: str) -> str:
-        """Return the version in a response. Raises `Unconfirmed` without one: it may not come from the store."""
-        version = version_of(etag)
-        if version is None and self.names_versions:
-            raise unconfirmed(self._location, key, "an ETag")
-        return version or ""
-
-    def _confirm_encrypted(self, headers: Mapping[str, str]) -> None:
-        """Raise unless the response names the requested encryption: some servers ignore the headers."""
-        asked = self.encryption.get(ENCRYPTION)
-        if asked not in (None, headers.get(ENCRYPTION)):
-            raise not_encrypted(self._location, asked)
-
-    def _refuse_foreign(self, headers: Mapping[str, str], key: str) -> None:
-        """Raise for an object with neither an ETag nor a date: it may be a login page."""
-        if "etag" not in headers and "last-modified" not in headers:
-            raise unconfirmed(self._location, key, "an ETag or a date")
-
     def _source(self, key: str, match: str | None, bucket: str | None) -> dict[str, str]:
         condition = {} if match is None else {"x-amz-copy-source-if-match": match}
         return {"x-amz-copy-source": encoded_path(f"/{bucket or self._bucket}/{key}"), **condition}
-
-    def _checked(self, body: bytes, key: str) -> str:
-        """Return the body as text. Raises if it is an error: S3 reports some failures after a status of 200."""
-        text = body.decode(errors="replace")
-        if "<Error>" in text:
-            raise refused(answer_of(500, text), self._location, key)
-        return text
-
-    def _opened(self, response: Response, key: str, ranged: bool) -> Opened:
-        headers = response.headers
-        self._refuse_foreign(headers, key)
-        length = int(headers.get("content-length", 0))
-        span = _RANGE.match(headers.get("content-range", ""))
-        if span is None and ranged:
-            raise StoreError(
-                f"{self._location} ignored the requested range of {key}.",
-                remedy="Run craftsync doctor.",
-            )
-        start, size = (int(span[1]), int(span[3])) if span else (0, length)
-        found = found_in(headers, size, md5_etags=self.md5_etags, whole=span is None)
-        return Opened(found, start, length, self._chunks(response))
 
     def _chunks(self, response: Response) -> Iterator[bytes]:
         try:
