@@ -11,13 +11,16 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import craftsync
+from craftsync.stores.s3 import store
+from craftsync.stores.s3.preconditions import Limits
 from tests.support.platform import faulty_platform
 from tests.support.s3 import PERSONALITIES, served
 from tests.support.servers import ACCESS_KEY, SECRET_KEY
@@ -133,6 +136,11 @@ class Runs:
             self.counted(what, craftsync.migrate, self.url, target, stream=stream)
 
 
+def _patiently() -> AbstractContextManager[object]:
+    """Let a listing prove for longer what is absent, so that a slow machine asks for no stats."""
+    return patch.object(store, "Limits", partial(Limits, fresh_listing_seconds=3600.0))
+
+
 @contextmanager
 def _environment(home: Path, variables: Mapping[str, str]) -> Iterator[None]:
     with patch.dict(os.environ, {"HOME": str(home), **variables}):
@@ -145,7 +153,11 @@ def over_s3(personality: str) -> list[Cost]:
     fake.bucket("bucket"), fake.bucket("second")
     with TemporaryDirectory() as folder, counting() as waves:
         fake.waves = waves
-        with served(fake) as server, _environment(Path(folder), _S3_ENVIRONMENT):
+        with (
+            served(fake) as server,
+            _environment(Path(folder), _S3_ENVIRONMENT),
+            _patiently(),
+        ):
             runs = Runs(Path(folder), "s3://bucket", waves, endpoint_url=server.endpoint)
             runs.changes()
             runs.large()
