@@ -21,6 +21,8 @@ from tests.support.serial_pool import SerialPool
 from tests.support.world import World
 
 AT = 1_000_000_000 * 10**9
+CRASHES = 12
+"""Four times the intents that may be left of a path."""
 
 
 class Crash(BaseException):
@@ -206,19 +208,19 @@ def test_unrecorded_write_deleted_locally_is_deleted_in_the_store(
 def test_one_writer_gets_no_conflict_copy_however_often_it_crashes(
     world: World, after: bool
 ) -> None:
-    for number in range(40):
+    for number in range(CRASHES):
         world.write("p", f"version {number}")
         crashed(world, after=after)
     assert world.run().exit_code == 0
-    assert world.here() == world.there() == {"p": "version 39"}
+    assert world.here() == world.there() == {"p": f"version {CRASHES - 1}"}
 
 
 def test_crashes_before_and_after_the_write_in_turn_make_no_conflict_copy(world: World) -> None:
-    for number in range(30):
+    for number in range(CRASHES):
         world.write("p", f"version {number}")
         crashed(world, after=number % 3 == 0)
     assert world.run().exit_code == 0
-    assert world.here() == world.there() == {"p": "version 29"}
+    assert world.here() == world.there() == {"p": f"version {CRASHES - 1}"}
 
 
 def test_a_rename_that_was_not_recorded_is_recognised_after_an_edit(world: World) -> None:
@@ -278,7 +280,7 @@ def test_applying_an_older_plan_keeps_intents(world: World) -> None:
 
 
 def test_repeated_crashes_leave_few_intents_for_a_path(world: World) -> None:
-    for number in range(20):
+    for number in range(CRASHES):
         world.write("p", f"version {number}")
         crashed(world, after=number % 2 == 0)
     with world.open() as session:

@@ -67,7 +67,7 @@ def test_damage_is_reported_and_stays_until_it_is_repaired_by_hand(
         store.rotten = "007"
         for _ in range(96):
             at_work.turn(QUARTER_HOUR)
-        for _ in range(20):
+        for _ in range(5):
             at_work.turn(QUARTER_HOUR)
             assert at_work.loop.waiting.count(Issue.PROBLEM) == 1
         said = [event for event in at_work.events if isinstance(event, IssueEvent)]

@@ -71,7 +71,7 @@ def test_random_histories_lose_nothing_and_end_in_sync(place: Path, share: int) 
 
 @pytest.mark.parametrize("personality", ["md5", "folder", "s3 slow-down", f"s3 plain{INTO}folder"])
 def test_a_history_repeats_exactly(place: Path, personality: str) -> None:
-    history = replace(history_of(7), personality=personality)
+    history = replace(history_of(7, 25), personality=personality)
     assert len({trace_hash(history, place) for _ in range(2)}) == 1
 
 
