@@ -193,7 +193,7 @@ def after_one_run(folder: Path, world: World) -> dict[str, str]:
 def test_result_equals_one_run_for_any_dropped_events(
     tmp_path: Path, seed: int, loss: float
 ) -> None:
-    check_random_changes(tmp_path, seed, operations=600, loss=loss)
+    check_random_changes(tmp_path, seed, operations=400, loss=loss)
 
 
 @pytest.mark.campaign
