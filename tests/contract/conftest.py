@@ -95,6 +95,12 @@ def fake_server() -> Iterator[Callable[[str], S3Server]]:
         yield server
 
 
+@pytest.fixture
+def plain_server(fake_server: Callable[[str], S3Server]) -> S3Server:
+    """A server like Amazon's; what lies between it and a store is what a test is about."""
+    return fake_server("plain")
+
+
 @pytest.fixture(scope="session")
 def external_server() -> S3Server:
     server = servers.named_by_environment()

@@ -26,7 +26,7 @@ from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store
 from craftsync.stores.s3.errors import NotSupported
 from craftsync.stores.s3.objects import Form
-from tests.contract.conftest import BUCKET, OpenS3
+from tests.contract.conftest import BUCKET, SMALL_LIMITS, OpenS3
 from tests.support.cli import until
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import (
@@ -48,7 +48,8 @@ CAREFUL = ProbedFacts(metadata=True)
 CHECKED = ProbedFacts(
     conditional_create=True, conditional_replace=True, conditional_delete=True, metadata=True
 )
-LARGE = 11 * 1024 * 1024
+LARGE = 2 * SMALL_LIMITS.single_put + 1
+"""Three parts, with those limits."""
 NO_SUCH = S3Server("none", f"http://127.0.0.1:{free_port()}")
 
 
@@ -70,9 +71,9 @@ def content_of(store: RetryingStore, path: str) -> bytes:
 @pytest.mark.parametrize("path", ["plain", "tab\tname"])
 @pytest.mark.parametrize("loss", [Drop(), Drop(reset=True)], ids=["closed", "reset"])
 def test_write_with_lost_response_succeeds(
-    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, path: str, loss: Drop
+    plain_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, path: str, loss: Drop
 ) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=facts))
         name = "name" if "\t" in path else "plain"
         proxy.script = first("PUT", name, loss)
@@ -93,9 +94,9 @@ def test_write_with_lost_response_succeeds(
 
 
 def test_write_with_lost_response_never_trashes_itself(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=CAREFUL))
         store.write("object", Bytes(b"old"), expect=ABSENT, operation="op-1")
         proxy.script = first("PUT", "es/object", Drop())
@@ -125,9 +126,9 @@ def changing(method: str, path: str, fault: Answer | Drop) -> Script:
     ids=["412", "403", "503"],
 )
 def test_failed_replacement_leaves_no_copy_in_the_trash(
-    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, answer: Answer
+    plain_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, answer: Answer
 ) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=facts))
         first = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
         proxy.script = changing("PUT", "/object", answer)
@@ -139,9 +140,9 @@ def test_failed_replacement_leaves_no_copy_in_the_trash(
 
 @pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
 def test_delete_without_a_kept_copy_deletes_nothing_and_raises(
-    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts
+    plain_server: S3Server, open_s3: OpenS3, facts: ProbedFacts
 ) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=facts))
         written = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
         proxy.script = first("PUT", "trash", error(404, "NoSuchKey"))
@@ -150,8 +151,8 @@ def test_delete_without_a_kept_copy_deletes_nothing_and_raises(
         assert content_of(store, "object") == b"one"
 
 
-def test_failed_delete_leaves_no_copy_in_the_trash(moto_server: S3Server, open_s3: OpenS3) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+def test_failed_delete_leaves_no_copy_in_the_trash(plain_server: S3Server, open_s3: OpenS3) -> None:
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=CHECKED))
         first = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
         proxy.script = changing("DELETE", "/object", error(403, "AccessDenied"))
@@ -161,9 +162,9 @@ def test_failed_delete_leaves_no_copy_in_the_trash(moto_server: S3Server, open_s
 
 
 def test_kept_copy_stays_while_the_replacement_is_in_doubt(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=CHECKED))
         first = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
         for fault in (Drop(delivered=False), error(403, "AccessDenied")):
@@ -176,15 +177,15 @@ def test_kept_copy_stays_while_the_replacement_is_in_doubt(
 
 
 def test_kept_copy_stays_when_another_program_changed_the_object(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
-    theirs = open_s3(moto_server, facts=CHECKED)
+    theirs = open_s3(plain_server, facts=CHECKED)
 
     def overtaken(request: Request) -> None:
         if request.method == "PUT" and request.target.endswith("es/object"):
             theirs.write("object", Bytes(b"theirs"), expect=None, operation="theirs")
 
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=CHECKED))
         first = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
         proxy.script = overtaken
@@ -193,8 +194,8 @@ def test_kept_copy_stays_when_another_program_changed_the_object(
         assert content_of(store, f"{OWN_FOLDER}/trash/k/object") == b"one"
 
 
-def test_a_write_that_never_arrived_is_sent_again(moto_server: S3Server, open_s3: OpenS3) -> None:
-    with proxied(moto_server, first("PUT", "object", Drop(delivered=False))) as (server, _):
+def test_a_write_that_never_arrived_is_sent_again(plain_server: S3Server, open_s3: OpenS3) -> None:
+    with proxied(plain_server, first("PUT", "object", Drop(delivered=False))) as (server, _):
         store = patient(open_s3(server, facts=CHECKED))
         store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
         assert content_of(store, "object") == b"one"
@@ -211,19 +212,19 @@ def without_etag(answer: Answer) -> Answer:
 
 @pytest.mark.parametrize("size", [3, LARGE], ids=["small", "in parts"])
 def test_upload_answered_by_a_login_page_fails(
-    moto_server: S3Server, open_s3: OpenS3, size: int
+    plain_server: S3Server, open_s3: OpenS3, size: int
 ) -> None:
     facts = ProbedFacts(conditional_create=True, metadata=True)
-    with proxied(moto_server, lambda _: None) as (server, proxy):
-        store = patient(open_s3(server, facts=facts))
+    with proxied(plain_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=facts, limits=SMALL_LIMITS))
         proxy.script = lambda request: PORTAL if request.method in ("PUT", "POST") else None
         with pytest.raises(StoreUnavailable, match="reported success"):
             store.write("object", Bytes(bytes(size)), expect=ABSENT, operation="op-1")
         assert store.stat("object") is None
 
 
-def test_login_page_is_not_taken_for_an_object(moto_server: S3Server, open_s3: OpenS3) -> None:
-    with proxied(moto_server, lambda _: PORTAL) as (server, _):
+def test_login_page_is_not_taken_for_an_object(plain_server: S3Server, open_s3: OpenS3) -> None:
+    with proxied(plain_server, lambda _: PORTAL) as (server, _):
         store = patient(open_s3(server, facts=CHECKED))
         with pytest.raises(StoreUnavailable, match="reported success"):
             store.stat("object")
@@ -233,10 +234,10 @@ def test_login_page_is_not_taken_for_an_object(moto_server: S3Server, open_s3: O
 
 @pytest.mark.parametrize("size", [3, LARGE], ids=["small", "in parts"])
 def test_upload_without_etag_in_the_response_is_settled_by_stat(
-    moto_server: S3Server, open_s3: OpenS3, size: int
+    plain_server: S3Server, open_s3: OpenS3, size: int
 ) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
-        store = patient(open_s3(server, facts=CHECKED))
+    with proxied(plain_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=CHECKED, limits=SMALL_LIMITS))
 
         def script(request: Request) -> object:
             part = "partNumber" in request.target
@@ -248,9 +249,9 @@ def test_upload_without_etag_in_the_response_is_settled_by_stat(
 
 
 def test_login_page_as_copy_response_replaces_nothing(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=CHECKED))
         first = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
         proxy.script = lambda request: PORTAL if "/trash/" in request.target else None
@@ -263,11 +264,11 @@ def test_login_page_as_copy_response_replaces_nothing(
 
 @pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
 def test_listing_without_etags_protects_objects_changed_since(
-    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts
+    plain_server: S3Server, open_s3: OpenS3, facts: ProbedFacts
 ) -> None:
-    with proxied(moto_server, lambda _: without_etag) as (server, proxy):
+    with proxied(plain_server, lambda _: without_etag) as (server, proxy):
         store = patient(open_s3(server, facts=facts))
-        theirs = open_s3(moto_server, facts=CHECKED)
+        theirs = open_s3(plain_server, facts=CHECKED)
         theirs.write("object", Bytes(b"one"), expect=None, operation="theirs-1")
         [listed] = store.list()
         assert isinstance(listed, RemoteObject) and listed.version is None
@@ -281,9 +282,9 @@ def test_listing_without_etags_protects_objects_changed_since(
 
 
 def test_change_after_the_stat_for_a_missing_etag_is_not_overwritten(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
-    theirs = open_s3(moto_server, facts=CHECKED)
+    theirs = open_s3(plain_server, facts=CHECKED)
 
     def overtaken(request: Request) -> None:
         if request.method in ("PUT", "DELETE"):
@@ -291,7 +292,7 @@ def test_change_after_the_stat_for_a_missing_etag_is_not_overwritten(
                 "object", Bytes(request.method.encode()), expect=None, operation="theirs-2"
             )
 
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=CHECKED))
         first = theirs.write("object", Bytes(b"one"), expect=None, operation="theirs-1")
         listed = first._replace(modified_ns=store.stat("object").modified_ns, version=None)  # type: ignore[union-attr]
@@ -304,15 +305,15 @@ def test_change_after_the_stat_for_a_missing_etag_is_not_overwritten(
 
 
 def test_another_programs_object_is_not_taken_for_the_lost_write(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
-    theirs = open_s3(moto_server, facts=CHECKED)
+    theirs = open_s3(plain_server, facts=CHECKED)
 
     def overtaken(request: Request) -> Drop:
         theirs.write("object", Bytes(b"theirs"), expect=ABSENT, operation="theirs")
         return Drop(delivered=False)
 
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=CHECKED))
         once = first("PUT", "object", True)
         proxy.script = lambda request: overtaken(request) if once(request) else None
@@ -324,9 +325,9 @@ def test_another_programs_object_is_not_taken_for_the_lost_write(
 @pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
 @pytest.mark.parametrize("keep", [None, "k"])
 def test_delete_with_lost_response_succeeds(
-    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, keep: str | None
+    plain_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, keep: str | None
 ) -> None:
-    with proxied(moto_server, first("DELETE", "object", Drop())) as (server, _):
+    with proxied(plain_server, first("DELETE", "object", Drop())) as (server, _):
         store = patient(open_s3(server, facts=facts))
         written = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
         store.delete("object", expect=written, trash_stamp=keep)
@@ -336,9 +337,9 @@ def test_delete_with_lost_response_succeeds(
 @pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
 @pytest.mark.parametrize("answer", [PORTAL, error(404, "NoSuchKey")], ids=["200", "404"])
 def test_delete_answered_by_another_server_deleted_nothing(
-    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, answer: Answer
+    plain_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, answer: Answer
 ) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=facts))
         written = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
         proxy.script = lambda request: answer if request.method == "DELETE" else None
@@ -348,12 +349,12 @@ def test_delete_answered_by_another_server_deleted_nothing(
 
 
 def test_delete_answered_with_200_by_the_store_succeeds(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def with_200(answer: Answer) -> Answer:
         return answer._replace(status=200)
 
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=CHECKED))
         written = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
         proxy.script = lambda request: with_200 if request.method == "DELETE" else None
@@ -361,8 +362,8 @@ def test_delete_answered_with_200_by_the_store_succeeds(
         assert store.stat("object") is None
 
 
-def test_copy_with_lost_response_succeeds(moto_server: S3Server, open_s3: OpenS3) -> None:
-    with proxied(moto_server, first("PUT", "target", Drop())) as (server, _):
+def test_copy_with_lost_response_succeeds(plain_server: S3Server, open_s3: OpenS3) -> None:
+    with proxied(plain_server, first("PUT", "target", Drop())) as (server, _):
         store = patient(open_s3(server, facts=CHECKED))
         source = store.write("source", Bytes(b"one"), expect=ABSENT, operation="op-1")
         copied = store.copy(source, "target", expect=ABSENT, operation="op-2")
@@ -370,23 +371,23 @@ def test_copy_with_lost_response_succeeds(moto_server: S3Server, open_s3: OpenS3
 
 
 def test_large_write_with_lost_completion_response_succeeds(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     facts = ProbedFacts(conditional_complete_create=True, metadata=True)
-    with proxied(moto_server, first("POST", "uploadId", Drop())) as (server, proxy):
-        store = patient(open_s3(server, facts=facts))
+    with proxied(plain_server, first("POST", "uploadId", Drop())) as (server, proxy):
+        store = patient(open_s3(server, facts=facts, limits=SMALL_LIMITS))
         written = store.write("object", Bytes(bytes(LARGE)), expect=ABSENT, operation="op-1")
         assert (written.size, written.operation) == (LARGE, "op-1")
         assert sum("partNumber" in r.target for r in proxy.requests) == 3
 
 
 def test_throttled_stat_after_a_large_write_does_not_repeat_it(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     facts = ProbedFacts(conditional_complete_create=True, metadata=True)
     turned_away = first("HEAD", "object", error(503, "SlowDown"))
-    with proxied(moto_server, turned_away) as (server, proxy):
-        store = patient(open_s3(server, facts=facts))
+    with proxied(plain_server, turned_away) as (server, proxy):
+        store = patient(open_s3(server, facts=facts, limits=SMALL_LIMITS))
         written = store.write("object", Bytes(bytes(LARGE)), expect=ABSENT, operation="op-1")
         assert (written.size, written.operation) == (LARGE, "op-1")
         assert sum("partNumber" in r.target for r in proxy.requests) == 3
@@ -394,7 +395,7 @@ def test_throttled_stat_after_a_large_write_does_not_repeat_it(
 
 @pytest.mark.parametrize("status", [(503, "SlowDown"), (500, "InternalError"), (429, "")])
 def test_long_throttling_is_waited_out(
-    moto_server: S3Server, open_s3: OpenS3, status: tuple[int, str]
+    plain_server: S3Server, open_s3: OpenS3, status: tuple[int, str]
 ) -> None:
     turns: dict[str, int] = {}
 
@@ -402,7 +403,7 @@ def test_long_throttling_is_waited_out(
         turn = turns[request.method] = turns.get(request.method, 0) + 1
         return error(*status) if turn % 4 else None
 
-    with proxied(moto_server, stormy) as (server, _):
+    with proxied(plain_server, stormy) as (server, _):
         store = patient(open_s3(server, facts=CHECKED))
         written = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
         assert [entry.path for entry in store.list()] == ["object"]
@@ -411,10 +412,10 @@ def test_long_throttling_is_waited_out(
         assert store.stat("object") is None
 
 
-def test_retry_wait_respects_the_servers_minimum(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_retry_wait_respects_the_servers_minimum(plain_server: S3Server, open_s3: OpenS3) -> None:
     clock = FakeClock()
     fault = error(503, "SlowDown", ("Retry-After", "7"))
-    with proxied(moto_server, first("GET", "list-type", fault)) as (server, _):
+    with proxied(plain_server, first("GET", "list-type", fault)) as (server, _):
         store = RetryingStore(open_s3(server, facts=CAREFUL), clock=clock)
         assert list(store.list()) == []
     assert len(clock.slept) == 1 and clock.slept[0] >= 7
@@ -436,12 +437,12 @@ def test_retries_end_after_their_limit(open_s3: OpenS3) -> None:
         assert clock.monotonic() - began <= 60
 
 
-def test_truncated_download_raises(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_truncated_download_raises(plain_server: S3Server, open_s3: OpenS3) -> None:
     def cut(answer: Answer) -> Answer:
         return answer._replace(cut=max(0, len(answer.body) - 1))
 
     for path, size in [("small", 10), ("large", 3 * 1024 * 1024)]:
-        with proxied(moto_server, lambda _: None) as (server, proxy):
+        with proxied(plain_server, lambda _: None) as (server, proxy):
             store = open_s3(server, facts=CAREFUL)
             store.write(path, Bytes(bytes(size)), expect=None, operation="op")
             proxy.script = lambda request: cut if request.method == "GET" else None
@@ -451,7 +452,7 @@ def test_truncated_download_raises(moto_server: S3Server, open_s3: OpenS3) -> No
 
 
 def test_range_response_with_wrong_bytes_is_detected(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def whole(request: Request) -> Answer | None:
         return Answer(200, b"0123456789", (("ETag", '"e"'),)) if request.method == "GET" else None
@@ -461,7 +462,7 @@ def test_range_response_with_wrong_bytes_is_detected(
         return Answer(206, b"345", headers) if request.method == "GET" else None
 
     for lie in (whole, elsewhere):
-        with proxied(moto_server, lie) as (server, _):
+        with proxied(plain_server, lie) as (server, _):
             store = open_s3(server, facts=CAREFUL)
             with pytest.raises(StoreError), store.read("object", offset=2, length=3) as reader:
                 list(reader)
@@ -480,12 +481,12 @@ def changed_uploads(request: Request) -> Forward | None:
 
 
 def test_upload_with_non_md5_etag_is_read_back_and_kept(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def other_etag(answer: Answer) -> Answer:
         return answer._replace(headers=(("ETag", f'"{"0" * 32}"'),))
 
-    with proxied(moto_server, lambda r: other_etag if r.method == "PUT" else None) as (server, _):
+    with proxied(plain_server, lambda r: other_etag if r.method == "PUT" else None) as (server, _):
         store = open_s3(server, facts=replace(MD5_ETAGS, read_form=Form.NONE))
         store.write("object", Bytes(b"content"), expect=ABSENT, operation="op")
         assert content_of(patient(store), "object") == b"content"
@@ -515,7 +516,8 @@ def test_wrongly_stored_object_is_replaced_and_reported_but_never_deleted(
 
 @pytest.mark.parametrize("kind", ["plain", "object-lock", "no-etags"])
 def test_part_damaged_in_transit_is_refused_and_sent_again(kind: str, open_s3: OpenS3) -> None:
-    with fake_s3(PERSONALITIES[kind], BUCKET) as (behind, _):
+    personality = replace(PERSONALITIES[kind], smallest_part=1)
+    with fake_s3(personality, BUCKET) as (behind, _):
         refuses_a_damaged_part(behind, open_s3)
 
 
@@ -527,7 +529,7 @@ def test_damaged_part_is_refused_by_servers_that_ignore_its_sha256(
 
 def refuses_a_damaged_part(behind: S3Server, open_s3: OpenS3) -> None:
     with proxied(behind, lambda _: None) as (server, proxy):
-        store = open_s3(server, facts=CAREFUL)
+        store = open_s3(server, facts=CAREFUL, limits=SMALL_LIMITS)
         store.prepare(None)
         damaged = []
 
@@ -545,8 +547,8 @@ def refuses_a_damaged_part(behind: S3Server, open_s3: OpenS3) -> None:
 
 
 def test_part_carries_one_digest_where_the_server_checks_it(open_s3: OpenS3) -> None:
-    with fake_s3(PERSONALITIES["plain"], BUCKET) as (server, fake):
-        store = open_s3(server, facts=CAREFUL)
+    with fake_s3(replace(PERSONALITIES["plain"], smallest_part=1), BUCKET) as (server, fake):
+        store = open_s3(server, facts=CAREFUL, limits=SMALL_LIMITS)
         store.prepare(None)
         fake.requests.clear()
         store.write("large", Bytes(bytes(LARGE)), expect=ABSENT, operation="op")
@@ -563,8 +565,8 @@ def changed_download(answer: Answer) -> Answer:
     return answer._replace(body=bytes(len(answer.body)))
 
 
-def test_download_with_wrong_md5_raises(moto_server: S3Server, open_s3: OpenS3) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+def test_download_with_wrong_md5_raises(plain_server: S3Server, open_s3: OpenS3) -> None:
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = open_s3(server, facts=MD5_ETAGS)
         store.calls.put(f"{store.root}object", b"content", {}, None)
         proxy.script = lambda request: (
@@ -674,8 +676,8 @@ def test_wrong_region_error_names_the_right_one(open_s3: OpenS3) -> None:
     assert "eu-west-3" in refused.value.remedy
 
 
-def test_copy_with_error_under_status_200_fails(moto_server: S3Server, open_s3: OpenS3) -> None:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+def test_copy_with_error_under_status_200_fails(plain_server: S3Server, open_s3: OpenS3) -> None:
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         store = open_s3(server, facts=CHECKED)
         source = store.write("source", Bytes(b"x"), expect=None, operation="op")
         proxy.script = first("PUT", "target", error(200, "InternalError"))
@@ -684,12 +686,12 @@ def test_copy_with_error_under_status_200_fails(moto_server: S3Server, open_s3: 
 
 
 def test_connections_closed_by_the_server_are_not_reused(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def closing(answer: Answer) -> Answer:
         return answer._replace(cut=len(answer.body))
 
-    with proxied(moto_server, lambda _: closing) as (server, _):
+    with proxied(plain_server, lambda _: closing) as (server, _):
         store = open_s3(server, facts=CAREFUL)
         for _ in range(3):
             assert list(store.list()) == []
@@ -698,10 +700,10 @@ def test_connections_closed_by_the_server_are_not_reused(
 
 
 def test_recent_listing_saves_the_stat_before_a_create(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     clock = FakeClock()
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         limits = Limits(fresh_listing_seconds=2.0, single_put=1)
         store = open_s3(server, facts=CAREFUL, clock=clock, limits=limits)
 
@@ -719,7 +721,7 @@ def test_recent_listing_saves_the_stat_before_a_create(
         list(store.list())
         create("c")
         assert looks() == 2
-        open_s3(moto_server, facts=CAREFUL).write("d", Bytes(b""), expect=None, operation="theirs")
+        open_s3(plain_server, facts=CAREFUL).write("d", Bytes(b""), expect=None, operation="theirs")
         clock.advance(2.5)
         with pytest.raises(PreconditionFailed):
             create("d")

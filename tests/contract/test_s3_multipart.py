@@ -86,13 +86,13 @@ def content_of(store: S3Store, path: str) -> bytes:
 
 
 @pytest.fixture
-def store(moto_server: S3Server, open_s3: OpenS3) -> S3Store:
-    return open_s3(moto_server, limits=SMALL_PARTS)
+def store(plain_server: S3Server, open_s3: OpenS3) -> S3Store:
+    return open_s3(plain_server, limits=SMALL_PARTS)
 
 
 @pytest.fixture
-def proxy_parts(moto_server: S3Server) -> Iterator[tuple[S3Server, Callable[[], list[str]]]]:
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+def proxy_parts(plain_server: S3Server) -> Iterator[tuple[S3Server, Callable[[], list[str]]]]:
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         yield (
             server,
             lambda: [r.query["partNumber"] for r in proxy.requests if "partNumber" in r.target],
@@ -174,12 +174,12 @@ def test_abandoned_upload_leaves_no_parts(store: S3Store, journal: Journal | Non
 
 
 def test_failed_part_is_resumable_only_with_a_journal(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def failing(request: Request) -> object:
         return error(503, "SlowDown") if "partNumber=3" in request.target else None
 
-    with proxied(moto_server, failing) as (server, proxy):  # type: ignore[arg-type]
+    with proxied(plain_server, failing) as (server, proxy):  # type: ignore[arg-type]
         store = open_s3(server, facts=FACTS, limits=SMALL_PARTS)
         with pytest.raises(StoreUnavailable):
             store.write("large", Bytes(CONTENT), expect=ABSENT, operation="op")
@@ -194,7 +194,7 @@ def test_failed_part_is_resumable_only_with_a_journal(
 
 
 def test_completion_that_lost_a_race_restarts_the_upload(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     conflicts = [error(409, "ConditionalRequestConflict")]
 
@@ -202,7 +202,7 @@ def test_completion_that_lost_a_race_restarts_the_upload(
         completes = request.method == "POST" and "uploadId" in request.target
         return conflicts.pop() if completes and conflicts else None
 
-    with proxied(moto_server, script) as (server, proxy):  # type: ignore[arg-type]
+    with proxied(plain_server, script) as (server, proxy):  # type: ignore[arg-type]
         store = open_s3(server, facts=FACTS, limits=SMALL_PARTS)
         patient = RetryingStore(store, clock=FakeClock())
         patient.write("large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=Journal())
@@ -211,7 +211,7 @@ def test_completion_that_lost_a_race_restarts_the_upload(
         assert uploads(store) == []
 
 
-def test_only_lost_parts_are_sent_again(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_only_lost_parts_are_sent_again(plain_server: S3Server, open_s3: OpenS3) -> None:
     dropped: set[str] = set()
 
     def script(request: Request) -> Drop | None:
@@ -221,7 +221,7 @@ def test_only_lost_parts_are_sent_again(moto_server: S3Server, open_s3: OpenS3) 
             return Drop(delivered=False)
         return None
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         store = open_s3(server, facts=FACTS, limits=SMALL_PARTS)
         patient = RetryingStore(store, clock=FakeClock())
         patient.write("large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=Journal())
@@ -229,11 +229,11 @@ def test_only_lost_parts_are_sent_again(moto_server: S3Server, open_s3: OpenS3) 
 
 
 def test_objects_over_the_copy_limit_are_copied_in_parts(
-    moto_server: S3Server, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
+    plain_server: S3Server, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("craftsync.stores.s3.multipart.COPIED_PART", PART)
     store = open_s3(
-        moto_server,
+        plain_server,
         facts=ProbedFacts(metadata=True),
         limits=Limits(single_copy=2 * PART, smallest_part=PART, fresh_listing_seconds=0.0),
     )
@@ -257,11 +257,11 @@ def test_part_size_is_minimal_within_the_part_count_limit() -> None:
 
 
 def test_parts_that_share_memory_arrive_as_they_were_read(
-    moto_server: S3Server, open_s3: OpenS3, tmp_path: Path
+    plain_server: S3Server, open_s3: OpenS3, tmp_path: Path
 ) -> None:
     content = random.Random(8).randbytes(20 * MIB + 1)
     (tmp_path / "large").write_bytes(content)
-    store = open_s3(moto_server, limits=Limits(single_put=MIB, smallest_part=MIB))
+    store = open_s3(plain_server, limits=Limits(single_put=MIB, smallest_part=MIB))
     with Folder.open(tmp_path) as folder, folder.open_file("large") as file:
         source = RootSource(file, UNPACED, Hashing())
         store.write("large", source, expect=ABSENT, operation="op")

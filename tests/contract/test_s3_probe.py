@@ -98,7 +98,7 @@ def _is_damaged(request: Request) -> bool:
 
 @pytest.mark.parametrize("status", [501, 404, 200])
 def test_probe_cleans_up_without_multi_object_delete(
-    moto_server: S3Server, open_s3: OpenS3, status: int
+    plain_server: S3Server, open_s3: OpenS3, status: int
 ) -> None:
     def script(request: Request) -> Answer | None:
         return (
@@ -107,14 +107,14 @@ def test_probe_cleans_up_without_multi_object_delete(
             else None
         )
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         store = open_s3(server, facts=CAREFUL)
         probe(store)
         assert list(store.list(f"{OWN_FOLDER}/")) == []
 
 
 def test_probe_cleans_up_although_first_deletes_fail(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     refused: set[str] = set()
 
@@ -126,7 +126,7 @@ def test_probe_cleans_up_although_first_deletes_fail(
         refused.add(request.target)
         return error(503, "SlowDown")
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         store = open_s3(server, facts=CAREFUL)
         probe(store)
         assert list(store.list(f"{OWN_FOLDER}/")) == []
@@ -134,7 +134,7 @@ def test_probe_cleans_up_although_first_deletes_fail(
 
 
 @pytest.mark.parametrize("failing", range(14))
-def test_failed_probe_leaves_nothing(moto_server: S3Server, open_s3: OpenS3, failing: int) -> None:
+def test_failed_probe_leaves_nothing(plain_server: S3Server, open_s3: OpenS3, failing: int) -> None:
     changes: list[str] = []
 
     def script(request: Request) -> Drop | None:
@@ -143,7 +143,7 @@ def test_failed_probe_leaves_nothing(moto_server: S3Server, open_s3: OpenS3, fai
         changes.append(request.target)
         return Drop() if len(changes) == failing + 1 else None
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         store = open_s3(server, facts=CAREFUL)
         with suppress(StoreUnavailable):
             probe(store)
@@ -156,9 +156,9 @@ def removals(proxy: Proxy) -> list[Request]:
 
 
 def test_probe_removes_nothing_where_nothing_was_accepted(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
-    busy = proxied(moto_server, lambda _: error(503, "SlowDown"))
+    busy = proxied(plain_server, lambda _: error(503, "SlowDown"))
     with busy as (server, proxy), pytest.raises(StoreUnavailable):
         probe(open_s3(server, facts=CAREFUL))
     assert removals(proxy) == []
@@ -166,7 +166,7 @@ def test_probe_removes_nothing_where_nothing_was_accepted(
 
 @pytest.mark.parametrize("answered", [0, 1, 5])
 def test_probe_of_a_store_that_stops_answering_gives_up_removing(
-    moto_server: S3Server, open_s3: OpenS3, answered: int
+    plain_server: S3Server, open_s3: OpenS3, answered: int
 ) -> None:
     puts = itertools.count()
     stopped = threading.Event()
@@ -180,13 +180,13 @@ def test_probe_of_a_store_that_stops_answering_gives_up_removing(
         clock.sleep(60)
         return Drop()
 
-    with proxied(moto_server, script) as (server, proxy), pytest.raises(StoreUnavailable):
+    with proxied(plain_server, script) as (server, proxy), pytest.raises(StoreUnavailable):
         probe(open_s3(server, facts=CAREFUL, clock=clock))
     assert len(removals(proxy)) <= 2
 
 
 def test_probe_of_a_store_that_never_answers_waits_briefly_to_remove(
-    moto_server: S3Server, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
+    plain_server: S3Server, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each attempt may have put the first object, so each tries to remove it."""
     clock = FakeClock()
@@ -201,14 +201,14 @@ def test_probe_of_a_store_that_never_answers_waits_briefly_to_remove(
         raise TimeoutError(f"no data for {timeout:.0f} seconds")
 
     monkeypatch.setattr(Host, "request", say_nothing)
-    store = open_s3(moto_server, facts=CAREFUL, clock=clock)
+    store = open_s3(plain_server, facts=CAREFUL, clock=clock)
     with pytest.raises(StoreUnavailable):
         RetryingStore(store, clock=clock).prepare(None)
     assert waits == [("put", 60.0), ("remove", 10.0)] * 6
 
 
 def test_probe_removes_the_others_where_one_object_cannot_be_removed(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def script(request: Request) -> Answer | None:
         if "delete" in request.target:
@@ -216,28 +216,28 @@ def test_probe_removes_the_others_where_one_object_cannot_be_removed(
         is_busy = request.method == "DELETE" and request.target.endswith("/pq")
         return error(409, "OperationAborted") if is_busy else None
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         store = open_s3(server, facts=CAREFUL)
         probe(store)
         assert [each.path[-3:] for each in store.list(f"{OWN_FOLDER}/")] == ["/pq"]
 
 
 def test_read_only_bucket_gets_the_most_careful_facts(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def script(request: Request) -> Answer | None:
         return None if request.method == "GET" else error(403, "AccessDenied")
 
-    with proxied(moto_server, script) as (server, proxy):
+    with proxied(plain_server, script) as (server, proxy):
         assert probe(open_s3(server, facts=CAREFUL)) == CAREFUL
     assert removals(proxy) == []
 
 
-def test_server_without_conditions_is_sent_none(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_server_without_conditions_is_sent_none(plain_server: S3Server, open_s3: OpenS3) -> None:
     def script(request: Request) -> Answer | None:
         return error(501, "NotImplemented") if conditional(request) else None
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         facts = probe(open_s3(server, facts=CAREFUL))
     assert not facts.conditional_create and not facts.conditional_replace
     assert not facts.conditional_delete and not facts.conditional_complete_create
@@ -245,33 +245,33 @@ def test_server_without_conditions_is_sent_none(moto_server: S3Server, open_s3: 
 
 
 def test_server_that_answers_200_to_unknown_requests_gets_no_multipart(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def script(request: Request) -> Answer | None:
         return Answer() if "uploads" in request.query else None
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         facts = probe(open_s3(server, facts=CAREFUL))
     assert facts.conditional_create and facts.server_side_copy
     assert not facts.conditional_complete_create and not facts.conditional_complete_replace
 
 
-def test_transient_failure_proves_no_fact(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_transient_failure_proves_no_fact(plain_server: S3Server, open_s3: OpenS3) -> None:
     def script(request: Request) -> Answer | None:
         return error(503, "SlowDown") if conditional(request) else None
 
-    with proxied(moto_server, script) as (server, _), pytest.raises(StoreUnavailable):
+    with proxied(plain_server, script) as (server, _), pytest.raises(StoreUnavailable):
         probe(open_s3(server, facts=CAREFUL, clock=FakeClock()))
 
 
-def test_throttling_store_is_probed_like_any_other(moto_server: S3Server, open_s3: OpenS3) -> None:
-    facts = probe(open_s3(moto_server, facts=CAREFUL))
+def test_throttling_store_is_probed_like_any_other(plain_server: S3Server, open_s3: OpenS3) -> None:
+    facts = probe(open_s3(plain_server, facts=CAREFUL))
     numbers = itertools.count()
 
     def script(request: Request) -> Answer | None:
         return error(503, "SlowDown") if next(numbers) % 5 == 4 else None
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         store = RetryingStore(open_s3(server, facts=CAREFUL, clock=FakeClock()), clock=FakeClock())
         assert ProbedFacts.from_json(store.prepare(None) or "") == facts
 
@@ -308,13 +308,13 @@ def test_server_that_compares_quotes_gets_unquoted_versions(
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 def test_server_that_refuses_every_version_form_gets_none(
-    moto_server: S3Server, open_s3: OpenS3, method: str
+    plain_server: S3Server, open_s3: OpenS3, method: str
 ) -> None:
     def script(request: Request) -> Answer | None:
         sent = "If-Match" in {name.title() for name in request.headers}
         return error(412, "PreconditionFailed") if sent and request.method == method else None
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         store = open_s3(server, facts=CAREFUL)
         facts = probe(store)
         assert (facts.conditional_replace, facts.conditional_delete) == (
@@ -329,13 +329,13 @@ def test_server_that_refuses_every_version_form_gets_none(
 
 
 def test_server_that_refuses_valid_creates_has_no_conditional_create(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def script(request: Request) -> Answer | None:
         creates = "If-None-Match" in {name.title() for name in request.headers}
         return error(412, "PreconditionFailed") if creates else None
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         store = open_s3(server, facts=CAREFUL)
         facts = probe(store)
         assert not facts.conditional_create and not facts.conditional_complete_create
@@ -369,13 +369,13 @@ def test_refused_copy_source_version_does_not_prevent_the_kept_copy(
 
 
 def test_refused_read_version_does_not_prevent_reading(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def script(request: Request) -> Answer | None:
         sent = "If-Match" in {name.title() for name in request.headers}
         return error(412, "PreconditionFailed") if sent and request.method == "GET" else None
 
-    with proxied(moto_server, script) as (server, _):
+    with proxied(plain_server, script) as (server, _):
         store = open_s3(server, facts=CAREFUL)
         store.learn(probe(store))
         first = store.write("a", Bytes(b"one"), expect=None, operation="op-1")
@@ -386,23 +386,25 @@ def test_refused_read_version_does_not_prevent_reading(
             pass
 
 
-def test_metadata_the_server_drops_is_not_relied_on(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_metadata_the_server_drops_is_not_relied_on(
+    plain_server: S3Server, open_s3: OpenS3
+) -> None:
     def forgetful(answer: Answer) -> Answer:
         kept = (pair for pair in answer.headers if not pair[0].lower().startswith("x-amz-meta"))
         return answer._replace(headers=tuple(kept))
 
-    with proxied(moto_server, lambda _: forgetful) as (server, _):
+    with proxied(plain_server, lambda _: forgetful) as (server, _):
         assert not probe(open_s3(server, facts=CAREFUL)).metadata
 
 
 def test_server_hiding_keys_below_an_object_is_detected(
-    moto_server: S3Server, open_s3: OpenS3
+    plain_server: S3Server, open_s3: OpenS3
 ) -> None:
     def hiding(request: Request) -> object:
         hide = "list-type" in request.target
         return (lambda a: a._replace(body=a.body.replace(b"/pq/x<", b"/pq<"))) if hide else None
 
-    with proxied(moto_server, hiding) as (server, _):  # type: ignore[arg-type]
+    with proxied(plain_server, hiding) as (server, _):  # type: ignore[arg-type]
         assert probe(open_s3(server, facts=CAREFUL)).folders
 
 
@@ -414,7 +416,7 @@ def test_listing_in_small_pages_hides_nothing(open_s3: OpenS3) -> None:
     assert (facts.folders, facts.hides_below, facts.sorted_listing) == (False, False, True)
 
 
-def test_bucket_versioning_is_detected(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_bucket_versioning_is_detected(plain_server: S3Server, open_s3: OpenS3) -> None:
     body = b"<VersioningConfiguration><Status>%s</Status></VersioningConfiguration>"
     for status, keeps in ((b"Enabled", True), (b"Suspended", False)):
         answer = Answer(200, body % status)
@@ -422,7 +424,7 @@ def test_bucket_versioning_is_detected(moto_server: S3Server, open_s3: OpenS3) -
         def script(request: Request, answer: Answer = answer) -> Answer | None:
             return answer if "versioning" in request.target else None
 
-        with proxied(moto_server, script) as (server, _):
+        with proxied(plain_server, script) as (server, _):
             assert probe(open_s3(server, facts=CAREFUL)).keeps_versions is keeps
 
 
@@ -445,13 +447,13 @@ def test_rclone_names_another_version_than_its_completions(
     assert not probe(open_s3(rclone_server, facts=CAREFUL)).completed_versions
 
 
-def test_saved_facts_replace_the_probe(moto_server: S3Server, open_s3: OpenS3) -> None:
-    store: S3Store = open_s3(moto_server, facts=CAREFUL)
+def test_saved_facts_replace_the_probe(plain_server: S3Server, open_s3: OpenS3) -> None:
+    store: S3Store = open_s3(plain_server, facts=CAREFUL)
     saved = store.prepare(None)
     assert store.features.conditional_create
     store.close()
-    assert list(open_s3(moto_server, facts=CAREFUL).list(f"{OWN_FOLDER}/")) == []
-    with proxied(moto_server, lambda _: None) as (server, proxy):
+    assert list(open_s3(plain_server, facts=CAREFUL).list(f"{OWN_FOLDER}/")) == []
+    with proxied(plain_server, lambda _: None) as (server, proxy):
         again = open_s3(server, facts=CAREFUL)
         assert again.prepare(saved) == saved
         # The two reach the server under different names.

@@ -44,8 +44,10 @@ def test_list_folder_shows_one_level_and_hides_the_own_folder(store: Store) -> N
     assert level(store, "é") == []
 
 
-def test_list_folder_on_s3_reads_only_its_own_level(moto_server: S3Server, open_s3: OpenS3) -> None:
-    store = open_s3(moto_server)
+def test_list_folder_on_s3_reads_only_its_own_level(
+    plain_server: S3Server, open_s3: OpenS3
+) -> None:
+    store = open_s3(plain_server)
     for number in range(LIMITS.page + 2):
         put(store, f"deep/{number:02}")
     put(store, "top")
