@@ -234,12 +234,12 @@ def test_directory_data_store_matches_the_sdk(
 def test_s3_data_store_matches_the_sdk(
     said_by_sdk: Said,
     work: Path,
-    moto_server: S3Server,
+    plain_server: S3Server,
     use_keys_of: Callable[[S3Server], None],
 ) -> None:
-    use_keys_of(moto_server)
+    use_keys_of(plain_server)
     where = f"s3://{BUCKET}/{uuid.uuid4().hex}"
-    with DataStore(where, endpoint_url=moto_server.endpoint) as five:
+    with DataStore(where, endpoint_url=plain_server.endpoint) as five:
         assert run(five, work) == said_by_sdk
 
 
@@ -267,22 +267,22 @@ def test_parity_program_detects_a_difference(said_by_sdk: Said) -> None:
 
 
 def test_data_store_reuses_bucket_facts_probed_by_a_run(
-    tmp_path: Path, moto_server: S3Server, use_keys_of: Callable[[S3Server], None]
+    tmp_path: Path,
+    fake_server: Callable[[str], S3Server],
+    use_keys_of: Callable[[S3Server], None],
 ) -> None:
     """In a bucket that keeps versions, nothing has to be copied to the trash; a run knows that."""
-    use_keys_of(moto_server)
-    bucket = f"versioned-{uuid.uuid4().hex[:12]}"
-    moto_server.make_bucket(bucket)
-    moto_server.keep_versions(bucket)
-    where = {"endpoint_url": moto_server.endpoint}
+    server = fake_server("versioned")
+    use_keys_of(server)
+    where = {"endpoint_url": server.endpoint}
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "a").write_bytes(b"first")
-    with DataStore(f"s3://{bucket}", **where) as before:
+    with DataStore(f"s3://{BUCKET}", **where) as before:
         before.upload_data_store_object(io.BytesIO(b"earlier"), "b")
         before.upload_data_store_object(io.BytesIO(b"later"), "b")
         assert len(before.list_data_store_objects(".craftsync/trash")) == 1
-    craftsync.push(tmp_path / "root", f"s3://{bucket}", **where)
-    with DataStore(f"s3://{bucket}", **where) as after:
+    craftsync.push(tmp_path / "root", f"s3://{BUCKET}", **where)
+    with DataStore(f"s3://{BUCKET}", **where) as after:
         after.upload_data_store_object(io.BytesIO(b"latest"), "b")
         after.delete_data_store_object("a")
         assert len(after.list_data_store_objects(".craftsync/trash")) == 1

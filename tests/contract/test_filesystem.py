@@ -19,6 +19,7 @@ from fsspec.tests.abstract import (
 )
 
 from craftsync.filesystem import DataStoreFileSystem
+from tests.contract.conftest import BUCKET
 from tests.support.servers import S3Server
 from tests.support.serving import Serving, serving
 
@@ -47,14 +48,10 @@ def open_fs(
             for name, value in request.getfixturevalue("served_store").variables.items():
                 monkeypatch.setenv(name, value)
             return DataStoreFileSystem(f"craft-ai://{token_hex(8)}", skip_instance_cache=True)
-        server: S3Server = request.getfixturevalue("moto")
-        bucket = f"fs-{token_hex(8)}"
-        server.make_bucket(bucket)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        return DataStoreFileSystem(f"s3://{bucket}", skip_instance_cache=True)
+        server: S3Server = request.getfixturevalue("plain_server")
+        for name, value in server.variables.items():
+            monkeypatch.setenv(name, value)
+        return DataStoreFileSystem(f"s3://{BUCKET}", skip_instance_cache=True)
 
     return opened
 

@@ -15,6 +15,7 @@ import fsspec
 import pytest
 
 from craftsync.filesystem import DataStoreFileSystem
+from tests.contract.conftest import BUCKET
 from tests.support.servers import S3Server
 from tests.support.serving import Serving, serving
 
@@ -40,13 +41,11 @@ def url(
             monkeypatch.setenv(name, value)
         address = f"craft-ai://{token_hex(4)}"
     if kind == "s3":
-        server: S3Server = request.getfixturevalue("rclone")
-        bucket = f"clients-{token_hex(4)}"
-        server.make_bucket(bucket)
+        server: S3Server = request.getfixturevalue("rclone_server")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
         access = f"endpoint_url: {server.endpoint}, region: us-east-1"
-        environment = f"{{store: s3, bucket: {bucket}, {access}}}"
+        environment = f"{{store: s3, bucket: {BUCKET}, {access}}}"
     config.write_text(f"environments:\n  dev: {environment}\n")
     if kind == "directory":
         (tmp_path / "store").mkdir()

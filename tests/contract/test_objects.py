@@ -14,7 +14,7 @@ from craftsync import DataStore, objects
 from craftsync.core.paths import TRASH
 from craftsync.errors import ObjectNotFound, PathBusy, PathRefused, PreconditionFailed
 from craftsync.objects import ObjectFilter
-from tests.support.s3 import PERSONALITIES, fake_s3
+from tests.support.s3 import PERSONALITIES, FakeS3, fake_s3
 from tests.support.servers import S3Server
 from tests.support.serving import Serving
 
@@ -25,17 +25,20 @@ OpenStore = Callable[[str], DataStore]
 
 
 @pytest.fixture
+def s3() -> Iterator[tuple[S3Server, FakeS3]]:
+    with fake_s3("plain") as opened:
+        yield opened
+
+
+@pytest.fixture
 def open_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moto: S3Server, served: Serving
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: tuple[S3Server, FakeS3], served: Serving
 ) -> Iterator[OpenStore]:
     """Return a function that opens a new empty store of a kind."""
     monkeypatch.setenv("CRAFTSYNC_CONFIG", os.devnull)
     monkeypatch.setenv("CRAFTSYNC_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", moto.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", moto.secret_key)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    for name, value in served.variables.items():
+    server, fake = s3
+    for name, value in (server.variables | served.variables).items():
         monkeypatch.setenv(name, value)
     opened: list[DataStore] = []
 
@@ -44,7 +47,7 @@ def open_store(
         if kind == "directory":
             (tmp_path / name).mkdir()
         elif kind == "s3":
-            moto.make_bucket(f"objects-{name}")
+            fake.bucket(f"objects-{name}")
         word = {
             "directory": f"{tmp_path / name}",
             "craft-ai": f"craft-ai://{name}",
@@ -172,10 +175,10 @@ def test_large_object_is_streamed_between_stores(open_store: OpenStore) -> None:
 
 
 def test_copy_between_buckets_keeps_type_and_metadata(
-    open_store: OpenStore, moto: S3Server
+    open_store: OpenStore, s3: tuple[S3Server, FakeS3]
 ) -> None:
     source, target = open_store("s3"), open_store("s3")
-    client = moto.client()
+    client = s3[0].client()
     bucket = str(source.location).split("/")[2]
     client.put_object(
         Bucket=bucket,

@@ -71,11 +71,8 @@ def clients(moto_server: S3Server) -> Iterator[list[Any]]:
         client.close()
 
 
-@pytest.fixture
-def notifying(
-    moto_server: S3Server, clients: list[Any], use_keys_of: Callable[[S3Server], None]
-) -> Notifying:
-    use_keys_of(moto_server)
+def notifying_bucket(server: S3Server, clients: list[Any]) -> Notifying:
+    """Make a bucket that tells a queue of its own of every change; the queue is empty."""
     name = f"events-{uuid.uuid4().hex}"
     s3, sqs = clients
     s3.create_bucket(Bucket=name)
@@ -89,7 +86,15 @@ def notifying(
     )
     # S3 greets a queue with a message that tells of nothing.
     sqs.purge_queue(QueueUrl=sqs.get_queue_url(QueueName=name)["QueueUrl"])
-    return Notifying(name, name, moto_server.endpoint, s3, sqs)
+    return Notifying(name, name, server.endpoint, s3, sqs)
+
+
+@pytest.fixture
+def notifying(
+    moto_server: S3Server, clients: list[Any], use_keys_of: Callable[[S3Server], None]
+) -> Notifying:
+    use_keys_of(moto_server)
+    return notifying_bucket(moto_server, clients)
 
 
 @dataclass
@@ -105,11 +110,21 @@ class Ears:
         return self.paths
 
 
-@pytest.fixture
-def ears(notifying: Notifying) -> Ears:
+def ears_of(notifying: Notifying, opened: SqsQueue | None = None) -> Ears:
     paths: set[str] = set()
-    events = QueueEvents(notifying.open(), notifying.bucket, PREFIX, paths.update)
+    events = QueueEvents(opened or notifying.open(), notifying.bucket, PREFIX, paths.update)
     return Ears(events, paths, threading.Event())
+
+
+@pytest.fixture(scope="module")
+def shared(moto_server: S3Server, clients: list[Any]) -> Iterator[tuple[Notifying, SqsQueue]]:
+    """A queue, and the same as a daemon opens it, for the tests that leave it empty."""
+    notifying = notifying_bucket(moto_server, clients)
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in moto_server.variables.items():
+            environment.setenv(name, value)
+        opened = notifying.open()
+    yield notifying, opened
 
 
 def test_sqs_event_downloads_a_changed_object_without_listing(
@@ -142,11 +157,11 @@ def test_sqs_event_downloads_a_changed_object_without_listing(
 
 
 def test_sqs_events_of_other_prefixes_or_craftsync_are_ignored(
-    notifying: Notifying, ears: Ears
+    notifying: Notifying,
 ) -> None:
     for key in ("elsewhere", f"{PREFIX}.craftsync/trash/x", f"{PREFIX}a//b", PREFIX):
         notifying.s3.put_object(Bucket=notifying.bucket, Key=key, Body=b"x")
-    assert ears.receive_once() == set()
+    assert ears_of(notifying).receive_once() == set()
     assert notifying.left() == 0
 
 
@@ -168,10 +183,11 @@ EVENT_BRIDGE = {
     ids=["from S3", "through SNS", "from EventBridge", "from EventBridge through SNS"],
 )
 def test_every_s3_notification_format_is_parsed(
-    notifying: Notifying, ears: Ears, message: object
+    shared: tuple[Notifying, SqsQueue], message: object
 ) -> None:
+    notifying, opened = shared
     notifying.say(json.dumps(message).replace("BUCKET", notifying.bucket))
-    assert ears.receive_once() == {"a b"}
+    assert ears_of(notifying, opened).receive_once() == {"a b"}
 
 
 @pytest.mark.parametrize(
@@ -194,29 +210,30 @@ def test_every_s3_notification_format_is_parsed(
     ],
 )
 def test_foreign_sqs_message_is_removed_harmlessly(
-    notifying: Notifying, ears: Ears, body: str
+    shared: tuple[Notifying, SqsQueue], body: str
 ) -> None:
+    notifying, opened = shared
     notifying.say(body.replace("BUCKET", notifying.bucket))
-    assert ears.receive_once() == set()
+    assert ears_of(notifying, opened).receive_once() == set()
     assert notifying.left() == 0
 
 
-def test_invalid_sqs_record_does_not_hide_earlier_ones(notifying: Notifying, ears: Ears) -> None:
+def test_invalid_sqs_record_does_not_hide_earlier_ones(shared: tuple[Notifying, SqsQueue]) -> None:
+    notifying, opened = shared
     text = json.dumps({"Records": [RECORD, 7]})
     notifying.say(text.replace("BUCKET", notifying.bucket))
-    assert ears.receive_once() == {"a b"}
+    assert ears_of(notifying, opened).receive_once() == {"a b"}
 
 
-def test_unprocessed_sqs_message_stays_in_the_queue(notifying: Notifying, ears: Ears) -> None:
+def test_unprocessed_sqs_message_stays_in_the_queue(notifying: Notifying) -> None:
+    ears = ears_of(notifying)
     notifying.s3.put_object(Bucket=notifying.bucket, Key=f"{PREFIX}a", Body=b"x")
     ears.stop.set()
     assert ears.receive_once() == set()
     assert notifying.left() == 1
 
 
-def test_unreachable_queue_is_retried_and_its_error_shown(
-    notifying: Notifying,
-) -> None:
+def test_unreachable_queue_is_retried_and_its_error_shown() -> None:
     tries = threading.Semaphore(0)
 
     class Gone:
@@ -228,7 +245,7 @@ def test_unreachable_queue_is_retried_and_its_error_shown(
             raise AssertionError(receipts)
 
     stop = threading.Event()
-    events = QueueEvents(Gone(), notifying.bucket, PREFIX, lambda _: None)
+    events = QueueEvents(Gone(), "bucket", PREFIX, lambda _: None)
     thread = threading.Thread(target=events.run, args=(stop,))
     thread.start()
     assert tries.acquire(timeout=60)
@@ -242,9 +259,9 @@ def test_unreachable_queue_is_retried_and_its_error_shown(
 @pytest.mark.parametrize(
     "url", ["sqs://", "https://queue", "sqs://a/b", "sqs://a//b", "sqs:///a/b"]
 )
-def test_invalid_queue_address_is_rejected(notifying: Notifying, url: str) -> None:
+def test_invalid_queue_address_is_rejected(url: str) -> None:
     with pytest.raises(ConfigError, match="is not the URL of a queue"):
-        notifying.open(url)
+        SqsQueue.open(url, region=REGION, endpoint_url=None)
 
 
 def test_missing_queue_is_rejected(notifying: Notifying) -> None:
