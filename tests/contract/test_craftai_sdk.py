@@ -475,8 +475,8 @@ def test_many_threads_share_the_few_instances_of_the_sdk(
         store.write(f"{number}", Bytes(content), expect=ABSENT, operation=f"{number}")
         return content_of(store, f"{number}") == content == platform.content(f"{number}")
 
-    with ThreadPoolExecutor(16) as pool:
-        assert all(pool.map(carry, range(32)))
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(carry, range(15)))
 
 
 def test_sdk_fallback_limits_are_logged_once(
