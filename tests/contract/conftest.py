@@ -165,11 +165,6 @@ def s3_store(s3_server: S3Server, open_s3: OpenS3) -> S3Store:
     return open_s3(s3_server)
 
 
-@pytest.fixture
-def moto_store(moto_server: S3Server, open_s3: OpenS3) -> S3Store:
-    return open_s3(moto_server)
-
-
 SERVE_MEMORY = """
 from craftsync.cli.serve import listen, url_of
 from craftsync.clock import SystemClock

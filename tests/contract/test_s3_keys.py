@@ -6,6 +6,8 @@ import pytest
 
 from craftsync.core.model import ABSENT, RemoteObject, Skipped
 from craftsync.stores.s3 import S3Store
+from tests.contract.conftest import OpenS3
+from tests.support.servers import S3Server
 from tests.support.world import Bytes
 
 HOSTILE = [
@@ -15,9 +17,9 @@ HOSTILE = [
 
 
 @pytest.fixture
-def bucket(moto_store: S3Store) -> S3Store:
+def bucket(plain_server: S3Server, open_s3: OpenS3) -> S3Store:
     """Return a store whose prefix ends in the slash that hostile keys follow upon."""
-    return moto_store
+    return open_s3(plain_server)
 
 
 def put(store: S3Store, path: str, body: bytes = b"x") -> None:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -102,16 +103,21 @@ def observe(personality: Personality, folder: Path) -> Seen:
     seen = Seen()
     with opened(personality, folder) as (fake, make):
         try:
-            seen.facts = probed(make())
+            seen.facts = probed(make(), personality)
         except CraftsyncError as error:
             seen.refusal = plain_words(str(error))
         _tell(seen, fake, make, folder)
     return seen
 
 
-def probed(store: S3Store) -> ProbedFacts:
-    patient = RetryingStore(store, clock=store.clock, attempts=40, deadline_seconds=1e6)
-    patient.prepare(None)
+def patient(store: S3Store, personality: Personality) -> RetryingStore:
+    """Return the store for a client that tries again as usual; a server that is busy at random needs more."""
+    retrying = partial(RetryingStore, store, clock=store.clock, rng=random.Random(0))
+    return retrying(attempts=40, deadline_seconds=1e6) if personality.slow_down else retrying()
+
+
+def probed(store: S3Store, personality: Personality) -> ProbedFacts:
+    patient(store, personality).prepare(None)
     return store.facts
 
 
@@ -120,7 +126,7 @@ def _tell(seen: Seen, fake: FakeS3, make: Callable[[], S3Store], folder: Path) -
     mine, plain = fake.personality, replace(PERSONALITIES["plain"], smallest_part=1)
     fake.personality = plain if mine.passing else mine
     # Theirs comes first: what a store that copies nothing keeps is what another client uploaded.
-    ours, theirs = (_world(folder / name, make()) for name in ("ours", "theirs"))
+    ours, theirs = (_world(folder / name, patient(make(), mine)) for name in ("ours", "theirs"))
     written = {path: f"{path} at first" for path in ("edited", "deleted", "renamed", "both", "f/a")}
     written |= {f"f/{number}": f"f/{number} at first" for number in range(6)}
     written["large"] = f"large at first {LARGE}"
@@ -168,13 +174,9 @@ def _tidy_up(seen: Seen, fake: FakeS3, contents: set[str], *worlds: World) -> No
         _run(Seen(), world)
 
 
-def _world(folder: Path, store: S3Store) -> World:
+def _world(folder: Path, store: RetryingStore) -> World:
     folder.mkdir()
-    clock = store.clock
-    patient = RetryingStore(
-        store, clock=clock, attempts=40, deadline_seconds=1e6, rng=random.Random(0)
-    )
-    return World(folder, patient)
+    return World(folder, store)
 
 
 def _run(seen: Seen, world: World) -> None:

@@ -1,7 +1,7 @@
 """A program that uses a store, forks while it does, and sees parent and children each get their own answers.
 
 A process of its own, because a child of one with threads inherits them only by
-name. Run with the address of a store that takes 40 small objects; whatever
+name. Run with the address of a store that takes some small objects; whatever
 goes wrong is a traceback and a status other than 0.
 """
 
@@ -19,7 +19,7 @@ from craftsync import DataStore
 from craftsync.datastore import ObjectInformation
 
 CHILDREN = 3
-OBJECTS = 40
+OBJECTS = 20
 GUARD_SECONDS = 60
 
 
