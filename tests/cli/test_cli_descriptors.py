@@ -10,21 +10,17 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.cli import SCRIPT, Craftsync, Run, until
-from tests.support.s3 import fake_s3
-from tests.support.servers import ACCESS_KEY, SECRET_KEY
+from tests.support.s3 import FakeS3, fake_s3
 
-FILES = 1500
+FILES = 400
+"""Three times what the lower of the limits allows to be open at once."""
 
 
 @pytest.fixture
-def bucket(craftsync: Craftsync) -> Iterator[str]:
-    with fake_s3("plain", "bucket") as (server, _):
-        craftsync.environment |= {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-            "AWS_ENDPOINT_URL": server.endpoint,
-        }
-        yield "s3://bucket"
+def fake(craftsync: Craftsync) -> Iterator[FakeS3]:
+    with fake_s3("plain", "bucket") as (server, fake):
+        craftsync.environment |= server.variables
+        yield fake
 
 
 def limited(craftsync: Craftsync, soft: int, hard: int, *words: str) -> Run:
@@ -40,22 +36,23 @@ def limited(craftsync: Craftsync, soft: int, hard: int, *words: str) -> Run:
     return Run(done.returncode, done.stdout, done.stderr.decode())
 
 
-def filled(craftsync: Craftsync, folder: str, files: int = FILES) -> None:
-    for number in range(files):
-        craftsync.write(f"{folder}/{number % 20}/{number}", f"content {number}")
+def contents(files: int) -> dict[str, str]:
+    return {f"{number % 20}/{number}": f"content {number}" for number in range(files)}
 
 
 def arrived(craftsync: Craftsync, folder: str) -> int:
     return sum(1 for path in (craftsync.folder / folder).glob("[0-9]*/*"))
 
 
+@pytest.mark.usefixtures("fake")
 @pytest.mark.parametrize("limit", [128, pytest.param(256, marks=pytest.mark.exhaustive)])
 def test_a_first_pull_of_many_files_works_with_few_descriptors(
-    craftsync: Craftsync, bucket: str, limit: int
+    craftsync: Craftsync, limit: int
 ) -> None:
-    filled(craftsync, "first")
-    assert limited(craftsync, limit, limit, "push", "first", bucket).code == 0
-    run = limited(craftsync, limit, limit, "pull", "--json", "second", bucket)
+    for path, content in contents(FILES).items():
+        craftsync.write(f"first/{path}", content)
+    assert limited(craftsync, limit, limit, "push", "first", "s3://bucket").code == 0
+    run = limited(craftsync, limit, limit, "pull", "--json", "second", "s3://bucket")
     assert "Too many open files" not in run.err + run.text
     assert (run.code, run.summary["downloaded"]) == (0, FILES)
 
@@ -69,13 +66,18 @@ def test_the_soft_limit_is_raised_at_the_start(craftsync: Craftsync) -> None:
     assert "LimitNOFILE" not in limited(craftsync, 256, 4096, "doctor").text
 
 
+EACH = 150
+"""Files of a folder: more than the 64 it might have under way if it were alone."""
+
+
 def test_one_service_of_several_folders_shares_its_descriptors(
-    craftsync: Craftsync, bucket: str
+    craftsync: Craftsync, fake: FakeS3
 ) -> None:
-    folders = {}
+    folders, bucket = {}, fake.bucket("bucket")
     for name in ("a", "b", "c", "d"):
-        filled(craftsync, f"first-{name}", 400)
-        assert craftsync("push", f"first-{name}", f"{bucket}/{name}").code == 0
+        for path, content in contents(EACH).items():
+            stored = bucket.described(fake.personality, content.encode())
+            bucket.put(fake.personality, f"{name}/{path}", stored)
         (craftsync.folder / name).mkdir()
         folders[name] = {"root": str(craftsync.folder / name), "environment": f"s3:{name}"}
     environments = {"s3": {"store": "s3", "bucket": "bucket"}}
@@ -91,7 +93,7 @@ def test_one_service_of_several_folders_shares_its_descriptors(
         )
     try:
         until(
-            lambda: all(arrived(craftsync, name) == 400 for name in folders),
+            lambda: all(arrived(craftsync, name) == EACH for name in folders),
             "all files in all folders",
         )
     finally:
