@@ -7,6 +7,7 @@ import io
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -91,19 +93,46 @@ class Client:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """Return the folder of a store, for a server of the test's own."""
     (tmp_path / "store").mkdir()
     return tmp_path / "store"
 
 
-@pytest.fixture
-def server(folder: Path) -> Iterator[Serving]:
+@pytest.fixture(scope="module")
+def shared(
+    memory: Path | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Serving, Path]]:
+    """Yield a server for all tests that need none of their own, and its folder."""
+    folder = Path(mkdtemp(dir=memory or tmp_path_factory.getbasetemp()))
     with serving(folder) as running:
-        yield running
+        yield running, folder
 
 
 @pytest.fixture
-def client(server: Serving) -> Client:
+def server(shared: tuple[Serving, Path]) -> Serving:
+    return shared[0]
+
+
+@pytest.fixture
+def store(shared: tuple[Serving, Path]) -> Path:
+    """Return the folder of the shared server, which is empty."""
+    for path in (*shared[1].iterdir(), *(shared[1] / ".craftsync").glob("trash/*")):
+        if path.name != ".craftsync":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return shared[1]
+
+
+@pytest.fixture
+def client(server: Serving, store: Path) -> Client:
+    """Return a client of the shared server; the store is empty."""
     return Client(server)
+
+
+@pytest.fixture
+def own_client(folder: Path) -> Iterator[Client]:
+    """Yield a client of a server that no other test uses."""
+    with serving(folder) as running:
+        yield Client(running)
 
 
 def files(folder: Path) -> set[str]:
@@ -118,14 +147,16 @@ def peak(server: Serving) -> int:
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
 
 
-def test_the_sdk_does_all_it_can_do_with_a_data_store(folder: Path, tmp_path: Path) -> None:
+def test_the_sdk_does_all_it_can_do_with_a_data_store(
+    server: Serving, store: Path, tmp_path: Path
+) -> None:
     local = tmp_path / "é.csv"
     local.write_bytes(b"id;name\n")
-    with serving(folder) as server, sdk_of(server) as sdk:
+    with sdk_of(server) as sdk:
         assert set(sdk.who_am_i()) == {"id", "name", "email"}
         sdk.upload_data_store_object(str(local), "datasets/é +#%&.csv")
         sdk.upload_data_store_object(io.BytesIO(b""), "empty")
-        assert (folder / "datasets/é +#%&.csv").read_bytes() == b"id;name\n"
+        assert (store / "datasets/é +#%&.csv").read_bytes() == b"id;name\n"
         listed = sdk.list_data_store_objects()
         assert [found["path"] for found in listed] == ["datasets/é +#%&.csv", "empty"]
         assert listed == list(sdk.iter_data_store_objects())
@@ -136,22 +167,24 @@ def test_the_sdk_does_all_it_can_do_with_a_data_store(folder: Path, tmp_path: Pa
         sdk.download_data_store_object("datasets/é +#%&.csv", target)
         assert target.getvalue() == b"id;name\n"
         assert sdk.delete_data_store_object("empty") == {"path": "empty"}
-        assert files(folder) == {"datasets/é +#%&.csv"}
+        assert files(store) == {"datasets/é +#%&.csv"}
 
 
-def test_the_sdk_sends_a_large_file_in_parts_of_its_usual_size(folder: Path) -> None:
+def test_the_sdk_sends_a_large_file_in_parts_of_its_usual_size(
+    server: Serving, store: Path
+) -> None:
     content = os.urandom(MIB) * 96
-    with serving(folder) as server, sdk_of(server) as sdk:
+    with sdk_of(server) as sdk:
         assert len(content) > sdk._MULTIPART_THRESHOLD
         sdk.upload_data_store_object(io.BytesIO(content), "large")
         target = io.BytesIO()
         sdk.download_data_store_object("large", target)
-    assert (folder / "large").read_bytes() == content
+    assert (store / "large").read_bytes() == content
     assert target.getvalue() == content
 
 
 def test_part_lost_unnoticed_by_the_sdk_fails_the_completion(
-    server: Serving, folder: Path, monkeypatch: pytest.MonkeyPatch
+    server: Serving, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = requests.put
 
@@ -165,7 +198,7 @@ def test_part_lost_unnoticed_by_the_sdk_fails_the_completion(
         sdk._MULTIPART_THRESHOLD, sdk._MULTIPART_PART_SIZE = 10, 10
         with pytest.raises(SdkException, match="Part 2 did not arrive"):
             sdk.upload_data_store_object(io.BytesIO(b"x" * 35), "large")
-    assert files(folder) == set()
+    assert files(store) == set()
 
 
 def test_sdk_needs_only_the_variables_that_serve_prints(
@@ -179,11 +212,11 @@ def test_sdk_needs_only_the_variables_that_serve_prints(
         assert CraftAiSdk(verbose_log=False).list_data_store_objects() == []
 
 
-def test_listings_come_in_pages_and_folders_are_folders(server: Serving, folder: Path) -> None:
+def test_listings_come_in_pages_and_folders_are_folders(server: Serving, store: Path) -> None:
     names = {f"d/{number:04}" for number in range(1001)} | {"d.txt", "dd/x", "e"}
     for name in names:
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"x")
+        (store / name).parent.mkdir(exist_ok=True)
+        (store / name).write_bytes(b"x")
     with sdk_of(server) as sdk:
         assert {found["path"] for found in sdk.iter_data_store_objects()} == names
         for word in ("d", "d/", "/d/"):
@@ -192,12 +225,12 @@ def test_listings_come_in_pages_and_folders_are_folders(server: Serving, folder:
 
 
 def test_served_store_keeps_replaced_and_deleted_objects_unlisted(
-    client: Client, folder: Path
+    client: Client, store: Path
 ) -> None:
     for content in (b"first", b"second"):
         assert client.upload("a", content).status_code == 204
     client.call("DELETE", "data-store/delete", data={"path_to_object": "a"})
-    kept = sorted((folder / ".craftsync/trash").glob("*/a"))
+    kept = sorted((store / ".craftsync/trash").glob("*/a"))
     assert [path.read_bytes() for path in kept] == [b"first", b"second"]
     assert client.call("GET", "data-store/list").json() == {"items": []}
 
@@ -238,9 +271,9 @@ def test_the_sdk_exchanges_an_access_token_that_ends_soon(folder: Path) -> None:
         assert server.log().count("/auth/refresh 200") == 3
 
 
-def test_a_signed_url_is_for_one_object_and_one_method(client: Client, folder: Path) -> None:
+def test_a_signed_url_is_for_one_object_and_one_method(client: Client, store: Path) -> None:
     for name in ("a", "b"):
-        (folder / name).write_bytes(name.encode())
+        (store / name).write_bytes(name.encode())
     url = client.url("a")
     assert requests.get(url, timeout=60).content == b"a"
     for method, wrong in (
@@ -254,16 +287,16 @@ def test_a_signed_url_is_for_one_object_and_one_method(client: Client, folder: P
         answer = requests.request(method, wrong, data=b"x", timeout=60)
         assert answer.status_code in {403, 405}, wrong
         assert "<Code>" in answer.text
-    assert (folder / "a").read_bytes() == b"a"
+    assert (store / "a").read_bytes() == b"a"
 
 
-def test_a_signed_form_uploads_only_its_own_object(client: Client, folder: Path) -> None:
+def test_a_signed_form_uploads_only_its_own_object(client: Client, store: Path) -> None:
     signed = client.call("GET", "data-store/upload", params={"path_to_object": "a"}).json()
     for change in ({"key": "b"}, {"signature": ""}, {"expires": "99999999999"}):
         fields = {**signed["fields"], **change}
         answer = requests.post(signed["signed_url"], data=fields, files={"file": b"x"}, timeout=60)
         assert answer.status_code == 403
-    assert files(folder) == set()
+    assert files(store) == set()
 
 
 def test_signed_urls_expire(folder: Path) -> None:
@@ -293,7 +326,7 @@ def test_a_path_no_folder_can_hold_is_refused_with_the_reason(client: Client, pa
         assert re.search(r"path|name|missing", answer.json()["message"])
 
 
-def test_served_store_hides_its_craftsync_folder(client: Client, folder: Path) -> None:
+def test_served_store_hides_its_craftsync_folder(client: Client, store: Path) -> None:
     client.upload("a", b"a")
     assert client.upload(".craftsync/tmp/x", b"x").status_code == 400
     assert client.get(".craftsync/lock").status_code == 404
@@ -315,31 +348,31 @@ def test_missing_object_is_404_everywhere(client: Client) -> None:
     assert client.end(upload, []).json()["name"] == "NoSuchUpload"
 
 
-def test_store_errors_map_to_http_statuses(client: Client, folder: Path) -> None:
+def test_store_errors_map_to_http_statuses(own_client: Client, folder: Path) -> None:
     (folder / "folder").mkdir()
     (folder / "folder/a").write_bytes(b"a")
-    obstructed = client.upload("folder", b"x")
+    obstructed = own_client.upload("folder", b"x")
     assert obstructed.status_code == 409
     assert "folder is a folder" in obstructed.text
     # Python ignores the signal that goes with it, so that a write fails as on a full disk.
-    pid = client.server.process.pid
+    pid = own_client.server.process.pid
     unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-    assert client.upload("b", bytes(2000)).status_code == 507
+    assert own_client.upload("b", bytes(2000)).status_code == 507
     resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
     folder.rename(folder.with_name("moved"))
-    gone = client.upload("b", b"b")
+    gone = own_client.upload("b", b"b")
     assert gone.status_code == 503
     assert int(gone.headers["retry-after"]) > 0
-    assert client.call("GET", "data-store/list").status_code == 503
+    assert own_client.call("GET", "data-store/list").status_code == 503
 
 
-def test_a_download_answers_ranges_and_conditions(client: Client, folder: Path) -> None:
-    (folder / "a").write_bytes(b"0123456789")
+def test_a_download_answers_ranges_and_conditions(client: Client, store: Path) -> None:
+    (store / "a").write_bytes(b"0123456789")
     whole = client.get("a")
     assert (whole.status_code, whole.content) == (200, b"0123456789")
     assert whole.headers["accept-ranges"] == "bytes"
     written = parsedate_to_datetime(whole.headers["last-modified"]).timestamp()
-    assert written == int((folder / "a").stat().st_mtime)
+    assert written == int((store / "a").stat().st_mtime)
     etag = whole.headers["etag"]
     assert re.fullmatch(r'"[^"]+"', etag)
     assert "date" in whole.headers
@@ -348,7 +381,7 @@ def test_a_download_answers_ranges_and_conditions(client: Client, folder: Path) 
     assert part.headers["content-range"] == "bytes 2-4/10"
     assert part.headers["etag"] == etag
     assert client.get("a", range="bytes=10-").status_code == 416
-    (folder / "a").write_bytes(b"9876543210")
+    (store / "a").write_bytes(b"9876543210")
     changed = client.get("a", range="bytes=2-4", if_match=etag)
     assert (changed.status_code, "PreconditionFailed" in changed.text) == (412, True)
     assert client.get("a", if_match=f'"x", {client.get("a").headers["etag"]}').status_code == 200
@@ -360,9 +393,9 @@ def test_an_upload_answers_with_the_etag_a_download_has(client: Client) -> None:
 
 
 def test_an_object_that_changes_on_its_way_out_breaks_the_connection(
-    client: Client, folder: Path
+    client: Client, store: Path
 ) -> None:
-    with (folder / "a").open("wb") as file:
+    with (store / "a").open("wb") as file:
         file.truncate(64 * MIB)
     with (
         requests.get(client.url("a"), stream=True, timeout=60) as answer,
@@ -370,14 +403,14 @@ def test_an_object_that_changes_on_its_way_out_breaks_the_connection(
     ):
         chunks = answer.iter_content(MIB)
         next(chunks)
-        os.utime(folder / "a", ns=(0, 0))
+        os.utime(store / "a", ns=(0, 0))
         for _ in chunks:
             pass
     until(lambda: "broke off" in client.server.log(), "the reason in the log")
     assert client.get("a", range="bytes=0-0").status_code == 206
 
 
-def test_parts_come_in_any_order_and_at_once(client: Client, folder: Path) -> None:
+def test_parts_come_in_any_order_and_at_once(client: Client, store: Path) -> None:
     contents = [os.urandom(300_000 + number) for number in range(8)]
     upload = client.begin("a")
     parts: list[dict[str, Any]] = []
@@ -394,7 +427,7 @@ def test_parts_come_in_any_order_and_at_once(client: Client, folder: Path) -> No
         f'"{hashlib.md5(content).hexdigest()}"' for content in contents
     ]
     assert client.end(upload, parts).status_code == 200
-    assert (folder / "a").read_bytes() == b"".join(contents)
+    assert (store / "a").read_bytes() == b"".join(contents)
     assert client.end(upload, parts).status_code == 404
 
 
@@ -413,21 +446,21 @@ def test_a_part_needs_a_length_and_has_at_most_that_of_s3(client: Client) -> Non
         assert connection.recv(1000).startswith(b"HTTP/1.1 413")
 
 
-def test_served_large_objects_use_little_memory(client: Client, folder: Path) -> None:
+def test_served_large_objects_use_little_memory(own_client: Client, folder: Path) -> None:
     size = MEMORY_LIMIT + 50 * MIB
     with (folder / "a").open("w+b") as file:
         file.truncate(size)
-        assert client.upload("form", file).status_code == 204
-    upload, half = client.begin("parts"), size // 2
-    parts = [client.put(upload, number, bytes(half)) for number in (1, 2)]
-    assert client.end(upload, parts).status_code == 200
+        assert own_client.upload("form", file).status_code == 204
+    upload, half = own_client.begin("parts"), size // 2
+    parts = [own_client.put(upload, number, bytes(half)) for number in (1, 2)]
+    assert own_client.end(upload, parts).status_code == 200
     received = 0
-    with requests.get(client.url("a"), stream=True, timeout=60) as answer:
+    with requests.get(own_client.url("a"), stream=True, timeout=60) as answer:
         for chunk in answer.iter_content(MIB):
             received += len(chunk)
     assert (received, (folder / "form").stat().st_size) == (size, size)
     assert (folder / "parts").stat().st_size == 2 * half
-    assert peak(client.server) < MEMORY_LIMIT
+    assert peak(own_client.server) < MEMORY_LIMIT
 
 
 @contextmanager
