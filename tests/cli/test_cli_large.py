@@ -12,22 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.support import servers
 from tests.support.cli import Craftsync, until
 from tests.support.servers import S3Server
 
 SIZE = 72 << 20
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
-    with servers.moto() as server:
-        server.make_bucket("large")
-        yield server
-
-
 @pytest.fixture
 def on_moto(craftsync: Craftsync, moto: S3Server) -> Craftsync:
+    moto.make_bucket("large")
     craftsync.environment |= moto.variables
     return craftsync
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -21,8 +22,14 @@ SIZES = pytest.mark.parametrize("size", [5, len(LARGE)], ids=["in one piece", "i
 
 
 @pytest.fixture(scope="module")
-def two_servers() -> Iterator[tuple[S3Server, S3Server]]:
-    with servers.moto() as one, servers.moto() as other:
+def two_servers(moto: S3Server) -> Iterator[tuple[S3Server, S3Server]]:
+    with servers.moto() as other:
+        yield moto, other
+
+
+@pytest.fixture(scope="module")
+def clients(two_servers: tuple[S3Server, S3Server]) -> Iterator[tuple[Any, Any]]:
+    with closing(two_servers[0].client()) as one, closing(two_servers[1].client()) as other:
         yield one, other
 
 
@@ -39,19 +46,17 @@ class Buckets(NamedTuple):
 
 @pytest.fixture
 def buckets(
-    two_servers: tuple[S3Server, S3Server], craftsync: Craftsync, request: pytest.FixtureRequest
-) -> Iterator[Buckets]:
+    two_servers: tuple[S3Server, S3Server], clients: tuple[Any, Any], craftsync: Craftsync
+) -> Buckets:
     craftsync.environment |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     one, other = two_servers
-    source, target = clients = [server.client() for server in two_servers]
+    source, target = clients
     for client, name in ((source, "here"), (source, "there"), (target, "there")):
         _empty(client, name)
         client.create_bucket(Bucket=name)
     words = "s3://here", "s3://there", "--endpoint-url"
     across = (*words, other.endpoint, "--source-endpoint-url", one.endpoint)
-    yield Buckets(source, target, (*words, one.endpoint), across)
-    for client in clients:
-        client.close()
+    return Buckets(source, target, (*words, one.endpoint), across)
 
 
 def _empty(client: Any, bucket: str) -> None:

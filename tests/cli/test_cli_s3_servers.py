@@ -121,7 +121,7 @@ def test_a_new_object_gets_the_content_type_of_its_name(
     } == expected
 
 
-@pytest.mark.parametrize("size", [10, 20 << 20])
+@pytest.mark.parametrize("size", [1, 3 << 20], ids=["small", "in parts"])
 def test_edit_keeps_headers_metadata_and_tags_of_others(
     craftsync: Craftsync, plain: FakeS3, size: int
 ) -> None:
