@@ -186,11 +186,11 @@ def test_a_push_over_an_archived_object_of_equal_size_is_held(craftsync: Craftsy
 def test_daemon_carries_out_approved_archived_deletes(craftsync: Craftsync) -> None:
     pair = ("root", "s3://bucket/p")
     with archived(craftsync) as fake, running(craftsync, *pair) as daemon:
-        until(lambda: daemon.status(*pair)["held"] == 2, "both are held")
+        daemon.until_status(lambda shown: shown["held"] == 2, "both are held", *pair)
         assert f"edited held: {REASON}" in daemon.log
         assert craftsync("deletes", "approve", "--all", *NAMED).code == 0
         until(lambda: contents(fake) == CHANGED, "what was approved is carried out")
-        until(lambda: daemon.status(*pair)["held"] == 0, "nothing is held")
+        daemon.until_status(lambda shown: shown["held"] == 0, "nothing is held", *pair)
 
 
 @pytest.mark.parametrize(

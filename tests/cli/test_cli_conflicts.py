@@ -248,7 +248,9 @@ def test_running_daemon_syncs_a_resolved_conflict(
         until(
             lambda: split.files("store") == {"sub/a.txt": "one\nthere\n"}, "the store to be settled"
         )
-        until(lambda: daemon.status("root", "./store")["conflicts"] == 0, "no conflict any more")
+        daemon.until_status(
+            lambda shown: shown["conflicts"] == 0, "no conflict any more", "root", "./store"
+        )
 
 
 @pytest.mark.parametrize("path", ["a.csv", "d/a.tar.gz", ".env", "LICENCE", "été (2).txt", "a b/c"])

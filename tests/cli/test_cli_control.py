@@ -44,7 +44,7 @@ def test_paused_folder_transfers_nothing_until_resumed(
         assert craftsync("pause").code == 0
         assert "craftsync resume" in daemon.until_state("paused")["reason"]
         (root / "second").write_text("2")
-        until(lambda: daemon.status()["pending"] == 1, "the change to be noticed")
+        daemon.until_status(lambda shown: shown["pending"] == 1, "the change to be noticed")
         assert not (store / "second").exists()
         assert craftsync("resume").code == 0
         until((store / "second").exists, "the second file")
@@ -240,7 +240,7 @@ def test_sighup_reads_the_configuration_again_and_an_invalid_one_changes_nothing
         until((root / "there").exists, "an object, which comes in the old mode only")
         configure(craftsync, ", mode: push")
         daemon.hang_up()
-        until(lambda: daemon.status()["mode"] == "push", "the new mode")
+        daemon.until_status(lambda shown: shown["mode"] == "push", "the new mode")
         assert daemon.process.poll() is None
 
 
@@ -252,7 +252,7 @@ def test_sighup_reloads_even_if_the_parent_ignores_it(
         until((store / "first").exists, "the first run")
         configure(craftsync, ", mode: push")
         daemon.hang_up()
-        until(lambda: daemon.status()["mode"] == "push", "the new mode")
+        daemon.until_status(lambda shown: shown["mode"] == "push", "the new mode")
 
 
 def test_sighup_starts_new_folders_and_leaves_the_same_ones_alone(
@@ -261,7 +261,7 @@ def test_sighup_starts_new_folders_and_leaves_the_same_ones_alone(
     _, store = pair
     with running(craftsync) as daemon:
         until((store / "first").exists, "the first run")
-        until(lambda: daemon.status("data")["totals"]["uploaded"] == 1, "its figures")
+        daemon.until_status(lambda shown: shown["totals"]["uploaded"] == 1, "its figures", "data")
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "file").write_text("3")
         text = craftsync.config.read_text().replace(
@@ -289,7 +289,7 @@ def test_reload_reports_whether_the_configuration_was_accepted(
         assert craftsync("reload").lines == [
             f"process {daemon.process.pid}: configuration read again"
         ]
-        until(lambda: daemon.status()["mode"] == "push", "the new mode")
+        daemon.until_status(lambda shown: shown["mode"] == "push", "the new mode")
     run = craftsync("reload")
     assert (run.code, "No daemon runs" in run.err) == (1, True)
 
@@ -328,7 +328,7 @@ def test_stopped_folder_stays_stopped_after_a_reload(
             craftsync, f", mode: push}}, more: {{root: {tmp_path}/more, environment: 'store:more'"
         )
         daemon.hang_up()
-        until(lambda: daemon.status("data")["mode"] == "push", "the new mode")
+        daemon.until_status(lambda shown: shown["mode"] == "push", "the new mode", "data")
         assert daemon.status("more")["state"] == "stopped"
         assert "more: stopped" in daemon.log
         assert daemon.end() == 0

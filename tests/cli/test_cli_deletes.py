@@ -287,7 +287,7 @@ def watched(held: Craftsync) -> Iterator[Daemon]:
     with running(held) as daemon:
         # The state database knows what is held, and `status` tells it, before any daemon answers.
         daemon.until_state("watching")
-        until(lambda: daemon.status()["held"] == COUNT, "the deletes to be held")
+        daemon.until_status(lambda shown: shown["held"] == COUNT, "the deletes to be held")
         yield daemon
 
 
@@ -301,13 +301,13 @@ def test_running_daemon_carries_out_only_approved_deletes(held: Craftsync, watch
     until(lambda: in_store(held) == set(NAMES[25:]), "the approved deletes")
     handed_over(held("deletes", "reject", *DATA, NAMES[25]))
     until((held.folder / "data" / NAMES[25]).exists, "the path that was brought back")
-    until(lambda: watched.status()["held"] == 4, "the daemon to know what is left")
+    watched.until_status(lambda shown: shown["held"] == 4, "the daemon to know what is left")
     held("rescan")
     held.write("data/last")
     until((held.folder / "store/last").exists, "a later change")
     assert in_store(held) == set(NAMES[25:])
     assert held("deletes", "approve", *DATA, "--all", "--json").summary["exit_code"] == 0
-    until(lambda: watched.status()["held"] == 0, "the rest")
+    watched.until_status(lambda shown: shown["held"] == 0, "the rest")
     assert in_store(held) == {NAMES[25]}
     assert "approve done: delete in the store: old/00" in held("history", "--limit", "500").text
 
@@ -386,10 +386,10 @@ def test_rejecting_restores_deletes_made_before_the_hold(
         until(lambda: in_store(craftsync) == set(NAMES[10:]), "the first deletes")
         for name in NAMES[10:]:
             (craftsync.folder / "data" / name).unlink()
-        until(lambda: daemon.status()["held"] > 0, "deletes to be held")
+        daemon.until_status(lambda shown: shown["held"] > 0, "deletes to be held")
         handed_over(craftsync("deletes", "reject", *DATA, "--all"))
         until(lambda: in_store(craftsync) == set(NAMES), "the whole event to be back")
-        until(lambda: daemon.status()["held"] == 0, "nothing to be held")
+        daemon.until_status(lambda shown: shown["held"] == 0, "nothing to be held")
 
 
 def test_decisions_for_the_daemon_count_what_they_change(
@@ -413,8 +413,8 @@ def test_remounted_folder_releases_held_deletes_without_a_full_scan(
     assert craftsync("sync", "-q").code == 7
     with running(craftsync) as daemon:
         daemon.until_state("watching")
-        until(lambda: daemon.status()["held"] == COUNT, "the deletes to be held")
+        daemon.until_status(lambda shown: shown["held"] == COUNT, "the deletes to be held")
         aside.rename(place)
         until(lambda: not listed(craftsync), "those that are back to be released")
-        until(lambda: daemon.status()["held"] == 0, "the daemon to know it")
+        daemon.until_status(lambda shown: shown["held"] == 0, "the daemon to know it")
     assert in_store(craftsync) == set(NAMES)

@@ -53,9 +53,10 @@ def test_folder_watched_elsewhere_does_not_end_the_daemon(
         until(in_store(craftsync, "two").exists, "the folder that is free")
         daemon.until_logged(f"{folders['one']}: halted: Another craftsync (process {other.pid})")
         end(other)
-        until(
-            lambda: daemon.status("one")["pid"] == daemon.process.pid,
+        daemon.until_status(
+            lambda shown: shown["pid"] == daemon.process.pid,
             "the folder to be taken over once it is free",
+            "one",
         )
         (folders["one"] / "second").write_text("2")
         until(in_store(craftsync, "one", "second").exists, "its next file")
@@ -73,7 +74,9 @@ def test_folder_locked_at_reload_is_watched_once_free(
         daemon.hang_up()
         daemon.until_logged(f"{folders['two']}: halted")
         end(other)
-        until(lambda: daemon.status("two")["pid"] == daemon.process.pid, "the second folder")
+        daemon.until_status(
+            lambda shown: shown["pid"] == daemon.process.pid, "the second folder", "two"
+        )
 
 
 def test_folder_locked_by_a_run_halts_and_is_watched_afterwards(

@@ -82,7 +82,7 @@ def test_a_running_daemon_reports_a_link_once_and_a_success(craftsync: Craftsync
     (craftsync.folder / "store").mkdir()
     pair = ("data", "./store")
     with running(craftsync, *pair) as daemon:
-        until(lambda: daemon.status(*pair)["last_success"], "a success")
+        daemon.until_status(lambda shown: shown["last_success"], "a success", *pair)
         for name in ("b", "c"):
             assert craftsync("rescan", *pair).code == 0
             craftsync.write(f"data/{name}")

@@ -157,13 +157,14 @@ def started(
     return subprocess.Popen(words, cwd=folder, env=environment, **streams)
 
 
-def until(condition: Callable[[], object], what: str) -> None:
+def until(condition: Callable[[], object], what: str, pause: float = 0.02) -> None:
     """Wait for something a running program does in its own time; fail when it does not.
 
-    What takes longer is asked for more rarely: many conditions call the program.
+    The condition is checked again after `pause` seconds, and ever more rarely the
+    longer it takes. One that calls the program should have a pause longer than a call.
     """
-    begin, pause = time.monotonic(), Event()
+    begin, over = time.monotonic(), Event()
     while not condition():
         waited = time.monotonic() - begin
         assert waited < DEADLINE, f"still waiting: {what}"
-        pause.wait(min(max(0.02, waited / 10), 0.5))
+        over.wait(min(max(pause, waited / 10), 0.5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,10 +31,23 @@ class Daemon:
         facts: dict[str, Any] = json.loads(run.out)
         return facts
 
+    def until_status(
+        self, condition: Callable[[dict[str, Any]], object], what: str, *pair: str
+    ) -> dict[str, Any]:
+        """Wait until what `status` shows meets a condition, and return it."""
+        shown: dict[str, Any] = {}
+
+        def is_met() -> object:
+            nonlocal shown
+            shown = self.status(*pair)
+            return condition(shown)
+
+        until(is_met, what, pause=0.15)
+        return shown
+
     def until_state(self, state: str, *pair: str) -> dict[str, Any]:
         """Wait until `status` shows this state, and return what it shows."""
-        until(lambda: self.status(*pair)["state"] == state, f"the state {state}")
-        return self.status(*pair)
+        return self.until_status(lambda shown: shown["state"] == state, f"the state {state}", *pair)
 
     def until_logged(self, words: str) -> None:
         until(lambda: words in self.log, f"{words!r} in the log")
