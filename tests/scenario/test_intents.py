@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from craftsync import clock
 from craftsync.core.model import RemoteObject
 from craftsync.engine import planfile
 from craftsync.engine.report import Options
@@ -202,6 +203,20 @@ def test_unrecorded_write_deleted_locally_is_deleted_in_the_store(
     world.remove("p")
     assert world.run().exit_code == 0
     assert world.here() == world.there() == {"o": "other"}
+
+
+def test_file_of_an_unrecorded_write_that_a_restart_took_comes_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may never have had it: its loss is not a deletion."""
+    world.write("o", "other")
+    world.run()
+    world.write("p", "first")
+    crashed(world, after=True)
+    world.remove("p")
+    monkeypatch.setattr(clock, "boot_id", lambda: "after the restart")
+    assert world.run().exit_code == 0
+    assert world.here() == world.there() == {"o": "other", "p": "first"}
 
 
 @pytest.mark.parametrize("after", [True, False])

@@ -132,21 +132,6 @@ def test_upload_is_recorded_only_once_its_file_is_durable(place: Path) -> None:
         play(History(seed, 1, "whole", steps), place)
 
 
-def test_file_lost_in_a_power_cut_after_a_kill_comes_back(place: Path) -> None:
-    """The file was uploaded, but neither recorded nor durable: its loss is not a deletion."""
-    for personality in ("whole", "times only"):
-        for killed in (8, 10):
-            steps = (
-                Run(0),
-                Act("write", 0, "d/y", 1, "new file"),
-                Run(0, (Crash(killed),)),
-                Run(0, (Crash(2, cut=True),)),
-                Run(0),
-            )
-            for seed in range(3):
-                play(History(seed, 1, personality, steps), place)
-
-
 def test_file_moved_and_moved_back_may_be_lost_in_a_power_cut(place: Path) -> None:
     for seed in range(8):
         steps = (

@@ -44,6 +44,13 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "an unrecorded write of a file that a power cut took counts as deleted",
+        28,
+        "            self.state.intents.forget_lost(self.left.stat)\n",
+        "            pass\n",
+        ("test_file_of_an_unrecorded_write_that_a_restart_took_comes_back",),
+    ),
+    Mutation(
         "an intent never ends",
         None,
         "        if self._before or self._began:\n",
