@@ -215,7 +215,7 @@ def test_missing_token_exits_2_and_names_its_variable(craftsync: Craftsync) -> N
     assert ".env file in this folder" in run.err
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A server whose log shows whether anybody has asked it for anything."""
     with serving(tmp_path_factory.mktemp("hostile"), "-v", token="another") as server:

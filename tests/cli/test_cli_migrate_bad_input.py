@@ -8,8 +8,9 @@ import re
 import resource
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import NamedTuple
 
 import pytest
@@ -261,9 +262,11 @@ def test_many_medium_objects_need_little_memory(craftsync: Craftsync, sides: Sid
         (sides.old / f"{number}").write_bytes(bytes([number]) * 15 * MIB)
     with craftsync.started("migrate", str(sides.old), str(sides.new), anew=True) as process:
         status, most = Path(f"/proc/{process.pid}/status"), 0
-        while process.poll() is None:
+        while process.returncode is None:
             # What wait4(2) tells would begin with the memory of the process that started it.
             most = max(most, *map(int, re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())), 0)
+            with suppress(TimeoutExpired):
+                process.wait(0.02)
     assert process.returncode == 0
     assert 0 < most < 200 * 1024
     assert held(sides.new) == held(sides.old)

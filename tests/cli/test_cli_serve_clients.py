@@ -18,10 +18,14 @@ MIB = 1024 * 1024
 REQUEST = b"GET /api/v1/health HTTP/1.1\r\nHost: x\r\n"
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Serving]:
-    (tmp_path / "store").mkdir()
-    with serving(tmp_path / "store", CRAFTSYNC_SERVE_CLIENT_TIMEOUT="1") as running:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def server(store: Path) -> Iterator[Serving]:
+    with serving(store, CRAFTSYNC_SERVE_CLIENT_TIMEOUT="1") as running:
         yield running
 
 
@@ -114,20 +118,25 @@ def test_headers_that_arrive_byte_by_byte_have_an_end(server: Serving) -> None:
         until(cut_off, "cut off")
 
 
-def test_unread_served_download_is_cut_off(server: Serving, tmp_path: Path) -> None:
-    large = tmp_path / "store" / "large.bin"
-    large.write_bytes(bytes(64 * MIB))
-    url = signed_url(server, "large.bin")
+def sparse(file: Path, size: int) -> Path:
+    with file.open("wb") as opened:
+        opened.truncate(size)
+    return file
+
+
+def test_unread_served_download_is_cut_off(server: Serving, store: Path) -> None:
+    large = sparse(store / "unread.bin", 64 * MIB)
+    url = signed_url(server, "unread.bin")
     with connected(server, f"GET {url} HTTP/1.1\r\nHost: x\r\n\r\n".encode()) as client:
         assert client.recv(12) == b"HTTP/1.1 200"
         until(lambda: str(large) not in descriptors(server), "closed")
         assert len(answered(client)) < large.stat().st_size
 
 
-def test_a_slow_download_that_is_read_arrives_whole(server: Serving, tmp_path: Path) -> None:
+def test_a_slow_download_that_is_read_arrives_whole(server: Serving, store: Path) -> None:
     size = 8 * MIB
-    (tmp_path / "store" / "large.bin").write_bytes(bytes(size))
-    url = signed_url(server, "large.bin")
+    sparse(store / "slow.bin", size)
+    url = signed_url(server, "slow.bin")
     asked = f"GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with connected(server, asked.encode()) as client:
         received = 0

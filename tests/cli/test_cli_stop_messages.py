@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 
 import pytest
@@ -43,7 +44,7 @@ def test_stopped_run_reports_the_stop_and_then_its_summary(
     as_json: bool,
 ) -> None:
     craftsync.write("root/a", "content")
-    (craftsync.folder / "root/large").write_bytes(bytes(64 << 20))
+    os.truncate(craftsync.write("root/large", ""), 64 << 20)
     flags = ("--json",) if as_json else ("--verbose",)
     limit = ("--bwlimit", "1M")
     store = craftsync.folder / "store"

@@ -15,7 +15,7 @@ from tests.support.cli import Craftsync
 from tests.support.daemons import running
 from tests.support.fake_s3 import Answer, scripted
 from tests.support.s3 import fake_s3
-from tests.support.serving import serving
+from tests.support.serving import Serving
 
 LABEL = "a" * 64
 """One letter more than a label of a name may have: it is refused without asking anybody."""
@@ -52,11 +52,10 @@ def test_an_s3_endpoint_with_an_unknown_host_exits_78_and_names_it(
 @pytest.mark.parametrize("wrong", ["CRAFT_AI_ENVIRONMENT_URL", "CRAFT_AI_CONTROL_URL"])
 @pytest.mark.parametrize("words", [("ls", "craft-ai://"), ("push", "root", "craft-ai://")])
 def test_an_environment_with_an_unknown_host_exits_78_and_names_it(
-    craftsync: Craftsync, host: str, words: tuple[str, ...], wrong: str
+    craftsync: Craftsync, served: Serving, host: str, words: tuple[str, ...], wrong: str
 ) -> None:
     craftsync.write("root/a")
-    with serving(craftsync.folder / "root") as server:
-        run = craftsync(*words, **{**server.variables, wrong: f"http://{host}"})
+    run = craftsync(*words, **{**served.variables, wrong: f"http://{host}"})
     assert run.code == 78
     assert f"cannot be reached: there is no host {host}." in run.err
     assert wrong in run.err and "Traceback" not in run.err
