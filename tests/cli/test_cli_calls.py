@@ -31,7 +31,7 @@ def test_forked_call_behaves_like_a_new_process(
 ) -> None:
     craftsync.write("root/été", "content")
     (craftsync.folder / "root" / os.fsdecode(b"not UTF-8 \xff")).write_text("content")
-    assert craftsync.anew("put", "-", "./store", "from stdin", stdin=BYTES).code == 0
+    assert craftsync("put", "-", "./store", "from stdin", stdin=BYTES).code == 0
     assert calls.may_fork(craftsync.environment)
     anew, forked = craftsync.anew(*words, stdin=BYTES), craftsync(*words, stdin=BYTES)
     assert (forked.code, forked.err) == (anew.code, anew.err)

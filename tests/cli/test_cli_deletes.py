@@ -190,12 +190,12 @@ def test_sync_that_leaves_held_files_out_releases_none(craftsync: Craftsync) -> 
     assert {line["path"] for line in craftsync(*LISTED).json} == set(NAMES)
 
 
-@pytest.mark.parametrize("path", ["new/1", "nowhere", "old/0", ".", "a\udcff"])
-def test_approving_a_path_that_is_not_held_fails(held: Craftsync, path: str) -> None:
-    run = held("deletes", "approve", *DATA, "old/00", path)
-    assert (run.code, "is held" in run.err) == (2, True)
-    assert "craftsync deletes list" in run.err
-    assert len(in_store(held)) == COUNT
+def test_approving_a_path_that_is_not_held_fails(held: Craftsync) -> None:
+    for path in ("new/1", "nowhere", "old/0", ".", "a\udcff"):
+        run = held("deletes", "approve", *DATA, "old/00", path)
+        assert (run.code, "is held" in run.err) == (2, True), path
+        assert "craftsync deletes list" in run.err
+        assert len(in_store(held)) == COUNT
     assert "PATH is empty" in held("deletes", "approve", *DATA, "old/00", "").err
 
 

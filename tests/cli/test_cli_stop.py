@@ -9,9 +9,12 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
+from tests.support import calls
+from tests.support.cli import started
 from tests.support.fake_s3 import Answer, Request, error, proxied, scripted
 from tests.support.platform import faulty_platform
 from tests.support.s3.serving import fake_s3
@@ -213,7 +216,8 @@ def _root(folder: Path, *, large: int) -> Path:
     for number in range(8):
         (root / f"f{number}").write_bytes(b"x")
     if large:
-        (root / "large").write_bytes(bytes(large << 20))
+        (root / "large").touch()
+        os.truncate(root / "large", large << 20)
     return root
 
 
@@ -229,11 +233,9 @@ def _stopped(
 
     It has to end before the store answers, which it does once `over` is set.
     """
-    env = os.environ | where | {"CRAFTSYNC_STATE_DIR": str(folder / "state")}
-    command = [sys.executable, "-m", "craftsync", *words]
-    with subprocess.Popen(
-        command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True
-    ) as running:
+    state = {"CRAFTSYNC_STATE_DIR": str(folder / "state")}
+    environment = calls.forking(os.environ) | where | state
+    with started(words, folder, environment, stderr=PIPE) as running:
         try:
             assert asked.wait(GUARD_SECONDS)
             running.send_signal(stop)
@@ -241,7 +243,7 @@ def _stopped(
         finally:
             over.set()
             running.kill()
-    return running.returncode, messages
+    return running.wait(), messages.decode()
 
 
 _IS: dict[str, Callable[[Request], bool]] = {

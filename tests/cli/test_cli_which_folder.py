@@ -252,33 +252,40 @@ def only_one(craftsync: Craftsync) -> Craftsync:
     return craftsync
 
 
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        ("forget --yes", "forget --yes --folder u"),
-        ("trash purge -y --older-than 0", "trash purge -y --older-than 0 --folder u"),
-        ("deletes approve --all", "deletes approve --all --folder u"),
-        ("deletes reject a", "deletes reject a --folder u"),
-        ("conflicts resolve --all --keep local", "conflicts resolve --all --keep local --folder u"),
-        ("trash restore --run 3", "trash restore --run 3 --folder u"),
-        ("trash restore --all -n", "trash restore --all -n --folder u"),
-        ("trash purge -y -n", "trash purge -y -n --folder u"),
-    ],
+DESTRUCTIVE = (
+    "deletes approve --all",
+    "deletes reject a",
+    "conflicts resolve --all --keep local",
+    "trash restore --all -n",
+    "trash purge -y -n",
+    "trash restore --run 3",
+    "trash purge -y --older-than 0",
+    "forget --yes",
 )
-def test_destructive_command_elsewhere_needs_the_folder_named(
-    only_one: Craftsync, words: str, named: str
-) -> None:
+"""The last of these leave nothing for another."""
+
+
+def test_destructive_command_elsewhere_needs_the_folder_named(only_one: Craftsync) -> None:
     elsewhere = inside(only_one, "D2")
     kept = only_one("trash", "list", "--json").lines
-    run = elsewhere(*words.split())
-    assert (run.code, run.text) == (2, "")
-    assert "in no linked folder, and nothing names u: ~/u ⇄ ~/stores/u." in run.err
-    assert f"type: craftsync {named}\n" in run.err
+    for words in DESTRUCTIVE:
+        run = elsewhere(*words.split())
+        assert (run.code, run.text) == (2, "")
+        assert "in no linked folder, and nothing names u: ~/u ⇄ ~/stores/u." in run.err
+        assert f"type: craftsync {words} --folder u\n" in run.err
     assert only_one("trash", "list", "--json").lines == kept
     assert len(list((only_one.folder / "state/pairs").iterdir())) == 1
-    for folder, command in (("D2", named), ("u", words)):
-        run = inside(only_one, folder)(*command.split())
+
+
+@pytest.mark.parametrize(("folder", "named"), [("D2", " --folder u"), ("u", "")])
+def test_destructive_command_acts_on_the_folder_named_or_around(
+    only_one: Craftsync, folder: str, named: str
+) -> None:
+    here = inside(only_one, folder)
+    for words in DESTRUCTIVE:
+        run = here(*f"{words}{named}".split())
         assert "nothing names" not in run.err
+    assert list((only_one.folder / "state/pairs").iterdir()) == []
 
 
 def test_second_forget_in_an_unconfigured_folder_spares_the_configured_one(
