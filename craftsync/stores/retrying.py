@@ -21,7 +21,13 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from craftsync.clock import Clock
 from craftsync.core.model import ABSENT, RemoteObject, Skipped, Subfolder
-from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
+from craftsync.errors import (
+    CraftsyncError,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreUnavailable,
+    UnknownHost,
+)
 from craftsync.net.concurrency import Concurrency, concurrency, known_limit
 from craftsync.net.waiting import after_fork
 from craftsync.stores.base import (
@@ -50,7 +56,7 @@ LONGEST_WAIT_SECONDS = 30.0
 
 
 class RetryingStore:
-    """A `stores.base.Store` that raises `StoreUnavailable` only after the last attempt.
+    """A `stores.base.Store` that raises `StoreUnavailable` only after the last attempt; `UnknownHost` at once.
 
     An operation is tried up to `attempts` times within `deadline_seconds`. Each wait is random
     up to a bound that doubles, so that many clients do not return at once, and never shorter
@@ -404,7 +410,13 @@ class RetryBudget:
         self._deadline = (clock.monotonic() if began is None else began) + deadline_seconds
 
     def wait_after(self, error: StoreUnavailable) -> None:
-        """Wait before the next attempt. Raises `error` if no attempt or no time is left."""
+        """Wait before the next attempt. Raises `error` if no attempt or no time is left.
+
+        A host that no name server knows is not asked for again: without a network, another
+        error is reported.
+        """
+        if isinstance(error, UnknownHost):
+            raise error
         wait = max(self._rng.uniform(0.0, self._bound), error.retry_after or 0.0)
         if self._left <= 0 or self._clock.monotonic() + wait > self._deadline:
             raise error

@@ -14,7 +14,13 @@ import pytest
 from craftsync.clock import stamp
 from craftsync.core.model import ABSENT, RemoteObject
 from craftsync.core.paths import in_trash
-from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreDenied, StoreUnavailable
+from craftsync.errors import (
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreDenied,
+    StoreUnavailable,
+    UnknownHost,
+)
 from craftsync.serve.content import StoreWriter
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.retrying import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, RetryingStore
@@ -353,7 +359,7 @@ def test_a_read_is_retried_only_until_it_is_open() -> None:
     assert store.calls == ["read"] * 4
 
 
-@pytest.mark.parametrize("error", [StoreDenied("no"), ObjectNotFound("no")])
+@pytest.mark.parametrize("error", [StoreDenied("no"), ObjectNotFound("no"), UnknownHost("no")])
 def test_permanent_errors_are_raised_at_once(error: Exception) -> None:
     store = Failing(MemoryStore(), stat=[error])
     with pytest.raises(type(error)):
