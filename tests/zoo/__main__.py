@@ -23,6 +23,8 @@ def main() -> None:
     chosen = [
         one for one in MUTATIONS if not given.only or any(part in one.name for part in given.only)
     ][given.skip :][: given.most]
+    if not chosen:
+        parser.error("no bug is left of that choice; --list prints all")
     if given.list:
         for one in chosen:
             print(_title(one.name, one.hazard), *one.tests, sep="\n    ")  # noqa: T201
