@@ -17,12 +17,14 @@ from typing import NamedTuple
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
 from craftsync.errors import (
     ANOTHER_ANSWERS,
+    ContentDamaged,
     ObjectNotFound,
     PathError,
     PreconditionFailed,
     RootError,
     StoreChanged,
     StoreDenied,
+    StoreUnavailable,
 )
 from craftsync.local.folder import Folder
 from craftsync.state.database import Database
@@ -156,6 +158,8 @@ def _read(store: Store, path: str) -> StoreIdentity | None:
             return StoreIdentity(text, _description(reader.object) if is_of_use else None)
     except ObjectNotFound:
         return None
+    except ContentDamaged as error:
+        raise StoreUnavailable(str(error), remedy=error.remedy, ambiguous=False) from error
 
 
 def _description(found: RemoteObject) -> str | None:

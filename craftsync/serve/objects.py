@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from email.utils import formatdate
+from hashlib import md5
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -231,12 +233,15 @@ class Objects:
             **_etag(body.object),
             **_last_modified(body.object),
         }
-        if part is not None:
+        first = body.take()
+        if part is None:
+            headers |= _content_md5(body.object, first)
+        else:
             last = part.offset + part.length - 1
             headers["content-length"] = str(part.length)
             headers["content-range"] = f"bytes {part.offset}-{last}/{body.object.size}"
         status = 200 if part is None else 206
-        return Download(body, body.take(), status=status, headers=headers, log=self._log)
+        return Download(body, first, status=status, headers=headers, log=self._log)
 
     def _stat(self, path: str, match: str | None) -> RemoteObject:
         found = self._store.stat(path)
@@ -287,6 +292,14 @@ def _etag(described: RemoteObject) -> dict[str, str]:
     """Return the ETag header, empty if the store has neither versions nor digests."""
     tag = described.version or (described.digest.hex() if described.digest else None)
     return {"etag": f'"{tag}"'} if tag else {}
+
+
+def _content_md5(described: RemoteObject, first: Block) -> dict[str, str]:
+    """Return the Content-MD5 header of a whole object, if the store knows its MD5 or it is one block."""
+    known = described.md5
+    if known is None and first.last:
+        known = md5(first.content, usedforsecurity=False).digest()
+    return {"content-md5": b64encode(known).decode()} if known else {}
 
 
 def _last_modified(described: RemoteObject) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 A body is accepted only if its size is the one that the platform reported, and its time the expected
 one. What the storage does not report comes from the platform. So a proxy's page, or an object that
-was replaced since, is never taken for the expected object.
+was replaced since, is never taken for the expected object. A whole body is compared with its MD5, if
+the storage reports one.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from hashlib import md5
 from typing import Any, NamedTuple, Protocol
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import (
+    ContentDamaged,
     ObjectNotFound,
     PathError,
     PreconditionFailed,
     StoreError,
     StoreUnavailable,
 )
+from craftsync.hashing import update_in_place
 from craftsync.net.waiting import after_fork
 from craftsync.stores.base import Source
 from craftsync.stores.craftai.errors import RangeBeyond, UrlExpired, unintelligible
@@ -67,20 +72,27 @@ class Incoming:
         length: int,
         *,
         to_end: bool = True,
+        verify: Callable[[bytes], None] | None = None,
     ) -> None:
+        """`verify` is called with the MD5 of all bytes before the last ones are returned."""
         self.object = found
         self.properties = None
         self._chunks = chunks
         self._length = length
         self._to_end = to_end
+        self._verify = verify
 
     def __iter__(self) -> Iterator[bytes]:
-        missing = self._length
+        missing, hashed = self._length, md5(usedforsecurity=False)
         while missing:
             chunk = next(self._chunks, b"")[:missing]
             if not chunk:
                 raise self._wrong(f"{self._length - missing} of {self._length} bytes came")
             missing -= len(chunk)
+            if self._verify is not None:
+                update_in_place(hashed, chunk)
+                if not missing:
+                    self._verify(hashed.digest())
             yield chunk
         if self._to_end and next(self._chunks, b""):
             raise self._wrong(f"more than {self._length} bytes came")
@@ -110,6 +122,8 @@ class Reading:
         self._location = location
         self._key = key
         self._stat = stat
+        self._md5_etags = True
+        """False once an ETag that looks like an MD5 has turned out not to be one."""
         self._start()
         after_fork(self, Reading._start)
 
@@ -131,9 +145,42 @@ class Reading:
             yield Incoming(self._found(path, known), iter(()), 0)
             return
         with self._opened(known, offset, wanted) as body:
-            to_end = offset + wanted == known.size
-            incoming = Incoming(known, _trimmed(body, offset), wanted, to_end=to_end)
+            told = body.md5 if body.has_md5 or self._md5_etags else None
+            is_compared = told is not None and wanted == known.size and known.digest is None
+            incoming = Incoming(
+                known._replace(md5=told),
+                _trimmed(body, offset),
+                wanted,
+                to_end=offset + wanted == known.size,
+                verify=partial(self.verify, known, told, body.has_md5) if is_compared else None,
+            )
             yield incoming.arrived() if wanted <= CHUNK else incoming
+
+    def verify(
+        self, known: RemoteObject, told: bytes | None, is_certain: bool, arrived: bytes
+    ) -> None:
+        """Raise `ContentDamaged` unless the MD5 of the bytes that arrived is the object's.
+
+        `is_certain`: `told` is not from an ETag. Nobody promises that an ETag is an MD5. So after a
+        mismatch with one, the object is read again: if the same bytes arrive, this storage's ETags
+        are not MD5s, and no more are compared.
+        """
+        if arrived == told:
+            return
+        if not is_certain:
+            if not self._md5_etags:
+                return
+            again = md5(usedforsecurity=False)
+            with self._opened(known, 0, known.size) as second:
+                for chunk in Incoming(known, _trimmed(second, 0), known.size):
+                    update_in_place(again, chunk)
+            if again.digest() == arrived:
+                self._md5_etags = False
+                return
+        raise ContentDamaged(
+            f"{known.path}: the content that arrived does not match its MD5 in the store.",
+            remedy="Try again. If it happens again, something changes data on its way.",
+        )
 
     def _found(self, path: str, expect: RemoteObject | None) -> RemoteObject:
         found = self._stat(path)
@@ -241,7 +288,8 @@ def _trimmed(body: Body, offset: int) -> Iterator[bytes]:
 class StoredSource:
     """An object of the store as the content of a write to it: read in parts, never whole in memory.
 
-    A `stores.base.Source` without a digest: the platform has no place to keep one.
+    A `stores.base.Source` without a digest: the platform has no place to keep one. What is read in
+    order is hashed, and compared with the MD5 in the ETag.
     """
 
     digest = b""
@@ -251,6 +299,8 @@ class StoredSource:
         self._reading = reading
         self._found = found
         self._content: bytes | None = None
+        self._md5: bytes | None = None
+        self._hashed, self._end = md5(usedforsecurity=False), 0
         self.size = found.size
 
     def load(self) -> None:
@@ -262,7 +312,16 @@ class StoredSource:
         if self._content is not None:
             return self._content[offset : offset + length]
         with self._reading.open(self._found.path, self._found, offset, length) as incoming:
-            return b"".join(incoming)
+            content = b"".join(incoming)
+        if offset == 0:
+            self._hashed, self._end = md5(usedforsecurity=False), 0
+        if offset == self._end:
+            update_in_place(self._hashed, content)
+            self._end += length
+        self._md5 = incoming.object.md5
+        return content
 
     def verify(self) -> None:
-        """Do nothing: each read was compared with the object."""
+        """Raise `ContentDamaged` if the content, read in order, does not match its MD5."""
+        if self._md5 is not None and self._end == self.size:
+            self._reading.verify(self._found, self._md5, False, self._hashed.digest())

@@ -6,6 +6,7 @@ no headers but its own; its redirects are not followed; and it never appears in 
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -121,7 +122,8 @@ class PendingWrite(NamedTuple):
 class Body(NamedTuple):
     """An object being read: `length` bytes from `start`, of `size` in all.
 
-    Fields that the storage does not report are `None`.
+    Fields that the storage does not report are `None`. `md5`: what may be the MD5 of the whole
+    object; it is one if `has_md5`, else the ETag only looks like one.
     """
 
     start: int
@@ -130,6 +132,8 @@ class Body(NamedTuple):
     etag: str | None
     modified_ns: int | None
     chunks: Iterator[bytes]
+    md5: bytes | None = None
+    has_md5: bool = False
 
 
 class Storage(Platform):
@@ -260,7 +264,7 @@ class Storage(Platform):
         return Receipt(
             etag,
             _date_ns(response.headers.get("date")),
-            _intact(response, etag, content.md5()),
+            _intact(response, content.md5()),
             complete=response.status != _RESUME_INCOMPLETE,
         )
 
@@ -278,18 +282,31 @@ class Storage(Platform):
             return ""
 
 
-def _intact(response: Response, etag: str | None, md5_hex: str) -> bool | None:
-    """Return whether the ETag is the MD5 of the bytes sent; `None` if it is not an MD5.
+def _intact(response: Response, md5_hex: str) -> bool | None:
+    """Return whether the ETag is the MD5 of the bytes sent; `None` if it is not an MD5."""
+    told = _md5_in_etag(response.headers)
+    return None if told is None else told.hex() == md5_hex
+
+
+def _md5_in_etag(headers: Mapping[str, str]) -> bytes | None:
+    """Return the ETag as an MD5; `None` if it is not one.
 
     The ETag of an object encrypted with other keys only looks like an MD5 (AWS S3 API reference,
     "Object", ETag).
     """
-    match = _MD5.fullmatch(etag or "")
-    encrypted = response.headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
-    customer = "x-amz-server-side-encryption-customer-algorithm" in response.headers
-    if match is None or encrypted or customer:
+    match = _MD5.fullmatch(headers.get("etag", ""))
+    encrypted = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
+    customer = "x-amz-server-side-encryption-customer-algorithm" in headers
+    return None if match is None or encrypted or customer else bytes.fromhex(match.group(1))
+
+
+def _content_md5(headers: Mapping[str, str]) -> bytes | None:
+    """Return the MD5 of a response's body (RFC 1864), if it is valid: Azure and `serve` send it."""
+    try:
+        told = binascii.a2b_base64(headers.get("content-md5", ""))
+    except ValueError:
         return None
-    return match.group(1) == md5_hex
+    return told if len(told) == 16 else None
 
 
 def _body(response: Response, chunks: Iterator[bytes]) -> Body:
@@ -297,10 +314,13 @@ def _body(response: Response, chunks: Iterator[bytes]) -> Body:
     length = _number(headers.get("content-length"))
     span = _RANGE.fullmatch(headers.get("content-range", ""))
     etag, modified = headers.get("etag"), _date_ns(headers.get("last-modified"))
+    md5_in_etag = _md5_in_etag(headers)
     if span is None:
-        return Body(0, length, length, etag, modified, chunks)
+        told = _content_md5(headers)
+        md5s = (told or md5_in_etag, told is not None)
+        return Body(0, length, length, etag, modified, chunks, *md5s)
     start, last, size = (int(number) for number in span.groups())
-    return Body(start, last - start + 1, size, etag, modified, chunks)
+    return Body(start, last - start + 1, size, etag, modified, chunks, md5_in_etag)
 
 
 def _number(text: str | None) -> int | None:
