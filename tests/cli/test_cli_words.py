@@ -321,7 +321,9 @@ def test_no_failure_ends_with_a_traceback(craftsync: Craftsync, tmp_path: Path) 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_standard_streams_may_be_closed(craftsync: Craftsync, closed: str) -> None:
     craftsync.write("root/a", "content")
-    for words in ("sync root ./store", "get ./store a -", "ls ./store", "--version"):
+    # What does nothing but print is tried where there is nothing to print to.
+    that_print = ("ls ./store", "--version") if ">&-" in closed.split() else ()
+    for words in ("sync root ./store", "get ./store a -", *that_print):
         done = subprocess.run(
             ["/bin/sh", "-c", f"{SCRIPT} {words} {closed}"],
             cwd=craftsync.folder,
