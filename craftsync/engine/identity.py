@@ -12,6 +12,7 @@ import re
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from hashlib import sha256
 from typing import NamedTuple
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
@@ -153,13 +154,18 @@ def read_id(store: Store, path: str = STORE_ID_FILE) -> str | None:
 def _read(store: Store, path: str) -> StoreIdentity | None:
     try:
         with store.read(path) as reader:
-            text = _text(b"".join(reader))
-            is_of_use = store.features.cheap_stats
-            return StoreIdentity(text, _description(reader.object) if is_of_use else None)
+            content, found = b"".join(reader), reader.object
     except ObjectNotFound:
         return None
     except ContentDamaged as error:
         raise StoreUnavailable(str(error), remedy=error.remedy, ambiguous=False) from error
+    if found.digest not in (None, sha256(content).digest()):
+        raise StoreUnavailable(
+            f"{path}: what arrived is not what was stored.", remedy="Try again.", ambiguous=False
+        )
+    return StoreIdentity(
+        _text(content), _description(found) if store.features.cheap_stats else None
+    )
 
 
 def _description(found: RemoteObject) -> str | None:

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -42,7 +43,7 @@ from tests.support.fake_s3 import (
 )
 from tests.support.s3 import PERSONALITIES, fake_s3
 from tests.support.servers import S3Server, free_port
-from tests.support.world import Bytes
+from tests.support.world import Bytes, World
 
 CAREFUL = ProbedFacts(metadata=True)
 CHECKED = ProbedFacts(
@@ -491,6 +492,29 @@ def test_upload_with_non_md5_etag_is_read_back_and_kept(
         store.write("object", Bytes(b"content"), expect=ABSENT, operation="op")
         assert content_of(patient(store), "object") == b"content"
         assert not store.features.md5_versions
+
+
+def test_identity_file_that_arrives_damaged_is_not_another_store(
+    plain_server: S3Server, open_s3: OpenS3, tmp_path: Path
+) -> None:
+    damaging: list[Script] = []
+
+    def flipped(answer: Answer) -> Answer:
+        return answer._replace(body=bytes([answer.body[0] ^ 1]) + answer.body[1:])
+
+    def script(request: Request) -> object:
+        is_met = damaging and request.method == "GET" and "store-id" in request.target
+        return damaging.pop() if is_met else None
+
+    with proxied(plain_server, script) as (server, _):  # type: ignore[arg-type]
+        world = World(tmp_path, patient(open_s3(server, facts=CHECKED)))
+        world.write("a", "here")
+        world.run()
+        damaging.append(flipped)  # type: ignore[arg-type]
+        with pytest.raises(StoreUnavailable):
+            world.run()
+        assert not damaging
+        assert world.run().exit_code == 0
 
 
 def test_wrongly_stored_object_is_replaced_and_reported_but_never_deleted(
