@@ -73,6 +73,8 @@ class LinkedFolder:
     environment: str
     given: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The `Settings` of its runs that the file sets."""
+    retention: Retention = field(default_factory=Retention)
+    """How long its trash keeps versions: its own `trash:`, and the top-level one for the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,19 @@ class Config:
     folders: Mapping[str, LinkedFolder] = field(default_factory=dict)
     reserve: Reserve = field(default_factory=Reserve)
     """Free space to leave on a disk."""
-    retention: Retention = field(default_factory=Retention)
-    """How long the trash keeps what this client replaced or deleted."""
+    trash: Mapping[str, Any] = field(default_factory=dict)
+    """The keys that the top-level `trash:` sets."""
     metrics: Path | None = None
     """The file to which `watch` writes metrics for Prometheus."""
     metrics_addr: tuple[str, int] | None = None
     """Host and port at which `watch` serves metrics and health checks."""
     notify: tuple[str, ...] = ()
     """The command, as a list of arguments, that `watch` runs when something needs attention."""
+
+    @property
+    def retention(self) -> Retention:
+        """How long the trash of a folder without a `trash:` of its own keeps versions."""
+        return Retention(**self.trash)
 
 
 STORES: Mapping[str, type[Environment]] = {
@@ -162,12 +169,12 @@ def parse(content: str, file: Path) -> Config:
         name: _environment(file, f"environments.{name}", keys)
         for name, keys in top.named("environments").items()
     }
+    trash = _trash(file, "trash", top)
     folders = {
-        name: _folder(file, f"folders.{name}", keys, environments)
+        name: _folder(file, f"folders.{name}", keys, environments, trash)
         for name, keys in top.named("folders").items()
     }
-    trash = Section(file, "trash", top.content.get("trash"), options.keys("trash"))
-    return Config(environments, folders, retention=Retention(**trash.values()), **top.values())
+    return Config(environments, folders, trash=trash, **top.values())
 
 
 def _environment(file: Path, key: str, content: Any) -> Environment:
@@ -184,7 +191,11 @@ def _environment(file: Path, key: str, content: Any) -> Environment:
 
 
 def _folder(
-    file: Path, key: str, content: Any, environments: Mapping[str, Environment]
+    file: Path,
+    key: str,
+    content: Any,
+    environments: Mapping[str, Environment],
+    trash: Mapping[str, Any],
 ) -> LinkedFolder:
     section = Section(file, key, content, options.keys("folder"))
     given = section.values()
@@ -197,7 +208,13 @@ def _folder(
             "is not an environment of this file",
             f"{nearest(name, environments)}Known environments: {known}.",
         )
-    return LinkedFolder(root, environment, given)
+    own = _trash(file, f"{key}.trash", section)
+    return LinkedFolder(root, environment, given, Retention(**{**trash, **own}))
+
+
+def _trash(file: Path, key: str, above: Section) -> dict[str, Any]:
+    """Return the keys that the `trash:` of a section sets."""
+    return Section(file, key, above.content.get("trash"), options.keys("trash")).values()
 
 
 class Section:

@@ -71,7 +71,8 @@ class Option(NamedTuple):
     help: str
     """A sentence for the help of a command."""
     parse: Callable[[Any], Any] | None = None
-    """Parses a word, or raises `BadWord`; `None` if any word is valid, and for a flag without a value."""
+    """Parses a word, or raises `BadWord`; `None` if any word is valid, for a flag without a value, and for
+    a section, which `config.file` reads."""
     section: str | None = None
     """Its section of the file: "" for the top level, else `folder`, `trash` or a kind of store."""
     example: str = ""
@@ -224,6 +225,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("events", "The SQS queue to which the bucket sends its changes; each folder needs its own.",
            text, section="folder", default="none", example="sqs://my-queue",
            more="Or sqs://HOST/ACCOUNT/NAME. `watch` deletes the messages it has read."),
+    Option("trash", "How long its trash keeps versions, if not as the top-level trash sets it.",
+           section="folder", default="the top-level trash", example="{keep: 30d}",
+           more="Each of keep, max_size and store takes precedence over the top-level one."
+           " For a new folder, craftsync init sets {keep: 30d}."),
 
     # The machine.
     Option("reserve", "Free disk space that downloads and directory stores never use.",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from craftsync.config.parsers import (
 )
 from craftsync.config.places import Location, S3Access
 from craftsync.core.retention import Reserve, Retention
-from craftsync.errors import UsageError, nearest
+from craftsync.errors import CraftsyncError, UsageError, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,20 @@ def state_dir_of(asked: PairOptions) -> Path:
 
 
 def _unnamed(root: Path, location: Location, config: Config) -> Pair:
-    return Pair(root, location, reserve=config.reserve, retention=config.retention)
+    """Return a pair that is not named. Its trash is that of a configured folder with the same addresses."""
+    pair = Pair(root, location, reserve=config.reserve, retention=config.retention)
+    for name, folder in config.folders.items():
+        if places.real(folder.root) == pair.root:
+            with suppress(CraftsyncError):  # Reported where that folder is used.
+                if _of_folder(name, config, S3Access()).addresses == pair.addresses:
+                    return replace(pair, retention=folder.retention)
+    return pair
 
 
 def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
     folder = config.folders[name]
     location = places.resolve(folder.environment, config, access)
-    return Pair(folder.root, location, folder.given, config.reserve, config.retention, name)
+    return Pair(folder.root, location, folder.given, config.reserve, folder.retention, name)
 
 
 def _checked(name: str, config: Config) -> str:

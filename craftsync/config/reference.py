@@ -56,7 +56,7 @@ _SECTIONS = {
     ),
     "trash": (
         "trash",
-        "How long the trash keeps what this client replaced or deleted. See [trash.md](trash.md).",
+        "How long the trash keeps what this client replaced or deleted: for all folders, and in `folders: NAME: trash` for one of them. See [trash.md](trash.md).",
     ),
     "": ("the top of the file", "For all folders."),
 }

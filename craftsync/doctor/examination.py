@@ -52,7 +52,7 @@ def _trash(name: str, config: Config, state_dir: Path, access: S3Access) -> Iter
     each = config.folders[name]
     try:
         address = places.address_of(places.resolve(each.environment, config, access))
-        found = holdings_of(str(places.real(each.root)), address, state_dir, config.retention)
+        found = holdings_of(str(places.real(each.root)), address, state_dir, each.retention)
     except CraftsyncError:
         return  # The checks of the store and of the state report it.
     if not found["files"]:
@@ -65,7 +65,7 @@ def _trash(name: str, config: Config, state_dir: Path, access: S3Access) -> Iter
         yield warning(
             f"{name}: trash", f"{detail}; nothing is removed: {found['suspended']}", _CLOCK
         )
-    elif not config.retention.is_bounded:
+    elif not each.retention.is_bounded:
         yield note(f"{name}: trash", detail, _BOUND)
     else:
         yield ok(f"{name}: trash", detail)

@@ -294,6 +294,23 @@ def test_reload_reports_whether_the_configuration_was_accepted(
     assert (run.code, "No daemon runs" in run.err) == (1, True)
 
 
+def test_reload_applies_a_folders_changed_trash(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    words = ("trash", "list", "--json", "--folder", "data")
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first run")
+        for content in ("second", "third"):
+            (root / "first").write_text(content)
+            until(lambda content=content: (store / "first").read_text() == content, content)  # type: ignore[misc]
+        assert [entry["path"] for entry in craftsync(*words).json] == ["first", "first"]
+        configure(craftsync, ", trash: {max_size: 1}")
+        assert craftsync("reload").code == 0
+        until(lambda: craftsync(*words).json == [], "the removal of both versions")
+        assert daemon.process.poll() is None
+
+
 def test_each_process_writes_its_own_metrics_file(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from craftsync.state.history import Outside
 from tests.support.cli import Craftsync
 
 
@@ -88,6 +89,85 @@ def test_trash_max_size_is_reported(
     assert edited("trash", "list", "--root", "data", "--store", "./store").lines[-1] == (
         f"in all, without those of other clients: {holds}"
     )
+
+
+def aged(craftsync: Craftsync, folder: str) -> None:
+    """Sync a folder, and replace an object of its store; this version was kept long ago."""
+    craftsync.write(f"{folder}/a", "old")
+    assert craftsync("sync", folder).code == 0
+    store = craftsync.folder / f"store-{folder}"
+    assert craftsync("put", "-", f"{store}/a", "--store", str(store), stdin=b"newer").code == 0
+    outside = Outside(craftsync.folder / "state", str(store))
+    with outside.taken() as noted:
+        pass
+    outside.note([version for version, _ in noted], 0)
+
+
+def linked(names: dict[str, str], top: str = "") -> str:
+    """Return a configuration with these folders, each with a store of its own and these keys."""
+    stores = "".join(f"  {name}: {{store: directory, path: store-{name}}}\n" for name in names)
+    folders = "".join(
+        f"  {name}: {{root: {name}, environment: {name}, {keys}}}\n" for name, keys in names.items()
+    )
+    return f"environments:\n{stores}folders:\n{folders}{top}"
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["by name", "by folder and store"])
+@pytest.mark.parametrize(
+    ("limited", "unlimited", "top"),
+    [
+        ("trash: {keep: 30d}", "mode: two-way", ""),
+        ("mode: two-way", "trash: {keep: forever}", "trash: {keep: 30d}\n"),
+        ("trash: {max_size: 1}", "trash: {max_size: 1G}", ""),
+    ],
+    ids=["own keep", "own forever", "own max_size"],
+)
+def test_a_folders_own_trash_limits_only_that_folder(
+    craftsync: Craftsync, limited: str, unlimited: str, top: str, named: bool
+) -> None:
+    folders = {"limited": limited, "unlimited": unlimited}
+    craftsync.config.write_text(linked(dict.fromkeys(folders, "mode: two-way")))
+    for name in folders:
+        aged(craftsync, name)
+    craftsync.config.write_text(linked(folders, top))
+    left = {}
+    for name in folders:
+        pair = [name] if named else [name, f"./store-{name}"]
+        for _ in range(2):
+            assert craftsync("sync", *pair).code == 0
+        found = craftsync("trash", "list", "--json", "--folder", name).json
+        left[name] = [entry["path"] for entry in found if entry["side"] == "store"]
+    assert left == {"limited": [], "unlimited": ["a"]}
+    assert craftsync.files("limited") == craftsync.files("unlimited") == {"a": "newer"}
+
+
+def test_a_folders_own_trash_selects_what_its_store_keeps(craftsync: Craftsync) -> None:
+    folders = {"kept": "trash: {store: all}", "off": "trash: {store: off}"}
+    craftsync.config.write_text(linked(folders))
+    for name in folders:
+        for content in ("old", "newer"):
+            craftsync.write(f"{name}/a", content)
+            assert craftsync("sync", name).code == 0
+    found = {
+        name: [
+            entry["path"] for entry in craftsync("trash", "list", "--json", "--folder", name).json
+        ]
+        for name in folders
+    }
+    assert found == {"kept": ["a"], "off": []}
+
+
+def test_doctor_reports_each_folders_own_limits(craftsync: Craftsync) -> None:
+    folders = {"limited": "trash: {keep: 30d}", "unlimited": "mode: two-way"}
+    craftsync.config.write_text(linked(folders))
+    for name in folders:
+        for content in ("old", "newer"):
+            craftsync.write(f"{name}/a", content)
+            assert craftsync("sync", name).code == 0
+    found = craftsync("doctor").text
+    holds = "holds 1 version (3 bytes) that this client replaced or deleted"
+    assert f"ok       limited: trash: {holds}, kept 30d" in found
+    assert f"note     unlimited: trash: {holds}, kept forever" in found
 
 
 @pytest.mark.parametrize(

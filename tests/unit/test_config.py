@@ -21,6 +21,7 @@ from craftsync.config.options import Settings
 from craftsync.config.parsers import Rates
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Mode, OnConflict
+from craftsync.core.retention import Retention, StoreTrash
 from craftsync.core.timetable import Timetable, Windows
 from craftsync.errors import ConfigError
 
@@ -29,6 +30,7 @@ EXAMPLE = PROJECT / "config.example.yaml"
 OF_0_1_0 = PROJECT / "tests/support/states/0.1.0-config.yaml"
 """The example of 0.1.0: a copy of it must mean the same in every later version."""
 FILE = Path("/etc/craftsync.yaml")
+HOUR = 3600 * 10**9
 ENVIRONMENT = "environments: {archive: {store: directory, path: /archive}}\n"
 
 
@@ -155,6 +157,28 @@ def test_options_missing_in_config_stay_unset() -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "retention"),
+    [
+        ("mode: push", Retention(12 * HOUR, 1000, StoreTrash.ALL)),
+        ("trash: {}", Retention(12 * HOUR, 1000, StoreTrash.ALL)),
+        ("trash: {keep: 30d}", Retention(720 * HOUR, 1000, StoreTrash.ALL)),
+        ("trash: {keep: forever}", Retention(None, 1000, StoreTrash.ALL)),
+        ("trash: {max_size: off}", Retention(12 * HOUR, None, StoreTrash.ALL)),
+        ("trash: {store: off}", Retention(12 * HOUR, 1000, StoreTrash.OFF)),
+    ],
+)
+def test_keys_of_a_folders_own_trash_take_precedence(own: str, retention: Retention) -> None:
+    top = "trash: {keep: 12h, max_size: 1000, store: all}\n"
+    found = config.parse(f"{top}{folder(own)}", FILE)
+    assert found.folders["data"].retention == retention
+    assert found.retention == Retention(12 * HOUR, 1000, StoreTrash.ALL)
+
+
+def test_without_any_trash_key_a_folder_keeps_everything() -> None:
+    assert config.parse(folder("mode: push"), FILE).folders["data"].retention == Retention()
+
+
+@pytest.mark.parametrize(
     ("word", "limit"),
     [
         ("5", DeleteLimit(5, 0.0)),
@@ -273,6 +297,21 @@ MISTAKES = {
     "settle": (folder("settle: soon"), "folders.data.settle: 'soon'", "greater than 0"),
     "poll": (folder("poll: 0"), "folders.data.poll: 0", "greater than 0"),
     "scrub": (folder("scrub: 200%"), "folders.data.scrub: '200%'", "each day"),
+    "keep of a folder": (
+        folder("trash: {keep: 0d}"),
+        "folders.data.trash.keep: '0d' is not a duration",
+        "30d",
+    ),
+    "key of a folder's trash": (
+        folder("trash: {kep: 30d}"),
+        "folders.data.trash.kep: unknown key",
+        "Did you mean keep?",
+    ),
+    "trash of a folder": (
+        folder("trash: 30d"),
+        "folders.data.trash: '30d' is not a section",
+        "keys below it",
+    ),
     "rescan": (folder("rescan: true"), "folders.data.rescan: True", "greater than 0"),
     "a key twice": ("folders: {}\nfolders: {}", "line 2: the key 'folders' is repeated", "line"),
     "no YAML": ("folders: [", "line 1, column 11", "craftsync config example"),
