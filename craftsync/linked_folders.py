@@ -348,6 +348,35 @@ def _one_of(found: list[Pair]) -> Pair:
     )
 
 
+def is_new(pair: Pair, state_dir: Path) -> bool:
+    """Return whether this client has kept no version of a linked folder so far.
+
+    It may have if there is a saved state, even an unreadable one, or if a command outside runs
+    noted a version. Only to find such notes, the store is opened; if that fails, it may have.
+    """
+    from craftsync.state.history import anything_noted
+    from craftsync.state.pair import is_remembered
+
+    if is_remembered(state_dir, *pair.addresses):
+        return False
+    return not anything_noted(state_dir) or not _is_noted(pair, state_dir)
+
+
+def _is_noted(pair: Pair, state_dir: Path) -> bool:
+    """Return whether a version that a command outside runs moved to either trash may be noted."""
+    from craftsync.state.history import Outside
+    from craftsync.stores.base import server_and_location
+
+    noted = set(pair.addresses)
+    if not isinstance(pair.location, DirectoryLocation):
+        try:
+            with open_store(pair.location, create=False) as store:
+                noted.add(server_and_location(store))
+        except CraftsyncError:
+            return True
+    return any(Outside(state_dir, place).noted() for place in noted)
+
+
 def _is_known(pair: Pair, state_dir: Path) -> bool:
     return pair.addresses in _known_pairs(state_dir)
 

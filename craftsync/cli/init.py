@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from craftsync import linked_folders
 from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
@@ -20,6 +21,7 @@ from craftsync.config import edit, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config, LinkedFolder
 from craftsync.config.options import Option, PairOptions
+from craftsync.config.pairs import Pair
 from craftsync.config.parsers import user_path
 from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Access
 from craftsync.core.model import Mode
@@ -52,6 +54,12 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
     are. On a terminal, init asks for missing arguments, and asks again if an
     answer is invalid. To add a store without a folder, use config add.
 
+    Replaced and deleted versions of a new folder are kept for 30 days: init
+    sets trash: {keep: 30d} in its entry, and prints so. To keep them longer,
+    change it. init sets no limit if the file sets one for all folders, or if
+    versions were kept before: craftsync has synced this folder with this
+    store, or commands have replaced or removed something there.
+
     \b
     Examples:
       craftsync init
@@ -63,11 +71,15 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
         _ask(words, questions)
         name, root, store = (questions.accepted[key] for key in ("name", "root", "store"))
         location = questions.location_of(store)
-        entries = edit.new_entries(questions.known, name, root, store, location)
+        state_dir = pairs.state_dir_of(common.place_of(flags))
+        is_new = linked_folders.is_new(Pair(Path(root), location), state_dir)
+        entries = edit.new_entries(questions.known, name, root, store, location, is_new=is_new)
         content = edit.with_entries(old, questions.file, entries)
         _make(Path(root))
         _write(questions.file, content, location)
     say(f"{shown(str(questions.file))}: {name} is {shown(root)} with {shown(str(location))}")
+    if note := edit.note_on_trash(entries, questions.file):
+        say(shown(note))
     for line in _next_steps(name):
         say(line)
 

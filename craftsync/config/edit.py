@@ -30,8 +30,11 @@ _SECTIONS = {
     "folders": "# Names for folders and their stores: `craftsync sync NAME`, `craftsync watch`.",
 }
 
+Entries = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""Entries to add to the configuration: {section: (name, keys)}."""
 
-def with_entries(old: str, file: Path, entries: Mapping[str, tuple[str, Mapping[str, str]]]) -> str:
+
+def with_entries(old: str, file: Path, entries: Entries) -> str:
     """Return the content of the file with `entries`, {section: (name, keys)}, added.
 
     Raises `ConfigError` if that would change anything else.
@@ -48,14 +51,14 @@ def with_entries(old: str, file: Path, entries: Mapping[str, tuple[str, Mapping[
     return content
 
 
-def as_lines(entries: Mapping[str, tuple[str, Mapping[str, str]]]) -> list[str]:
+def as_lines(entries: Entries) -> list[str]:
     """Return entries as lines of the file."""
     lines = ((f"{section}:", f"  {_line_of(*entry)}") for section, entry in entries.items())
     return [line for pair in lines for line in pair]
 
 
-def _line_of(name: str, keys: Mapping[str, str]) -> str:
-    return f"{in_yaml(name)}: {_flow(keys)}"
+def _line_of(name: str, keys: Mapping[str, Any]) -> str:
+    return f"{in_yaml(name)}: {in_yaml(keys)}"
 
 
 def without_entry(content: str, file: Path, section: str, name: str) -> str:
@@ -110,12 +113,10 @@ def _without(config: Config, names: Mapping[str, str]) -> Config:
     return replace(config, **rest)
 
 
-def _flow(keys: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{key}: {in_yaml(value)}" for key, value in keys.items()) + "}"
-
-
 def in_yaml(value: Any) -> str:
     """Return a value as YAML on one line; a string is quoted only if necessary."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {in_yaml(word)}" for key, word in value.items()) + "}"
     if isinstance(value, str) and re.fullmatch(r"[\w/~.][\w/.~%-]*(://[\w/.~:-]+)?", value):
         with suppress(NotYaml):
             if configuration.read_yaml(value) == value:
@@ -148,8 +149,8 @@ def write(file: Path, content: str) -> None:
 _NOT_A_NAME = re.compile(r"[^\w.-]+")
 _VARIABLE = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 
-Entries = dict[str, tuple[str, dict[str, str]]]
-"""Entries to add to the configuration: {section: (name, keys)}."""
+_NEW_TRASH = {"keep": "30d"}
+"""The `trash` of a new linked folder."""
 
 
 def refuse_root(word: str, known: Config) -> None:
@@ -235,17 +236,37 @@ def environment_entry(name: str, location: Location) -> Entries:
     return {"environments": (name, _keys_of(location))}
 
 
-def new_entries(known: Config, name: str, root: str, store: str, location: Location) -> Entries:
-    """Return the entries to add: the folder, and its environment if that is new."""
-    added: Entries = {}
+def new_entries(
+    known: Config, name: str, root: str, store: str, location: Location, *, is_new: bool
+) -> Entries:
+    """Return the entries to add: the folder, and its environment if that is new.
+
+    If this client has kept no version of the folder so far (`is_new`), and the file does not set
+    for how long versions are kept, it is 30 days: `note_on_trash` is then to be printed.
+    """
+    added: dict[str, tuple[str, Mapping[str, Any]]] = {}
     environment = store
     if not is_environment(store, known):
         label = _free(name, known)
         added["environments"] = (label, _keys_of(location))
         folder = getattr(location, "folder", "")
         environment = f"{label}:{folder}" if folder else label
-    added["folders"] = (name, {"root": root, "environment": environment})
+    keys: dict[str, Any] = {"root": root, "environment": environment}
+    if is_new and "keep" not in known.trash:
+        keys["trash"] = _NEW_TRASH
+    added["folders"] = (name, keys)
     return added
+
+
+def note_on_trash(entries: Entries, file: Path) -> str:
+    """Return how long the trash of a new folder keeps versions, and how to change that; empty if unset."""
+    _, keys = entries["folders"]
+    if "trash" not in keys:
+        return ""
+    return (
+        "Replaced and deleted versions are kept for 30 days; to keep them longer,"
+        f" change trash: {in_yaml(keys['trash'])} in {file}."
+    )
 
 
 def _keys_of(location: Location) -> dict[str, str]:

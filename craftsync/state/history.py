@@ -23,6 +23,8 @@ from craftsync.core.paths import malformed
 from craftsync.state.database import Database
 
 _FAILED = ("skipped", "problem", "held")
+_OUTSIDE = "outside"
+"""In the state folder: the folder of the notes made outside runs."""
 """Results of steps that a daemon may repeat all day."""
 
 
@@ -300,7 +302,12 @@ class Outside(NamedTuple):
     @property
     def _file(self) -> Path:
         name = hashlib.sha256(self.place.encode(errors="surrogateescape")).hexdigest()[:24]
-        return self.state_dir / "outside" / f"{name}.jsonl"
+        return self.state_dir / _OUTSIDE / f"{name}.jsonl"
+
+
+def anything_noted(state_dir: Path) -> bool:
+    """Return whether there are notes of versions moved to any trash outside runs."""
+    return any((state_dir / _OUTSIDE).glob("*.jsonl"))
 
 
 @contextmanager

@@ -87,6 +87,19 @@ def test_config_show_prints_yaml_with_defaults_as_comments(configured: Craftsync
     assert (keys["region"]["value"], keys["region"]["given"]) == ("what boto3 finds", False)
 
 
+def test_config_show_prints_a_folders_own_trash(configured: Craftsync) -> None:
+    assert "    # trash: the top-level trash" in configured("config", "show", "data").lines
+    folder = "  models: {root: models, environment: disk"
+    limited = f"{folder}, trash: {{keep: 90d, max_size: 1G}}"
+    configured.config.write_text(CONFIG.replace(folder, limited))
+    assert "    trash: {keep: 90d, max_size: 1G}" in configured("config", "show", "models").lines
+    keys = {entry["key"]: entry for entry in entries(configured, "show", "models")}
+    assert keys["trash"] == {
+        **{"type": "folder", "name": "models", "key": "trash", "given": True},
+        "value": {"keep": "90d", "max_size": "1G"},
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "section", "removed"),
     [

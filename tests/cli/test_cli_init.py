@@ -55,6 +55,77 @@ def test_init_creates_missing_folders(
     assert loaded(fresh).folders["data"].root == fresh.folder / "new/data"
 
 
+KEPT = "Replaced and deleted versions are kept for 30 days; to keep them longer, change trash:"
+
+
+def assert_limited(craftsync: Craftsync, text: str, *, limited: bool = True) -> None:
+    """Check that the folder `data` keeps versions for 30 days, and that this is printed; or neither."""
+    own = config.read_yaml(craftsync.config.read_text())["folders"]["data"].get("trash")
+    line = f"{KEPT} {{keep: 30d}} in {craftsync.config}."
+    assert (own, line in text.splitlines(), KEPT in text) == (
+        ({"keep": "30d"}, True, True) if limited else (None, False, False)
+    )
+
+
+def test_a_new_folder_keeps_versions_for_30_days_and_init_prints_it(fresh: Craftsync) -> None:
+    run = fresh("init", "data", "./store")
+    assert ", trash: {keep: 30d}}" in fresh.config.read_text()
+    assert_limited(fresh, run.text)
+    assert loaded(fresh).folders["data"].retention.words == "30d"
+    assert fresh("sync", "data").code == 0
+    (status,) = fresh("status", "--json", "data").json
+    assert status["trash"]["keep"] == "30d"
+    (status,) = fresh("status", "--json", "data", "./store").json
+    assert status["trash"]["keep"] == "30d"
+
+
+@pytest.mark.parametrize("state", ["whole", "damaged", "under a link"])
+def test_init_sets_no_limit_for_a_synced_folder(craftsync: Craftsync, state: str) -> None:
+    craftsync.write("data/a")
+    assert craftsync("sync", "data", "./store").code == 0
+    (database,) = (craftsync.folder / "state/pairs").glob("*/state.db")
+    root, store = "data", "./store"
+    if state == "damaged":
+        database.write_bytes(b"damaged" * 1000)
+    if state == "under a link":
+        root, store = "linked", "./linked-store"
+        (craftsync.folder / "linked").symlink_to("data")
+        (craftsync.folder / "linked-store").symlink_to("store")
+    run = craftsync("init", "data", root, store)
+    assert run.code == 0, run.err
+    assert_limited(craftsync, run.text, limited=False)
+
+
+def test_a_folder_synced_with_another_store_is_new_with_this_one(craftsync: Craftsync) -> None:
+    craftsync.write("data/a")
+    assert craftsync("sync", "data", "./other").code == 0
+    assert_limited(craftsync, craftsync("init", "data", "./store").text)
+
+
+@pytest.mark.parametrize(
+    ("trash", "limited"),
+    [("{keep: 90d}", False), ("{keep: forever}", False), ("{max_size: 1G}", True)],
+)
+def test_init_leaves_a_configured_keep_alone(
+    craftsync: Craftsync, trash: str, limited: bool
+) -> None:
+    craftsync.config.write_text(f"trash: {trash}\n")
+    run = craftsync("init", "data", "./store")
+    assert_limited(craftsync, run.text, limited=limited)
+
+
+@pytest.mark.parametrize("noted", ["in this store", "in another"])
+def test_init_sets_no_limit_if_a_command_kept_versions_in_the_store(
+    craftsync: Craftsync, noted: str
+) -> None:
+    store = "store" if noted == "in this store" else "other"
+    craftsync.write(f"{store}/a")
+    assert craftsync("rm", f"./{store}/a", "--store", f"./{store}").code == 0
+    run = craftsync("init", "data", "./store")
+    assert run.code == 0, run.err
+    assert_limited(craftsync, run.text, limited=noted == "in another")
+
+
 def test_each_kind_of_store_becomes_an_environment(fresh: Craftsync) -> None:
     calls = {
         "plain": ("plain", "./a folder"),
@@ -249,7 +320,22 @@ def test_init_tests_the_store_before_it_is_written(fresh: Craftsync, bucket: str
     assert "not used by craftsync yet" in run.err
     assert "an object was written, read back and deleted" in run.err
     assert fresh("ls", "-R", f"s3://{bucket}").text == ""
+    assert_limited(fresh, run.text)
     assert fresh("sync", "data").code == 0
+
+
+@pytest.mark.parametrize(("place", "limited"), [("pre", False), ("other", True)])
+def test_init_finds_versions_that_a_command_kept_in_a_bucket(
+    fresh: Craftsync, bucket: str, place: str, limited: bool
+) -> None:
+    store = f"s3://{bucket}/{place}"
+    fresh.config.write_text("")
+    assert (
+        fresh("put", "-", f"s3://{bucket}/pre/a", "--store", f"s3://{bucket}/pre", stdin=b"1").code
+        == 0
+    )
+    assert fresh("rm", f"s3://{bucket}/pre/a", "--store", f"s3://{bucket}/pre").code == 0
+    assert_limited(fresh, fresh("init", "data", store).text, limited=limited)
 
 
 def test_unreachable_store_is_not_written_to_the_configuration(

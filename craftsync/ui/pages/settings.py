@@ -12,10 +12,12 @@ from typing import Any
 
 from nicegui import background_tasks, ui
 
+from craftsync import linked_folders
 from craftsync.config import edit, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config
 from craftsync.config.options import Option
+from craftsync.config.pairs import Pair
 from craftsync.config.places import CraftAiLocation, DirectoryLocation
 from craftsync.doctor.examination import examine
 from craftsync.doctor.report import Finding, Level
@@ -146,7 +148,9 @@ class _Settings:
                 store = page.word("Store", self._words())
                 name = ui.input("Name; empty is that of the folder").props("outlined dense")
             page.text(
-                "A store is an environment, s3://bucket/prefix, craft-ai:// or the path of a folder.",
+                "A store is an environment, s3://bucket/prefix, craft-ai:// or the path of a folder."
+                " For a folder that was not synced before, replaced and deleted versions are kept for"
+                " 30 days; the setting trash of the folder changes that.",
                 "muted",
             )
 
@@ -161,11 +165,13 @@ class _Settings:
                 async with page.errors_shown():
                     place, word = self._checked(root, store)
                     await self._workspace.in_thread(self._tried, word)
-                    made = await self._workspace.in_thread(
+                    made, note = await self._workspace.in_thread(
                         self._added, place, word, name.value or ""
                     )
                     ui.notify(
-                        f"{made} is linked. See the overview, and choose Run now.", type="positive"
+                        f"{made} is linked. See the overview, and choose Run now. {note}".rstrip(),
+                        type="positive",
+                        multi_line=True,
                     )
                     await self._show()
 
@@ -188,8 +194,8 @@ class _Settings:
             raise UsageError("A folder and a store are needed.")
         return str(places.absolute(root.value.strip())), store.value.strip()
 
-    def _added(self, root: str, store: str, name: str) -> str:
-        """Add a folder and its store to the configuration; return its name."""
+    def _added(self, root: str, store: str, name: str) -> tuple[str, str]:
+        """Add a folder and its store to the configuration; return its name, and a note on its trash."""
         file, known = self._workspace.config_file, self._known()
         name = name.strip() or edit.name_of(root)
         location = places.resolve(store, known, pairs.access_of(self._workspace.where))
@@ -200,13 +206,15 @@ class _Settings:
             location = spelled_out(location)
         places.refuse_nesting(Path(root), location)
         old = file.read_text("utf-8") if file.exists() else ""
-        content = edit.with_entries(old, file, edit.new_entries(known, name, root, store, location))
+        is_new = linked_folders.is_new(Pair(Path(root), location), self._workspace.state_dir)
+        entries = edit.new_entries(known, name, root, store, location, is_new=is_new)
+        content = edit.with_entries(old, file, entries)
         for folder in (Path(root), getattr(location, "path", None)):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
         edit.write(file, content)
         self._workspace.forget_stores()
-        return name
+        return name, edit.note_on_trash(entries, file)
 
 
 def _variables() -> list[str]:
