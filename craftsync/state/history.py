@@ -23,9 +23,9 @@ from craftsync.core.paths import malformed
 from craftsync.state.database import Database
 
 _FAILED = ("skipped", "problem", "held")
+"""Results of steps that a daemon may repeat all day."""
 _OUTSIDE = "outside"
 """In the state folder: the folder of the notes made outside runs."""
-"""Results of steps that a daemon may repeat all day."""
 
 
 class HistoryRow(NamedTuple):
