@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from time import monotonic
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -120,6 +121,8 @@ class _Workers:
         self._free = 0
         self._threads: list[threading.Thread] = []
         self._finishing = False
+        self._finished = False
+        """Whether a thread that begins late takes no call any more."""
 
     @property
     def large_waiting(self) -> int:
@@ -135,8 +138,8 @@ class _Workers:
         if is_short_of_threads and len(self._threads) < self._most:
             name = f"{self._name}-{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.append(thread)  # Before `start`, which a signal may leave.
             thread.start()
-            self._threads.append(thread)
 
     def finish(self, *, drop: bool) -> None:
         """End the threads after the queued calls, or, with `drop`, after the current ones."""
@@ -148,8 +151,22 @@ class _Workers:
             self._changed.notify_all()
 
     def join(self) -> None:
+        """Return once no call runs and none will. Calls that no thread has taken run here.
+
+        A signal that came while a thread started leaves one that begins at any time.
+        """
+        self._join_started()
+        with self._changed:
+            self._finished = True
+            left = [*self._calls, *self._large]
+        self._join_started()
+        for call in left:
+            self._deliver(_run_call(call))
+
+    def _join_started(self) -> None:
         for thread in self._threads:
-            thread.join()
+            with suppress(RuntimeError):  # It has not started, so it has taken no call.
+                thread.join()
 
     def _work(self) -> None:
         while (taken := self._next()) is not None:
@@ -168,6 +185,8 @@ class _Workers:
                     self._changed.wait()
             finally:
                 self._free -= 1
+            if self._finished:
+                return None
             if self._calls:
                 return self._calls.popleft(), False
             if not self._may_begin_large:

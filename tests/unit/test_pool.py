@@ -182,6 +182,54 @@ def test_signal_before_a_socket_wait_ends_the_pool_at_once() -> None:
     assert not closing.is_alive()
 
 
+def test_interrupted_start_of_a_thread_leaves_no_call_to_a_closed_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the call uses, such as the database, is closed afterwards."""
+    taken, never, ended = threading.Event(), threading.Event(), list[str]()
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            taken.wait(TIMEOUT)
+            raise KeyboardInterrupt
+
+    def call() -> None:
+        taken.set()
+        never.wait(0.2)
+        ended.append("the call")
+
+    pool: TaskPool[object] = TaskPool(Fixed(2))
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool.submit(lambda: blocking(call))
+    monkeypatch.undo()
+    pool.close()
+    assert ended == ["the call"]
+
+
+def test_thread_that_begins_after_the_pool_has_closed_runs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    late, ran = list[threading.Thread](), list[int]()
+
+    class Late(threading.Thread):
+        def start(self) -> None:
+            late.append(self)
+            raise KeyboardInterrupt
+
+    pool: TaskPool[object] = TaskPool(Fixed(2))
+    monkeypatch.setattr(threading, "Thread", Late)
+    with pytest.raises(KeyboardInterrupt):
+        pool.submit(lambda: blocking(lambda: ran.append(threading.get_ident())))
+    monkeypatch.undo()
+    pool.close()
+    (thread,) = late
+    threading.Thread.start(thread)
+    thread.join(TIMEOUT)
+    assert ran == [threading.get_ident()]
+
+
 @pytest.mark.parametrize("workers", [1, 2, 16])
 def test_large_tasks_never_use_all_threads(workers: int) -> None:
     pool: TaskPool[object] = TaskPool(Fixed(workers))
