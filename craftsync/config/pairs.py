@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from craftsync.config.parsers import (
     user_path,
 )
 from craftsync.config.places import Location, S3Access
-from craftsync.core.retention import Reserve, Retention
+from craftsync.core.retention import Reserve, Retention, StoreTrash
 from craftsync.errors import CraftsyncError, UsageError, nearest
 
 
@@ -111,13 +110,21 @@ def state_dir_of(asked: PairOptions) -> Path:
 
 
 def _unnamed(root: Path, location: Location, config: Config) -> Pair:
-    """Return a pair that is not named. Its trash is that of a configured folder with the same addresses."""
+    """Return a pair that is not named. Its trash is that of a configured folder with the same addresses.
+
+    If the store of such a folder is invalid, the trash keeps everything: that folder may be this pair.
+    """
     pair = Pair(root, location, reserve=config.reserve, retention=config.retention)
     for name, folder in config.folders.items():
-        if places.real(folder.root) == pair.root:
-            with suppress(CraftsyncError):  # Reported where that folder is used.
-                if _of_folder(name, config, S3Access()).addresses == pair.addresses:
-                    return replace(pair, retention=folder.retention)
+        if places.real(folder.root) != pair.root:
+            continue
+        try:
+            known = _of_folder(name, config, S3Access())
+        except CraftsyncError:  # Reported where that folder is used.
+            pair = replace(pair, retention=Retention(store=StoreTrash.ALL))
+            continue
+        if known.addresses == pair.addresses:
+            return replace(pair, retention=folder.retention)
     return pair
 
 

@@ -11,6 +11,7 @@ from craftsync.config import pairs
 from craftsync.config.options import PairOptions
 from craftsync.config.places import DirectoryLocation
 from craftsync.core.model import Mode
+from craftsync.core.retention import Retention, StoreTrash
 from craftsync.errors import UsageError
 from craftsync.state import PairState
 
@@ -53,6 +54,23 @@ def test_two_arguments_are_folder_and_store(here: Path) -> None:
     assert linked_folders.resolve(["data", "./store"], asked) == pairs.Pair(
         here / "data", DirectoryLocation(here / "store")
     )
+
+
+def test_trash_is_unlimited_if_the_store_of_the_configured_folder_is_invalid(here: Path) -> None:
+    """That folder may be this one, and keep its versions forever."""
+    asked = configured(
+        here,
+        "environments: {archive: {store: directory, path: archive}}\n"
+        "folders:\n"
+        "  datasets: {root: datasets, environment: 'archive:../store', trash: {keep: forever}}\n"
+        "trash: {keep: 1h, max_size: 1, store: 'off'}\n",
+    )
+    for pair in (
+        linked_folders.resolve(["./datasets", "./store"], asked),
+        pairs.remembered(str(here / "datasets"), str(here / "store"), asked),
+    ):
+        assert pair.retention == Retention(store=StoreTrash.ALL)
+    assert linked_folders.resolve(["./other", "./store"], asked).retention.is_bounded
 
 
 def test_one_argument_is_a_configured_folder_with_its_settings(here: Path) -> None:
