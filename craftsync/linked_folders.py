@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from craftsync import __version__
 from craftsync.config import addresses, pairs, places
 from craftsync.config import file as configuration
+from craftsync.config.file import Config
 from craftsync.config.options import PairOptions
 from craftsync.config.pairs import Pair, state_dir_of
 from craftsync.config.places import DirectoryLocation, Location
@@ -348,18 +349,26 @@ def _one_of(found: list[Pair]) -> Pair:
     )
 
 
-def is_new(pair: Pair, state_dir: Path) -> bool:
-    """Return whether this client has kept no version of a linked folder so far.
+def is_new(pair: Pair, known: Config, state_dir: Path) -> bool:
+    """Return whether this client has kept no version of a folder and of its store so far.
 
-    It may have if there is a saved state, even an unreadable one, or if a command outside runs
-    noted a version. Only to find such notes, the store is opened; if that fails, it may have.
+    It may have if there is a saved state, even an unreadable one, if another folder is linked to
+    the store, or if a command outside runs noted a version. Only to find such notes, the store is
+    opened; if that fails, it may have.
     """
     from craftsync.state.history import anything_noted
     from craftsync.state.pair import is_remembered
 
-    if is_remembered(state_dir, *pair.addresses):
+    if is_remembered(state_dir, *pair.addresses) or _has_linked_store(pair, known, state_dir):
         return False
     return not anything_noted(state_dir) or not _is_noted(pair, state_dir)
+
+
+def _has_linked_store(pair: Pair, known: Config, state_dir: Path) -> bool:
+    """Return whether another folder may be linked to the store: its runs import the notes of commands."""
+    _, store = pair.addresses
+    remembered = any(store == other for _, other in _known_pairs(state_dir))
+    return remembered or pairs.may_link(pair.location, known)
 
 
 def _is_noted(pair: Pair, state_dir: Path) -> bool:

@@ -57,8 +57,9 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
     Replaced and deleted versions of a new folder are kept for 30 days: init
     sets trash: {keep: 30d} in its entry, and prints so. To keep them longer,
     change it. init sets no limit if the file sets one for all folders, or if
-    versions were kept before: craftsync has synced this folder with this
-    store, or commands have replaced or removed something there.
+    versions may have been kept before: craftsync has synced this folder with
+    this store, another folder is linked to the store, or commands have replaced
+    or removed something there.
 
     \b
     Examples:
@@ -72,7 +73,7 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
         name, root, store = (questions.accepted[key] for key in ("name", "root", "store"))
         location = questions.location_of(store)
         state_dir = pairs.state_dir_of(common.place_of(flags))
-        is_new = linked_folders.is_new(Pair(Path(root), location), state_dir)
+        is_new = linked_folders.is_new(Pair(Path(root), location), questions.known, state_dir)
         entries = edit.new_entries(questions.known, name, root, store, location, is_new=is_new)
         content = edit.with_entries(old, questions.file, entries)
         _make(Path(root))

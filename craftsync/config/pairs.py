@@ -128,6 +128,15 @@ def _unnamed(root: Path, location: Location, config: Config) -> Pair:
     return pair
 
 
+def may_link(store: Location, config: Config) -> bool:
+    """Return whether a folder of the configuration is linked to this store, or has an invalid store."""
+    try:
+        known = {_of_folder(name, config, S3Access()).addresses[1] for name in config.folders}
+    except CraftsyncError:
+        return True
+    return places.address_of(store) in known
+
+
 def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
     folder = config.folders[name]
     location = places.resolve(folder.environment, config, access)

@@ -15,6 +15,7 @@ import pytest
 
 from craftsync.config import file as config
 from craftsync.config.file import CraftAiEnvironment, DirectoryEnvironment, S3Environment
+from craftsync.state.history import anything_noted
 from craftsync.stores.craftai import CONTROL_URL
 from tests.support.cli import Craftsync, Process
 from tests.support.servers import S3Server
@@ -124,6 +125,39 @@ def test_init_sets_no_limit_if_a_command_kept_versions_in_the_store(
     run = craftsync("init", "data", "./store")
     assert run.code == 0, run.err
     assert_limited(craftsync, run.text, limited=noted == "in another")
+
+
+@pytest.mark.parametrize("known", ["by its state", "by the configuration"])
+def test_init_sets_no_limit_if_another_folder_is_linked_to_the_store(
+    craftsync: Craftsync, known: str
+) -> None:
+    craftsync.write("first/a")
+    pair = ("first", "./store")
+    if known == "by the configuration":
+        craftsync.config.write_text(
+            "environments:\n  shared: {store: directory, path: store}\n"
+            "folders:\n  first: {root: first, environment: shared}\n"
+        )
+    else:
+        assert craftsync("sync", *pair).code == 0
+        assert craftsync("rm", "./store/a", "--store", "./store").code == 0
+        assert craftsync("sync", *pair).code == 0
+        assert not anything_noted(craftsync.folder / "state")
+    run = craftsync("init", "data", "./store")
+    assert run.code == 0, run.err
+    assert_limited(craftsync, run.text, limited=False)
+
+
+def test_init_sets_no_limit_if_the_store_of_another_folder_is_not_known(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.config.write_text(
+        "environments:\n  shared: {store: directory, path: shared}\n"
+        "folders:\n  first: {root: first, environment: 'shared:../store'}\n"
+    )
+    run = craftsync("init", "data", "./store")
+    assert run.code == 0, run.err
+    assert_limited(craftsync, run.text, limited=False)
 
 
 def test_each_kind_of_store_becomes_an_environment(fresh: Craftsync) -> None:

@@ -206,7 +206,7 @@ class _Settings:
             location = spelled_out(location)
         places.refuse_nesting(Path(root), location)
         old = file.read_text("utf-8") if file.exists() else ""
-        is_new = linked_folders.is_new(Pair(Path(root), location), self._workspace.state_dir)
+        is_new = linked_folders.is_new(Pair(Path(root), location), known, self._workspace.state_dir)
         entries = edit.new_entries(known, name, root, store, location, is_new=is_new)
         content = edit.with_entries(old, file, entries)
         for folder in (Path(root), getattr(location, "path", None)):
