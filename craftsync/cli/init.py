@@ -54,9 +54,9 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
     are. On a terminal, init asks for missing arguments, and asks again if an
     answer is invalid. To add a store without a folder, use config add.
 
-    Replaced and deleted versions of a new folder are kept for 30 days: init
-    sets trash: {keep: 30d} in its entry, and prints so. To keep them longer,
-    change it. init sets no limit if the file sets one for all folders, or if
+    Replaced and deleted versions of a new folder, and its history, are kept for
+    30 days: init sets trash: {keep: 30d} in its entry, and prints so. To keep
+    them longer, change it. init sets no limit if the file sets one for all folders, or if
     versions may have been kept before: craftsync has synced this folder with
     this store, another folder is linked to the store, or commands have replaced
     or removed something there.

@@ -149,8 +149,10 @@ def write(file: Path, content: str) -> None:
 _NOT_A_NAME = re.compile(r"[^\w.-]+")
 _VARIABLE = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 
-_NEW_TRASH = {"keep": "30d"}
-"""The `trash` of a new linked folder."""
+NEW_DAYS = 30
+"""Days for which the trash of a new linked folder keeps versions."""
+
+_NEW_TRASH = {"keep": f"{NEW_DAYS}d"}
 
 
 def refuse_root(word: str, known: Config) -> None:
@@ -242,7 +244,7 @@ def new_entries(
     """Return the entries to add: the folder, and its environment if that is new.
 
     If this client has kept no version of the folder so far (`is_new`), and the file does not set
-    for how long versions are kept, it is 30 days: `note_on_trash` is then to be printed.
+    for how long versions are kept, it is `NEW_DAYS`: `note_on_trash` is then to be printed.
     """
     added: dict[str, tuple[str, Mapping[str, Any]]] = {}
     environment = store
@@ -259,13 +261,13 @@ def new_entries(
 
 
 def note_on_trash(entries: Entries, file: Path) -> str:
-    """Return how long the trash of a new folder keeps versions, and how to change that; empty if unset."""
+    """Return how long versions and history of a new folder are kept, and how to change that; empty if unset."""
     _, keys = entries["folders"]
     if "trash" not in keys:
         return ""
     return (
-        "Replaced and deleted versions are kept for 30 days; to keep them longer,"
-        f" change trash: {in_yaml(keys['trash'])} in {file}."
+        f"Replaced and deleted versions, and the history, are kept for {NEW_DAYS} days; to keep them"
+        f" longer, change trash: {in_yaml(keys['trash'])} in {file}."
     )
 
 

@@ -56,7 +56,10 @@ def test_init_creates_missing_folders(
     assert loaded(fresh).folders["data"].root == fresh.folder / "new/data"
 
 
-KEPT = "Replaced and deleted versions are kept for 30 days; to keep them longer, change trash:"
+KEPT = (
+    "Replaced and deleted versions, and the history, are kept for 30 days;"
+    " to keep them longer, change trash:"
+)
 
 
 def assert_limited(craftsync: Craftsync, text: str, *, limited: bool = True) -> None:
@@ -148,7 +151,7 @@ def test_init_sets_no_limit_if_another_folder_is_linked_to_the_store(
     assert_limited(craftsync, run.text, limited=False)
 
 
-def test_init_sets_no_limit_if_the_store_of_another_folder_is_not_known(
+def test_init_sets_no_limit_if_the_store_of_another_folder_is_unknown(
     craftsync: Craftsync,
 ) -> None:
     craftsync.config.write_text(

@@ -113,7 +113,7 @@ def test_a_folder_is_linked_after_its_store_was_tried(page: Page, ui: Ui) -> Non
     expect(page.get_by_text("new is linked.")).to_be_visible()
     expect(page.get_by_role("button", name="Link", exact=True)).to_be_enabled()
     expect(errors).to_have_count(0)
-    note = "Replaced and deleted versions are kept for 30 days; to keep them longer, change trash:"
+    note = "Replaced and deleted versions, and the history, are kept for 30 days; to keep them"
     expect(page.get_by_text(note)).to_be_visible()
     assert "new:" in ui.craftsync.config.read_text()
     assert "trash: {keep: 30d}" in ui.craftsync.config.read_text()

@@ -149,8 +149,8 @@ class _Settings:
                 name = ui.input("Name; empty is that of the folder").props("outlined dense")
             page.text(
                 "A store is an environment, s3://bucket/prefix, craft-ai:// or the path of a folder."
-                " For a folder that was not synced before, replaced and deleted versions are kept for"
-                " 30 days; the setting trash of the folder changes that.",
+                " For a folder that was not synced before, replaced and deleted versions, and the"
+                f" history, are kept for {edit.NEW_DAYS} days; the setting trash of the folder changes that.",
                 "muted",
             )
 
