@@ -121,7 +121,9 @@ def _say_entry(entry: TrashEntry, flags: dict[str, Any]) -> None:
         help="What this run replaced and deleted.",
     ),
     click.option(
-        "--overwrite", is_flag=True, help="Also replace different files, which go to the trash."
+        "--overwrite",
+        is_flag=True,
+        help="Also replace different files, which go to the trash; with --run it has no effect.",
     ),
     common.dry_run_option,
     common.json_option,
