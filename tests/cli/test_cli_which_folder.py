@@ -252,17 +252,18 @@ def only_one(craftsync: Craftsync) -> Craftsync:
     return craftsync
 
 
-DESTRUCTIVE = (
-    "deletes approve --all",
-    "deletes reject a",
-    "conflicts resolve --all --keep local",
-    "trash restore --all -n",
-    "trash purge -y -n",
-    "trash restore --run 3",
-    "trash purge -y --older-than 0",
-    "forget --yes",
-)
-"""The last of these leave nothing for another."""
+PURGE = "trash purge -y --older-than 0"
+DESTRUCTIVE = {
+    "deletes approve --all": (0, "No delete is held."),
+    "deletes reject a": (2, "No delete of a is held."),
+    "conflicts resolve --all --keep local": (0, "No conflict copy found."),
+    "trash restore --all -n": (0, "would restore a of "),
+    "trash purge -y -n": (0, ""),
+    "trash restore --run 3": (0, "restored a of "),
+    PURGE: (0, "2 versions removed"),
+    "forget --yes": (0, "history: 3 entries"),
+}
+"""Commands, with the exit code and a part of the output in `u`. The last of these leave nothing for another."""
 
 
 def test_destructive_command_elsewhere_needs_the_folder_named(only_one: Craftsync) -> None:
@@ -282,9 +283,12 @@ def test_destructive_command_acts_on_the_folder_named_or_around(
     only_one: Craftsync, folder: str, named: str
 ) -> None:
     here = inside(only_one, folder)
-    for words in DESTRUCTIVE:
+    for words, (code, output) in DESTRUCTIVE.items():
         run = here(*f"{words}{named}".split())
-        assert "nothing names" not in run.err
+        assert (run.code, output in run.text + run.err) == (code, True), (words, run)
+        if words == PURGE:
+            assert only_one("trash", "list", "--json", "--folder", "u").lines == []
+    assert only_one.files("u") == {"a": "edited elsewhere"}
     assert list((only_one.folder / "state/pairs").iterdir()) == []
 
 
