@@ -19,6 +19,7 @@ from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, S3Store
 from tests.support.clock import FakeClock
 from tests.support.moving import Eager, Moving, held, kept
+from tests.support.s3 import fake_s3
 from tests.support.servers import S3Server
 
 MIB = 1024 * 1024
@@ -233,25 +234,40 @@ def test_properties_are_those_of_the_object_that_was_listed(aws_like: None, movi
         source.properties(first)
 
 
-def test_a_copy_by_the_server_is_of_the_version_that_was_listed(
-    aws_like: None, moving: Moving
-) -> None:
-    moving.put(moving.source, "a", "first")
-    target = bucket(moving.target)
-    copy, meddled = target.calls.copy, []
+@pytest.fixture
+def conditional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moving]:
+    """Two buckets of a server that checks the condition on the source of a copy, which moto does not."""
+    with fake_s3("plain", "here", "there") as (server, _):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+        with (
+            closing(S3Store("here", endpoint_url=server.endpoint, limits=LIMITS)) as source,
+            closing(S3Store("there", endpoint_url=server.endpoint, limits=LIMITS)) as target,
+        ):
+            yield Moving(tmp_path, source, target)
 
-    def late(source: str, to: str, **how: Any) -> str:
-        if not meddled:
-            meddled.append(moving.put(moving.source, "a", "second"))
-        return copy(source, to, **how)
+
+def test_a_copy_by_the_server_is_of_the_version_that_was_listed(conditional: Moving) -> None:
+    source, target = conditional.source, conditional.target
+    assert isinstance(target, S3Store)
+    first = conditional.put(source, "a", "first")
+    copy, newer, refused = target.calls.copy, list[RemoteObject](), list[str]()
+
+    def late(name: str, to: str, **how: Any) -> str:
+        if name == "a" and not newer:  # The probe copies, too.
+            newer.append(conditional.put(source, "a", "second"))
+        try:
+            return copy(name, to, **how)
+        except PreconditionFailed:
+            if name == "a":
+                refused.append(how["match"].strip('"'))
+            raise
 
     target.calls.copy = late  # type: ignore[method-assign]
-    # Now and then moto answers 500 to one of several requests at once; runs try again, so this one does.
-    moving.target = RetryingStore(target, clock=FakeClock())
-    report = moving.run()
+    report = conditional.run()
+    assert refused == [first.version]
     assert held(target) == {"a": b"second"}
-    # moto checks no condition on a source: it copies the newer version, which the run then finds equal.
-    assert (report.copied + report.adopted, report.exit_code) == (1, 0)
+    assert (report.copied, report.adopted, report.exit_code) == (1, 0, 0)
 
 
 def test_a_copy_whose_answer_was_lost_is_recognised(aws_like: None, moving: Moving) -> None:
