@@ -1,7 +1,8 @@
 """How a command receives Ctrl-C and SIGTERM, even just before a wait or as process 1 of a container.
 
-A signal raises an exception in the main thread. Process 1 runs craftsync in a
-child; it only forwards signals and collects ended processes.
+A signal raises an exception in the main thread, but not while that takes a lock or
+starts a thread. Process 1 runs craftsync in a child; it only forwards signals and
+collects ended processes.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-_AGAIN_SECONDS = 0.05
+_AGAIN_SECONDS = 0.01
 _INTERRUPT_SECONDS = (0.05, 0.5)
 """Pauses after a signal, each followed by an interruption of the main thread's wait."""
+_AGAIN = 0x80
+"""Added to the number of a signal that is to be sent again."""
+_MUST_END = {
+    "threading": {"start", "__enter__", "__exit__", "notify"},
+    "concurrent.futures.thread": {"submit"},
+}
+"""Functions, by module, that an exception leaves with a lock held, or with a thread that nobody ends."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -26,9 +34,9 @@ class Terminated(KeyboardInterrupt):
 
 def hear() -> None:
     """Make Ctrl-C and SIGTERM raise in the main thread, even while it waits; an ignored SIGINT stays ignored."""
-    signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _stop)
     sys.unraisablehook = _hear_again
     _interrupt_waits()
 
@@ -38,7 +46,7 @@ def saying_stop(*, quiet: bool) -> Iterator[None]:
     """Print at once, on stderr, that a signal has arrived: the work under way may take a while to end."""
 
     def heard(number: int, frame: FrameType | None) -> None:
-        if not quiet:
+        if not quiet and not _must_end(frame):
             # Bypass the streams: the signal may have interrupted a write to them.
             clear = b"\r\x1b[2K" if os.isatty(2) else b""
             with suppress(OSError):
@@ -64,11 +72,9 @@ def _hear_again(unheard: sys.UnraisableHookArgs) -> None:
     if not isinstance(unheard.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unheard)
         return
-    number = signal.SIGTERM if isinstance(unheard.exc_value, Terminated) else signal.SIGINT
-    # Delayed: sent at once, it would arrive in this hook, whose exceptions are discarded, too.
-    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
+    # By another thread: sent at once, it would arrive in this hook, whose exceptions are discarded, too.
+    is_term = isinstance(unheard.exc_value, Terminated)
+    _send_again(signal.SIGTERM if is_term else signal.SIGINT)
 
 
 def _interrupt_waits() -> None:
@@ -78,20 +84,35 @@ def _interrupt_waits() -> None:
     If the main thread is about to wait for a lock, or another thread received the
     signal, the wait does not end. A second signal, to the main thread, ends it.
     """
-    arrived, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    global _write_end
+    arrived, _write_end = os.pipe()
+    os.set_blocking(_write_end, False)
+    signal.set_wakeup_fd(_write_end, warn_on_full_buffer=False)
     signal.signal(signal.SIGURG, _ignore)
     threading.Thread(target=_interrupt, args=[arrived], name="signals", daemon=True).start()
+
+
+_write_end = -1
+"""What is written here, Python writes too: the number of a signal, as a byte."""
+
+
+def _send_again(number: int) -> None:
+    with suppress(BlockingIOError):
+        os.write(_write_end, bytes([number | _AGAIN]))
 
 
 def _interrupt(arrived: int) -> None:
     main, never = threading.main_thread().ident, threading.Event()
     while main and (numbers := os.read(arrived, 1)):
-        if numbers[0] not in (signal.SIGINT, signal.SIGTERM):
+        number = numbers[0]
+        if number & _AGAIN:
+            never.wait(_AGAIN_SECONDS)  # It is never set: a sleep.
+            signal.pthread_kill(main, number & ~_AGAIN)
+            continue
+        if number not in (signal.SIGINT, signal.SIGTERM):
             continue
         for pause in _INTERRUPT_SECONDS:
-            never.wait(pause)  # It is never set: a sleep.
+            never.wait(pause)
             signal.pthread_kill(main, signal.SIGURG)
 
 
@@ -99,8 +120,20 @@ def _ignore(number: int, frame: FrameType | None) -> None:
     pass
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _must_end(frame):
+        _send_again(number)
+        return
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _must_end(frame: FrameType | None) -> bool:
+    """Return whether the main thread is in a function that an exception must not leave."""
+    while frame is not None:
+        if frame.f_code.co_name in _MUST_END.get(frame.f_globals.get("__name__", ""), ()):
+            return True
+        frame = frame.f_back
+    return False
 
 
 _UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP}

@@ -130,6 +130,57 @@ raise SystemExit(terminal.run(command, []))
     assert (done.returncode, done.stderr.strip()) == (128 + signal.SIGTERM, "")
 
 
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("at", ["taking a lock", "starting a thread"])
+def test_stop_leaves_no_lock_taken_and_no_thread_unknown(at: str, stop: signal.Signals) -> None:
+    program = """
+import signal, sys, threading, click
+from concurrent.futures import ThreadPoolExecutor
+from craftsync.cli import terminal
+
+number, at, seconds = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+
+class Lock:
+    def __init__(self):
+        self.inner = threading.Lock()
+        self.acquire, self.release = self.inner.acquire, self.inner.release
+    def __enter__(self):
+        self.inner.acquire()
+        signal.raise_signal(number)
+    def __exit__(self, *error):
+        self.inner.release()
+
+class Starting(threading.Thread):
+    def start(self):
+        super().start()
+        signal.raise_signal(number)
+
+@click.command()
+def command():
+    lock, pool = Lock(), ThreadPoolExecutor(1)
+    try:
+        if at == "taking a lock":
+            with threading.Condition(lock):
+                pass
+        else:
+            threading.Thread = Starting
+            pool.submit(int)
+        threading.Event().wait(seconds)
+    finally:
+        print(lock.inner.locked(), len(pool._threads))
+
+raise SystemExit(terminal.run(command, []))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(int(stop)), at, str(GUARD_SECONDS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    threads = int(at == "starting a thread")
+    assert (done.returncode, done.stdout) == (128 + stop, f"False {threads}\n"), done.stderr
+
+
 def test_stop_received_by_another_thread_ends_the_wait() -> None:
     """As one that arrives just before the main thread waits: Python notes it, and the wait goes on."""
     program = """
