@@ -7,7 +7,7 @@ listed in parallel (`parallel_listing`).
 
 Also here: `FreshListing`. If the server checks no condition, a fresh listing proves that a path is
 new: one page covers a thousand paths, a stat covers one. A server may say too early that a listing
-is complete, so one more request confirms its end first (`Listing.is_complete`). A single new file
+is complete, so one more request confirms its end first (`Listing.after_end`). A single new file
 costs one request, however large the store.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice, repeat
@@ -288,10 +289,10 @@ class Listing:
         except BrokenPage as error:
             raise broken(self._location, str(error)) from error
 
-    def is_complete(self) -> bool:
-        """Return whether nothing but craftsync's own keys follows where the server ended the listing.
+    def after_end(self) -> set[str] | None:
+        """Return the paths after the key where the server ended the listing; `None` if there may be more.
 
-        Sends one request. Call it at the end of `entries("")`.
+        Leaves out craftsync's own keys. Sends one request. Call it at the end of `entries("")`.
         """
         after = min(self._ends)
         if after.startswith(self._own_folder):
@@ -299,10 +300,11 @@ class Listing:
         try:
             page = parse(self._fetch(self._query(self._root, after, None)))
         except BrokenPage:
-            return False
-        # A full page of own keys may hide what comes after it.
-        is_last = page.token is None and len(page.keys) < self._page
-        return is_last and all(key.startswith(self._own_folder) for key in page.keys)
+            return None
+        if page.token is not None or len(page.keys) >= self._page:
+            return None  # A full page may hide what comes after it.
+        others = (key for key in page.keys if not key.startswith(self._own_folder))
+        return {key[len(self._root) :] for key in others}
 
     def folder(self, folder: str) -> Iterator[RemoteObject | Subfolder | Skipped]:
         """Yield the entries directly in a folder, as the server groups them. Raises `ListingBroken`."""
@@ -384,68 +386,94 @@ _PAGE = 1000
 """Paths that one request lists."""
 
 
+AfterEnd = Callable[[], set[str] | None]
+
+
+class _Listed(NamedTuple):
+    """A listing of so many keys, begun at that monotonic time. `after_end` is `None` once confirmed."""
+
+    began: float
+    keys: int
+    paths: set[str]
+    after_end: AfterEnd | None
+
+
 class FreshListing:
     """Proves, by the last complete listing, that paths are new. Thread-safe.
 
     A listing proves this for `seconds` after its start. For that long, another client's new
     object may go unnoticed and be overwritten.
 
-    The end of a listing is confirmed when the first new path needs it. A listing that is repeated
-    is not confirmed: it can hide only what came since the first one.
+    Its end is confirmed when a new path needs it. If anything follows but what this client wrote
+    since, the listing is not used any more.
     """
 
-    def __init__(self, list_paths: Callable[[], set[str]], clock: Clock, seconds: float) -> None:
+    def __init__(
+        self, list_paths: Callable[[], tuple[set[str], AfterEnd]], clock: Clock, seconds: float
+    ) -> None:
         self._list_paths = list_paths
         self._clock = clock
         self._seconds = seconds
         self._unlock()
         after_fork(self, FreshListing._unlock)
-        self._began: float | None = None
-        """When the listing began; `None` without one, or if it proved incomplete."""
-        self._unconfirmed: Callable[[], bool] | None = None
-        """Asks the server whether the listing is complete; `None` once that is confirmed."""
-        self._count = 0
+        self._last: _Listed | None = None
+        """`None` without a listing, or if it proved incomplete. Any thread may replace it: read it once."""
         self._asked = 0
         """Paths that needed a stat since the listing became too old."""
-        self._paths: set[str] = set()
+        self._answered = deque[str](maxlen=_PAGE)
+        """The last paths that `is_absent` answered for: this client may have written them since."""
 
     def _unlock(self) -> None:
         self._lock = threading.Lock()
 
-    def listed(self, began: float, count: int, is_complete: Callable[[], bool]) -> None:
+    def listed(self, began: float, count: int, after_end: AfterEnd) -> None:
         """Note a listing of `count` keys, begun at that monotonic time. Its paths are not kept: the
         caller expects no object only at paths that it did not show."""
         with self._lock:
-            self._paths, self._count, self._began, self._asked = set(), count, began, 0
-            self._unconfirmed = is_complete
+            self._last, self._asked = _Listed(began, count, set(), after_end), 0
 
     def is_absent(self, path: str, *, may_list: bool = True) -> bool:
         """Return whether a listing proves that this path does not exist; False if a stat is needed.
 
         With `may_list`, a listing that is too old may be repeated, because many paths will need it.
         """
-        if self._began is None or is_own(path):
+        if is_own(path):
             return False  # A listing leaves out craftsync's own objects.
-        if not self._is_fresh():
-            return may_list and blocking(partial(self._is_absent_after_listing, path))
-        if self._unconfirmed is not None and not blocking_together(self._is_confirmed):
+        is_absent = self._is_proven_absent(path, may_list)
+        self._answered.append(path)
+        return is_absent
+
+    def _is_proven_absent(self, path: str, may_list: bool) -> bool:
+        last = self._last
+        if last is None:
             return False
-        return path not in self._paths
+        if not self._is_fresh(last):
+            return may_list and blocking(partial(self._is_absent_after_listing, path))
+        if last.after_end is not None:
+            last = blocking_together(self._confirmed_last)
+        return self._shows_absent(last, path)
 
-    def _is_fresh(self) -> bool:
-        return self._began is not None and self._clock.monotonic() - self._began <= self._seconds
+    def _is_fresh(self, listed: _Listed) -> bool:
+        return self._clock.monotonic() - listed.began <= self._seconds
 
-    def _is_confirmed(self) -> bool:
+    def _shows_absent(self, listed: _Listed | None, path: str) -> bool:
+        # It may have become too old while its end was confirmed.
+        return listed is not None and self._is_fresh(listed) and path not in listed.paths
+
+    def _confirmed_last(self) -> _Listed | None:
         with self._lock:
-            return self._confirm()
+            if self._last is not None:
+                self._last = self._confirmed(self._last)
+            return self._last
 
-    def _confirm(self) -> bool:
-        """Return whether the listing is complete. An incomplete one is not used any more."""
-        if self._unconfirmed is not None:
-            if not self._unconfirmed():
-                self._began = None
-            self._unconfirmed = None
-        return self._began is not None
+    def _confirmed(self, listed: _Listed) -> _Listed | None:
+        """Return the listing with its end confirmed; `None` if it is incomplete."""
+        if listed.after_end is None:
+            return listed
+        late = listed.after_end()
+        if late is None or not late.issubset(tuple(self._answered)):
+            return None
+        return listed._replace(paths=listed.paths | late, after_end=None)
 
     def _is_absent_after_listing(self, path: str) -> bool:
         """List again, unless that costs more than the stats it saves; return whether the path is absent.
@@ -455,14 +483,15 @@ class FreshListing:
         if not self._lock.acquire(blocking=False):
             return False
         try:
-            if not self._is_fresh():
+            last = self._last
+            if last is not None and not self._is_fresh(last):
                 self._asked += 1
-                if self._count > _MOST_PATHS or self._asked <= 1 + self._count // _PAGE:
+                if last.keys > _MOST_PATHS or self._asked <= 1 + last.keys // _PAGE:
                     return False
-                if not self._confirm():
-                    return False
-                now, paths = self._clock.monotonic(), self._list_paths()
-                self._paths, self._count, self._began, self._asked = paths, len(paths), now, 0
-            return self._unconfirmed is None and path not in self._paths
+                began, (paths, after_end) = self._clock.monotonic(), self._list_paths()
+                last, self._asked = _Listed(began, len(paths), paths, after_end), 0
+            if last is not None:
+                self._last = last = self._confirmed(last)
+            return self._shows_absent(last, path)
         finally:
             self._lock.release()

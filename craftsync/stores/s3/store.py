@@ -33,7 +33,7 @@ from craftsync.stores.s3.copy import BucketCopy, origin_of
 from craftsync.stores.s3.credentials import Session, open_session
 from craftsync.stores.s3.errors import stored_otherwise, unconfirmed
 from craftsync.stores.s3.facts import Checks, ProbedFacts
-from craftsync.stores.s3.listing import FreshListing, Listing, patient
+from craftsync.stores.s3.listing import AfterEnd, FreshListing, Listing, patient
 from craftsync.stores.s3.multipart import Uploads, unfinished
 from craftsync.stores.s3.objects import (
     AS_THE_BUCKET,
@@ -177,7 +177,7 @@ class S3Store:
         listing = self._listing()
         yield from listing.entries(prefix, boundaries, nested_own=nested_own)
         if not prefix:
-            self._fresh_listing.listed(began, listing.count, listing.is_complete)
+            self._fresh_listing.listed(began, listing.count, listing.after_end)
 
     def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
         return self._listing().folder(folder)
@@ -400,8 +400,9 @@ class S3Store:
             raw=self._raw_keys,
         )
 
-    def _all_paths(self) -> set[str]:
-        return {entry.path for entry in self._listing().entries("")}
+    def _all_paths(self) -> tuple[set[str], AfterEnd]:
+        listing = self._listing()
+        return {entry.path for entry in listing.entries("")}, listing.after_end
 
     def _key(self, path: str) -> str:
         return key_of(self.root, path)
