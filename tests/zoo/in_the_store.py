@@ -274,9 +274,40 @@ MUTATIONS = (
     Mutation(
         "a stat stays valid for an hour",
         48,
-        "self._clock.monotonic() - self._began <= self._seconds",
-        "self._clock.monotonic() - self._began <= 3600",
+        "self._clock.monotonic() - listed.began <= self._seconds",
+        "self._clock.monotonic() - listed.began <= 3600",
         ("test_absence_is_proven_only_by_a_fresh_listing",),
+    ),
+    Mutation(
+        "the age of a listing is not checked again after its end was confirmed",
+        48,
+        "listed is not None and self._is_fresh(listed) and path not in listed.paths",
+        "listed is not None and path not in listed.paths",
+        (
+            "test_listing_that_became_too_old_while_its_end_was_confirmed_proves_nothing",
+            "test_repeated_listing_that_is_too_old_when_it_ends_proves_nothing",
+        ),
+    ),
+    Mutation(
+        "a listing is read twice, and another thread may find it incomplete in between",
+        48,
+        "if last.after_end is not None:",
+        "if self._last is not None and self._last.after_end is not None:",
+        ("test_listing_that_another_thread_finds_incomplete_proves_nothing",),
+    ),
+    Mutation(
+        "the end of a repeated listing is not confirmed",
+        48,
+        "_Listed(began, len(paths), paths, after_end), 0",
+        "_Listed(began, len(paths), paths, None), 0",
+        ("test_object_that_a_cut_repeated_listing_hides_is_not_overwritten",),
+    ),
+    Mutation(
+        "keys of others after the end of a listing do not make it incomplete",
+        48,
+        "late is None or not late.issubset(tuple(self._answered))",
+        "late is None",
+        ("test_only_what_was_written_since_may_follow_the_end_of_a_listing[hidden-False]",),
     ),
     Mutation(
         "a truncated body on S3 counts as complete",

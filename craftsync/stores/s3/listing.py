@@ -387,6 +387,7 @@ _PAGE = 1000
 
 
 AfterEnd = Callable[[], set[str] | None]
+"""Returns the paths after the end of a listing, as `Listing.after_end` does."""
 
 
 class _Listed(NamedTuple):
