@@ -227,7 +227,7 @@ class Fetcher:
             for part in parts:
                 part.cancel()
             wait(parts)
-        if _is_told_by_md5(described) and md5 != described.md5:
+        if _has_only_md5(described) and md5 != described.md5:
             self._read_again(remote, digest)
         return described, digest
 
@@ -421,24 +421,23 @@ def _hashed(
 ) -> tuple[RemoteObject, bytes, bytes]:
     """Hash the parts in order as they arrive; return the object's description, SHA-256 and MD5.
 
-    The MD5 is computed only if the store reports no better checksum. It has a thread of its
-    own, because it takes longer than the SHA-256.
+    The MD5 is computed only if the store reports no better checksum, which may begin with a later
+    part. It has a thread of its own, because it takes longer than the SHA-256.
     """
-    digest, md5 = sha256(), hashlib.md5(usedforsecurity=False)
+    digest, md5, end = sha256(), hashlib.md5(usedforsecurity=False), 0
 
-    def update(hashed: Hash, number: int) -> None:
-        for block in temporary.blocks(number * PART, PART):
+    def update(hashed: Hash, first: int, end: int) -> None:
+        for block in temporary.blocks(first * PART, (end - first) * PART):
             hashed.update(block)
 
     with workers(1, "md5") as beside:
         for number, part in enumerate(parts):
             described = part.result() or described
             assert described is not None
-            is_told = _is_told_by_md5(described)
-            second = beside.submit(update, md5, number) if is_told else None
-            update(digest, number)
-            if second is not None:
-                second.result()
+            first, end = end, number + 1 if _has_only_md5(described) else end
+            second = beside.submit(update, md5, first, end)
+            update(digest, number, number + 1)
+            second.result()
     assert described is not None
     return described, digest.digest(), md5.digest()
 
@@ -495,6 +494,6 @@ def _damaged(remote: RemoteObject) -> ContentDamaged:
     )
 
 
-def _is_told_by_md5(found: RemoteObject) -> bool:
+def _has_only_md5(found: RemoteObject) -> bool:
     """Return whether the MD5 is the best checksum that the store reports."""
     return found.digest is None and found.md5 is not None

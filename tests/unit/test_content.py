@@ -160,6 +160,32 @@ def test_large_download_is_split_into_parts_retried_one_by_one(
     assert set(store.offsets) == set(range(0, len(BODY), PART))
 
 
+class ReportingLater(Breaking):
+    """A store that reports its MD5 of an object from the second part on, as proven by another read."""
+
+    def __init__(self, md5: bytes) -> None:
+        super().__init__(lambda at: None)
+        self._md5 = md5
+
+    @contextmanager
+    def read(self, path: str, **options: Any) -> Iterator[Any]:
+        with super().read(path, **options) as reader:
+            if options.get("offset"):
+                reader.object = reader.object._replace(md5=self._md5)
+            yield reader
+
+
+@pytest.mark.parametrize(("right", "reads_of_all"), [(True, 0), (False, 1)])
+def test_md5_that_is_reported_later_is_compared_with_all_parts(
+    fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]], right: bool, reads_of_all: int
+) -> None:
+    content = BODY if right else b"another"
+    store = ReportingLater(hashlib.md5(content, usedforsecurity=False).digest())
+    fetcher, listed = fetcher_of(store)
+    with fetcher.fetch(listed, None).temporary:
+        assert store.offsets.count(0) == 1 + reads_of_all
+
+
 def test_small_download_is_retried_when_its_body_breaks_off(
     fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]],
     monkeypatch: pytest.MonkeyPatch,
