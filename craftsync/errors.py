@@ -172,7 +172,15 @@ class NotKept(ObjectArchived):
 
 
 class ContentDamaged(PathError):
-    """The bytes that were read or written do not match the store's checksum. Other paths may be intact."""
+    """The bytes that were read or written do not match the store's checksum. Other paths may be intact.
+
+    `arrived` is a hash of the bytes that were read, if known: equal ones mean that the same wrong
+    bytes arrived again.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", arrived: bytes | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.arrived = arrived
 
 
 class PathObstructed(PathError):

@@ -37,6 +37,8 @@ ROOT_ID_FILE = "root-id"
 _GITIGNORE = ".gitignore"
 STORE_ID_FILE = f"{OWN_FOLDER}/store-id"
 _IDENTITY = re.compile("[0-9a-f]{32}")
+_FORGET = "run craftsync forget; the next run then merges both sides and deletes nothing."
+"""The end of a remedy for a side whose identity is not the known one and will not be again."""
 
 
 def confirm_root(root: Folder, state: PairState, *, create: bool) -> None:
@@ -92,10 +94,7 @@ def _another_root(root: Folder, what: str) -> RootError:
 
 
 def _if_new(side: str) -> str:
-    return (
-        f"If it is a new {side}, run craftsync forget; the next run then merges both sides and"
-        " deletes nothing."
-    )
+    return f"If it is a new {side}, {_FORGET}"
 
 
 class StoreIdentity(NamedTuple):
@@ -152,16 +151,36 @@ def read_id(store: Store, path: str = STORE_ID_FILE) -> str | None:
 
 
 def _read(store: Store, path: str) -> StoreIdentity | None:
+    """Return the identity in a file, or `None` if it does not exist. If it arrives damaged, read it again.
+
+    Raises `StoreChanged` if the same wrong bytes arrive again: then the file itself is damaged.
+    """
+    try:
+        return _read_once(store, path)
+    except ContentDamaged as error:
+        arrived = error.arrived
+    try:
+        return _read_once(store, path)
+    except ContentDamaged as error:
+        if arrived is None or error.arrived != arrived:
+            raise StoreUnavailable(str(error), remedy=error.remedy, ambiguous=False) from error
+        raise StoreChanged(
+            f"The identity file {path} in {store.location} is damaged.",
+            remedy=f"Remove {path} from the store. Then {_FORGET}",
+        ) from error
+
+
+def _read_once(store: Store, path: str) -> StoreIdentity | None:
+    """Return the identity in a file, or `None` if it does not exist. Raises `ContentDamaged`."""
     try:
         with store.read(path) as reader:
             content, found = b"".join(reader), reader.object
     except ObjectNotFound:
         return None
-    except ContentDamaged as error:
-        raise StoreUnavailable(str(error), remedy=error.remedy, ambiguous=False) from error
-    if found.digest not in (None, sha256(content).digest()):
-        raise StoreUnavailable(
-            f"{path}: what arrived is not what was stored.", remedy="Try again.", ambiguous=False
+    digest = sha256(content).digest()
+    if found.digest not in (None, digest):
+        raise ContentDamaged(
+            f"{path}: what arrived is not what was stored.", remedy="Try again.", arrived=digest
         )
     return StoreIdentity(
         _text(content), _description(found) if store.features.cheap_stats else None

@@ -17,6 +17,7 @@ from craftsync.errors import (
     ObjectRefused,
     PathError,
     PreconditionFailed,
+    StoreChanged,
     StoreDenied,
     StoreError,
     StoreFull,
@@ -494,26 +495,38 @@ def test_upload_with_non_md5_etag_is_read_back_and_kept(
         assert not store.features.md5_versions
 
 
-def test_identity_file_that_arrives_damaged_is_not_another_store(
-    plain_server: S3Server, open_s3: OpenS3, tmp_path: Path
+@pytest.mark.parametrize("checksum", ["digest", "md5"])
+@pytest.mark.parametrize("times", [1, 2, 9])
+def test_identity_file_that_arrives_damaged_is_read_again_once(
+    plain_server: S3Server, open_s3: OpenS3, tmp_path: Path, checksum: str, times: int
 ) -> None:
-    damaging: list[Script] = []
+    """Different wrong bytes are a fault of the network; the same ones twice, of the file."""
+    damaging: list[int] = []
 
     def flipped(answer: Answer) -> Answer:
-        return answer._replace(body=bytes([answer.body[0] ^ 1]) + answer.body[1:])
+        at = 0 if times == 9 else len(damaging)
+        body = bytearray(answer.body)
+        body[at] ^= 1
+        return answer._replace(body=bytes(body))
 
-    def script(request: Request) -> object:
+    def script(request: Request) -> Callable[[Answer], Answer] | None:
         is_met = damaging and request.method == "GET" and "store-id" in request.target
-        return damaging.pop() if is_met else None
+        return flipped if is_met and damaging.pop() else None
 
-    with proxied(plain_server, script) as (server, _):  # type: ignore[arg-type]
-        world = World(tmp_path, patient(open_s3(server, facts=CHECKED)))
+    facts = CHECKED if checksum == "digest" else replace(MD5_ETAGS, metadata=False)
+    with proxied(plain_server, script) as (server, _):
+        world = World(tmp_path, patient(open_s3(server, facts=facts)))
         world.write("a", "here")
         world.run()
-        damaging.append(flipped)  # type: ignore[arg-type]
-        with pytest.raises(StoreUnavailable):
-            world.run()
-        assert not damaging
+        damaging.extend([1] * times)
+        if times == 1:
+            assert world.run().exit_code == 0
+        else:
+            kind = StoreUnavailable if times == 2 else StoreChanged
+            with pytest.raises(kind, match="store-id") as raised:
+                world.run()
+            assert ("craftsync forget" in raised.value.remedy) == (times == 9)
+        damaging.clear()
         assert world.run().exit_code == 0
 
 

@@ -75,7 +75,9 @@ class ObjectReader:
         if md5 != self.object.md5 and self._md5_is_reliable():
             raise ContentDamaged(
                 f"{self.object.path}: the content that arrived does not match its MD5 in the store.",
-                remedy="Try again. If it happens again, something changes data on its way.",
+                remedy="Try again. If it happens again, something changes data on its way, or the"
+                " object is damaged in the store.",
+                arrived=md5,
             )
 
 
