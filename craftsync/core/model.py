@@ -60,7 +60,7 @@ class RemoteObject(NamedTuple):
     `version` is the store's opaque token, such as an ETag: equal tokens mean unchanged, as far
     as the store knows. Listings leave the last four fields `None`. `stat`, `read` and `write`
     set those that the store reports: the content's `digest`, the `mtime_ns` of the uploaded
-    file, the id of the write that made it (`operation`), and the content's `md5`.
+    file, the id of the write that made it (`operation`), and the content's `md5`, if it is certain.
     """
 
     path: str

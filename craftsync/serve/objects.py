@@ -295,10 +295,8 @@ def _etag(described: RemoteObject) -> dict[str, str]:
 
 
 def _content_md5(described: RemoteObject, first: Block) -> dict[str, str]:
-    """Return the Content-MD5 header of a whole object, if the store knows its MD5 or it is one block."""
-    known = described.md5
-    if known is None and first.last:
-        known = md5(first.content, usedforsecurity=False).digest()
+    """Return the Content-MD5 header of a whole object, if it is one block or the store is certain of its MD5."""
+    known = md5(first.content, usedforsecurity=False).digest() if first.last else described.md5
     return {"content-md5": b64encode(known).decode()} if known else {}
 
 

@@ -412,8 +412,8 @@ class RetryBudget:
     def wait_after(self, error: StoreUnavailable) -> None:
         """Wait before the next attempt. Raises `error` if no attempt or no time is left.
 
-        A host that no name server knows is not asked for again: without a network, another
-        error is reported.
+        An unknown name is not looked up again. A lookup that fails because there is no network
+        raises another error, which is retried.
         """
         if isinstance(error, UnknownHost):
             raise error

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import threading
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
-from craftsync.engine.identity import STORE_ID_FILE
 from craftsync.errors import (
-    ContentDamaged,
     ListingBroken,
     NotKept,
     ObjectNotFound,
@@ -178,112 +173,6 @@ def test_truncated_body_is_an_error_and_never_a_short_result(
     with pytest.raises(StoreUnavailable):
         content_of(bare, "a")
     assert content_of(bare, "a") == content
-
-
-def flipped(answer: fault.Answer) -> fault.Answer:
-    body = bytearray(answer.body)
-    body[len(body) // 2] ^= 1
-    return answer._replace(body=bytes(body))
-
-
-def naming(*headers: tuple[str, str]) -> fault.Fault:
-    return fault.changed(lambda answer: answer._replace(headers=(*answer.headers, *headers)))
-
-
-@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
-def test_download_that_does_not_match_its_md5_raises(
-    bare: CraftAiStore, platform: FaultyPlatform, content: bytes
-) -> None:
-    platform.put("a", content)
-    platform.inject("get", fault.changed(flipped))
-    arrived: list[bytes] = []
-    with pytest.raises(ContentDamaged), bare.read("a") as reader:
-        arrived.extend(reader)
-    assert len(b"".join(arrived)) < len(content)
-    assert content_of(bare, "a") == content
-
-
-def test_first_part_of_a_download_names_the_md5_of_the_object(
-    bare: CraftAiStore, platform: FaultyPlatform
-) -> None:
-    platform.put("a", LARGE)
-    with bare.read("a", offset=0, length=PART) as reader:
-        assert reader.object.md5 == hashlib.md5(LARGE, usedforsecurity=False).digest()
-
-
-def test_etags_that_are_not_md5s_cost_one_more_read(
-    bare: CraftAiStore, platform: FaultyPlatform
-) -> None:
-    for path in ("a", "b"):
-        platform.put(path, SMALL, etag="0123456789abcdef" * 2)
-        assert content_of(bare, path) == SMALL
-    assert platform.count("get") == 3
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        ("x-amz-server-side-encryption", "aws:kms"),
-        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
-    ],
-)
-def test_etag_of_an_object_encrypted_with_other_keys_is_not_compared(
-    bare: CraftAiStore, platform: FaultyPlatform, header: tuple[str, str]
-) -> None:
-    platform.put("a", SMALL, etag="0123456789abcdef" * 2)
-    platform.inject("get", naming(header))
-    assert content_of(bare, "a") == SMALL
-    assert platform.count("get") == 1
-
-
-def test_content_md5_is_believed_without_another_read(
-    bare: CraftAiStore, platform: FaultyPlatform
-) -> None:
-    digest = b64encode(hashlib.md5(SMALL, usedforsecurity=False).digest()).decode()
-    platform.put("a", SMALL, etag="a-version")
-    platform.inject("get", naming(("Content-MD5", digest)))
-    assert content_of(bare, "a") == SMALL
-    platform.inject(
-        "get",
-        lambda request, proceed: naming(("Content-MD5", digest))(
-            request, lambda: fault.changed(flipped)(request, proceed)
-        ),
-    )
-    with pytest.raises(ContentDamaged):
-        content_of(bare, "a")
-    assert platform.count("get") == 2
-
-
-def test_identity_file_that_arrives_damaged_is_not_another_store(
-    store: RetryingStore, platform: FaultyPlatform, tmp_path: Path
-) -> None:
-    world = World(tmp_path, store)
-    world.write("a", "here")
-    world.run()
-    platform.put(STORE_ID_FILE, platform.content(STORE_ID_FILE))
-    platform.inject("get", fault.changed(flipped), when=lambda request: "store-id" in request.path)
-    with pytest.raises(StoreUnavailable):
-        world.run()
-    world.run()
-    world.assert_in_step()
-
-
-@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
-def test_object_that_arrives_damaged_is_not_deleted(
-    platform: FaultyPlatform, content: bytes
-) -> None:
-    access = Access(platform.url, lambda: platform.token, platform.url)
-    with closing(CraftAiStore(access)) as store:
-        platform.put("a", content)
-        found = store.stat("a")
-        assert found is not None
-        platform.inject("get", fault.changed(flipped))
-        with pytest.raises(ContentDamaged):
-            store.delete("a", expect=found, trash_stamp="kept")
-        assert platform.paths() == ["a"]
-        store.delete("a", expect=found, trash_stamp="kept")
-        (kept,) = platform.paths()
-        assert platform.content(kept) == content
 
 
 @pytest.mark.parametrize("endpoint", ["get", "form", "part"])

@@ -361,9 +361,26 @@ MUTATIONS = (
     Mutation(
         "the checksum of the storage behind Craft AI is not compared",
         68,
-        "    return match.group(1) == md5_hex",
-        "    return True",
+        "return None if reported is None else reported.hex() == md5_hex",
+        "return None if reported is None else True",
         ("test_w16_bytes_changed_in_transit_are_detected",),
+    ),
+    Mutation(
+        "a download from Craft AI is not compared with the MD5 that the storage reports",
+        None,
+        "elif reported.is_certain or self._is_damage(known, reported, arrived):",
+        "elif False:",
+        (
+            "test_download_that_does_not_match_its_md5_raises",
+            "test_content_md5_is_believed_without_another_read",
+        ),
+    ),
+    Mutation(
+        "the same wrong bytes twice end the comparison of ETags, whatever has matched before",
+        None,
+        "            if not reported.is_certain:\n                self._etags_are_md5s = True\n",
+        "            pass\n",
+        ("test_same_wrong_bytes_are_damage_once_etags_are_known_to_be_md5s[match]",),
     ),
     Mutation(
         "bytes that changed on their way to Craft AI are not read back",

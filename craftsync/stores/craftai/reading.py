@@ -3,7 +3,8 @@
 A body is accepted only if its size is the one that the platform reported, and its time the expected
 one. What the storage does not report comes from the platform. So a proxy's page, or an object that
 was replaced since, is never taken for the expected object. A whole body is compared with its MD5, if
-the storage reports one.
+the storage reports one. An ETag that looks like an MD5 counts once this storage has proven that its
+ETags are MD5s.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from hashlib import md5
+from hashlib import md5, sha256
 from typing import Any, NamedTuple, Protocol
 
 from craftsync.core.model import RemoteObject
@@ -29,9 +30,12 @@ from craftsync.net.waiting import after_fork
 from craftsync.stores.base import Source
 from craftsync.stores.craftai.errors import RangeBeyond, UrlExpired, unintelligible
 from craftsync.stores.craftai.listing import check, is_same, same_second
-from craftsync.stores.craftai.signed import CHUNK, Body, Receipt
+from craftsync.stores.craftai.signed import CHUNK, Body, Receipt, ReportedMd5
 
 _URLS_KEPT = 64
+_LARGEST_READ_AGAIN = 16 * CHUNK
+"""Bytes of the largest object that is read again to find out whether ETags are MD5s. That read counts
+in no progress and keeps to no rate."""
 
 
 class Transport(Protocol):
@@ -77,6 +81,7 @@ class Incoming:
         """`verify` is called with the MD5 of all bytes before the last ones are returned."""
         self.object = found
         self.properties = None
+        self.reported: ReportedMd5 | None = None
         self._chunks = chunks
         self._length = length
         self._to_end = to_end
@@ -98,8 +103,9 @@ class Incoming:
             raise self._wrong(f"more than {self._length} bytes came")
 
     def arrived(self) -> Incoming:
-        """Read all bytes now, and return a reader of them."""
-        return Incoming(self.object, iter([b"".join(self)]), self._length)
+        """Read all bytes now, and return this reader with them."""
+        self._chunks, self._verify = iter([b"".join(self)]), None
+        return self
 
     def _wrong(self, what: str) -> StoreUnavailable:
         return StoreUnavailable(
@@ -122,8 +128,8 @@ class Reading:
         self._location = location
         self._key = key
         self._stat = stat
-        self._md5_etags = True
-        """False once an ETag that looks like an MD5 has turned out not to be one."""
+        self._etags_are_md5s: bool | None = None
+        """Whether ETags that look like MD5s are MD5s; `None` while this is unknown."""
         self._start()
         after_fork(self, Reading._start)
 
@@ -145,42 +151,77 @@ class Reading:
             yield Incoming(self._found(path, known), iter(()), 0)
             return
         with self._opened(known, offset, wanted) as body:
-            told = body.md5 if body.has_md5 or self._md5_etags else None
-            is_compared = told is not None and wanted == known.size and known.digest is None
+            reported = self._judged(body.md5)
+            is_compared = wanted == known.size and known.digest is None
             incoming = Incoming(
-                known._replace(md5=told),
+                known._replace(md5=reported.value if reported and reported.is_certain else None),
                 _trimmed(body, offset),
                 wanted,
                 to_end=offset + wanted == known.size,
-                verify=partial(self.verify, known, told, body.has_md5) if is_compared else None,
+                verify=partial(self.verify, known, reported) if reported and is_compared else None,
             )
+            incoming.reported = reported
             yield incoming.arrived() if wanted <= CHUNK else incoming
 
-    def verify(
-        self, known: RemoteObject, told: bytes | None, is_certain: bool, arrived: bytes
-    ) -> None:
+    def etags_are_proven(self) -> None:
+        """Note that the ETag of an upload, of at least one byte, was the MD5 of its bytes."""
+        self._etags_are_md5s = True
+
+    def holds(self, found: RemoteObject, digest: bytes) -> bool:
+        """Return whether an object has this SHA-256. It was just uploaded, and its ETag is not its MD5.
+
+        If it has, this storage's ETags are not MD5s.
+        """
+        arrived = sha256()
+        with self.open(found.path, found._replace(digest=digest), 0, None) as incoming:
+            for chunk in incoming:
+                arrived.update(chunk)
+        if arrived.digest() != digest:
+            return False
+        self._etags_are_md5s = False
+        return True
+
+    def _judged(self, reported: ReportedMd5 | None) -> ReportedMd5 | None:
+        """Return a reported MD5 with what is known about ETags; `None` if it is not an MD5."""
+        if reported is None or reported.is_certain or self._etags_are_md5s is None:
+            return reported
+        return reported._replace(is_certain=True) if self._etags_are_md5s else None
+
+    def verify(self, known: RemoteObject, reported: ReportedMd5, arrived: bytes) -> None:
         """Raise `ContentDamaged` unless the MD5 of the bytes that arrived is the object's.
 
-        `is_certain`: `told` is not from an ETag. Nobody promises that an ETag is an MD5. So after a
-        mismatch with one, the object is read again: if the same bytes arrive, this storage's ETags
-        are not MD5s, and no more are compared.
+        Nobody promises that an ETag is an MD5. The first match, of an object that is not empty,
+        proves it for this storage.
         """
-        if arrived == told:
-            return
-        if not is_certain:
-            if not self._md5_etags:
-                return
+        if arrived == reported.value:
+            if not reported.is_certain:
+                self._etags_are_md5s = True
+        elif reported.is_certain or self._is_damage(known, reported, arrived):
+            raise ContentDamaged(
+                f"{known.path}: the content that arrived does not match its MD5 in the store.",
+                remedy="Try again. If it happens again, something changes data on its way, or the"
+                " object is damaged in the store.",
+                arrived=arrived,
+            )
+
+    def _is_damage(self, known: RemoteObject, reported: ReportedMd5, arrived: bytes) -> bool:
+        """Return whether the bytes that arrived are wrong, though their ETag may not be an MD5.
+
+        While that is unknown, the object is read again, unless it is large. Other bytes show that
+        one arrival was damaged; the same bytes show that this storage's ETags are not MD5s.
+        """
+        if self._etags_are_md5s is None and known.size <= _LARGEST_READ_AGAIN:
             again = md5(usedforsecurity=False)
             with self._opened(known, 0, known.size) as second:
                 for chunk in Incoming(known, _trimmed(second, 0), known.size):
                     update_in_place(again, chunk)
-            if again.digest() == arrived:
-                self._md5_etags = False
-                return
-        raise ContentDamaged(
-            f"{known.path}: the content that arrived does not match its MD5 in the store.",
-            remedy="Try again. If it happens again, something changes data on its way.",
-        )
+            if again.digest() == reported.value:
+                self._etags_are_md5s = True
+            if again.digest() != arrived:
+                return True
+            # Another read may have proven meanwhile that they are.
+            self._etags_are_md5s = self._etags_are_md5s or False
+        return bool(self._etags_are_md5s)
 
     def _found(self, path: str, expect: RemoteObject | None) -> RemoteObject:
         found = self._stat(path)
@@ -289,7 +330,7 @@ class StoredSource:
     """An object of the store as the content of a write to it: read in parts, never whole in memory.
 
     A `stores.base.Source` without a digest: the platform has no place to keep one. What is read in
-    order is hashed, and compared with the MD5 in the ETag.
+    order is hashed, and compared with the MD5 that the storage reports.
     """
 
     digest = b""
@@ -299,7 +340,7 @@ class StoredSource:
         self._reading = reading
         self._found = found
         self._content: bytes | None = None
-        self._md5: bytes | None = None
+        self._reported: ReportedMd5 | None = None
         self._hashed, self._end = md5(usedforsecurity=False), 0
         self.size = found.size
 
@@ -318,10 +359,10 @@ class StoredSource:
         if offset == self._end:
             update_in_place(self._hashed, content)
             self._end += length
-        self._md5 = incoming.object.md5
+        self._reported = incoming.reported
         return content
 
     def verify(self) -> None:
         """Raise `ContentDamaged` if the content, read in order, does not match its MD5."""
-        if self._md5 is not None and self._end == self.size:
-            self._reading.verify(self._found, self._md5, False, self._hashed.digest())
+        if self._reported is not None and self._end == self.size:
+            self._reading.verify(self._found, self._reported, self._hashed.digest())

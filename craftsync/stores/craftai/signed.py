@@ -119,11 +119,20 @@ class PendingWrite(NamedTuple):
     operation: str
 
 
+class ReportedMd5(NamedTuple):
+    """What a response reports as the MD5 of a whole object.
+
+    `is_certain`: it is not from an ETag that may only look like an MD5.
+    """
+
+    value: bytes
+    is_certain: bool
+
+
 class Body(NamedTuple):
     """An object being read: `length` bytes from `start`, of `size` in all.
 
-    Fields that the storage does not report are `None`. `md5`: what may be the MD5 of the whole
-    object; it is one if `has_md5`, else the ETag only looks like one.
+    Fields that the storage does not report are `None`.
     """
 
     start: int
@@ -132,8 +141,7 @@ class Body(NamedTuple):
     etag: str | None
     modified_ns: int | None
     chunks: Iterator[bytes]
-    md5: bytes | None = None
-    has_md5: bool = False
+    md5: ReportedMd5 | None = None
 
 
 class Storage(Platform):
@@ -284,8 +292,8 @@ class Storage(Platform):
 
 def _intact(response: Response, md5_hex: str) -> bool | None:
     """Return whether the ETag is the MD5 of the bytes sent; `None` if it is not an MD5."""
-    told = _md5_in_etag(response.headers)
-    return None if told is None else told.hex() == md5_hex
+    reported = _md5_in_etag(response.headers)
+    return None if reported is None else reported.hex() == md5_hex
 
 
 def _md5_in_etag(headers: Mapping[str, str]) -> bytes | None:
@@ -303,10 +311,19 @@ def _md5_in_etag(headers: Mapping[str, str]) -> bytes | None:
 def _content_md5(headers: Mapping[str, str]) -> bytes | None:
     """Return the MD5 of a response's body (RFC 1864), if it is valid: Azure and `serve` send it."""
     try:
-        told = binascii.a2b_base64(headers.get("content-md5", ""))
+        reported = binascii.a2b_base64(headers.get("content-md5", ""))
     except ValueError:
         return None
-    return told if len(told) == 16 else None
+    return reported if len(reported) == 16 else None
+
+
+def _reported_md5(headers: Mapping[str, str], *, whole: bool) -> ReportedMd5 | None:
+    """Return the MD5 of an object; `whole`: the response has all of it, not a range."""
+    of_body = _content_md5(headers) if whole else None
+    if of_body is not None:
+        return ReportedMd5(of_body, is_certain=True)
+    of_etag = _md5_in_etag(headers)
+    return None if of_etag is None else ReportedMd5(of_etag, is_certain=False)
 
 
 def _body(response: Response, chunks: Iterator[bytes]) -> Body:
@@ -314,13 +331,11 @@ def _body(response: Response, chunks: Iterator[bytes]) -> Body:
     length = _number(headers.get("content-length"))
     span = _RANGE.fullmatch(headers.get("content-range", ""))
     etag, modified = headers.get("etag"), _date_ns(headers.get("last-modified"))
-    md5_in_etag = _md5_in_etag(headers)
+    reported = _reported_md5(headers, whole=span is None)
     if span is None:
-        told = _content_md5(headers)
-        md5s = (told or md5_in_etag, told is not None)
-        return Body(0, length, length, etag, modified, chunks, *md5s)
+        return Body(0, length, length, etag, modified, chunks, reported)
     start, last, size = (int(number) for number in span.groups())
-    return Body(start, last - start + 1, size, etag, modified, chunks, md5_in_etag)
+    return Body(start, last - start + 1, size, etag, modified, chunks, reported)
 
 
 def _number(text: str | None) -> int | None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from hashlib import md5, sha256
+from hashlib import md5
 from typing import Any, NoReturn
 
 from craftsync.clock import Clock, SystemClock, stamp
@@ -130,6 +130,8 @@ class Writing:
             else self._sent_whole(path, source, operation, stat_before)
         )
         self._pending.pop(path, None)
+        if receipt.intact and source.size:
+            self._reading.etags_are_proven()
         written = RemoteObject(path, source.size, None, None)
         if is_own(path) and receipt.intact:
             return written  # The versions of craftsync's own objects are never compared.
@@ -222,11 +224,9 @@ class Writing:
         An object whose ETag is not the one in the response is another client's: it stays, and this
         raises. The storage reports no such ETag for an upload in parts, nor the SDK for any.
         """
-        digest = sha256()
-        with written_already(), self._reading.open(found.path, found, 0, None) as incoming:
-            for chunk in incoming:
-                digest.update(chunk)
-        if not expected or digest.digest() == expected:
+        with written_already():
+            is_right = self._reading.holds(found, expected)
+        if is_right or not expected:
             return
         with written_already():
             etag = receipt.etag and self._transport.etag(self._key(found.path))
