@@ -166,7 +166,7 @@ def _read(store: Store, path: str) -> StoreIdentity | None:
             raise StoreUnavailable(str(error), remedy=error.remedy, ambiguous=False) from error
         raise StoreChanged(
             f"The identity file {path} in {store.location} is damaged.",
-            remedy=f"Remove {path} from the store. Then {_FORGET}",
+            remedy=f"Remove {path} from the store with another program. Then {_FORGET}",
         ) from error
 
 
