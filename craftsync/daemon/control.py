@@ -340,17 +340,18 @@ def _granted(answer: Mapping[str, Any]) -> Any:
 
 
 def _answer_to(line: bytes, peer: socket.socket, process: int) -> dict[str, Any] | None:
-    """Return the response to a request, `None` if the daemon closed the connection before it."""
+    """Return the response to a request, `None` if the daemon closed the connection before its end."""
     try:
         with peer, peer.makefile("rwb") as stream:
             stream.write(line)
             stream.flush()
-            answer: dict[str, Any] | None = json.loads(stream.readline() or b"null")
+            received = stream.readline()
+            # A daemon that is killed while it responds leaves a line without its end.
+            return json.loads(received) if received.endswith(b"\n") else None
     except ConnectionError:
         return None
     except (OSError, ValueError) as error:
         raise _no_response(process) from error
-    return answer
 
 
 def send_decision(folder: Path, verb: str, paths: Sequence[str] | None) -> bool:

@@ -230,13 +230,18 @@ def test_full_control_server_drops_an_old_client_for_a_new_one(
     assert crowd[0].recv(1) == b""
 
 
-def test_request_is_sent_again_to_a_daemon_that_restarts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("response", [b"", b'{"answer": {"state": "wat'], ids=["none", "cut off"])
+def test_request_is_sent_again_to_a_daemon_that_restarts(tmp_path: Path, response: bytes) -> None:
     folder = tmp_path / "control"
     before = Endpoint(folder)
     with ThreadPoolExecutor() as pool:
         answered = pool.submit(ask, folder, "status")
         before.socket.settimeout(60)
         peer, _ = before.socket.accept()
+        # A socket that closes before it has read everything resets the connection.
+        with peer.makefile("rb") as stream:
+            assert json.loads(stream.readline()) == {"verb": "status"}
+        peer.sendall(response)
         before.close()
         peer.close()
         after = Endpoint(folder)
