@@ -18,6 +18,7 @@ from craftsync.cli import log
 from craftsync.cli import params as common
 from craftsync.cli.live_display import WatchView
 from craftsync.cli.output import reporting, say
+from craftsync.cli.terminal import message_of
 from craftsync.config import file as config
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions, RunOptions, Settings, given_by, read
@@ -38,7 +39,7 @@ _POLL_SECONDS = 0.05
 
 @click.command(cls=common.Command)
 @common.pair_options
-def pause(pair: tuple[str, ...], **flags: Any) -> None:
+def pause(pair: tuple[str, ...], **flags: Any) -> int:
     """Pause the daemon's work on a folder until `resume`: scans, transfers and deletes.
 
     Transfers under way stop; later they resume where they stopped. The pause
@@ -51,12 +52,12 @@ def pause(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync pause
       craftsync pause datasets
     """
-    _control_each(pair, flags, _pause)
+    return _control_each(pair, flags, _pause)
 
 
 @click.command(cls=common.Command)
 @common.pair_options
-def resume(pair: tuple[str, ...], **flags: Any) -> None:
+def resume(pair: tuple[str, ...], **flags: Any) -> int:
     """End a pause: the daemon resumes, with a scan of everything.
 
     While no daemon runs, the next one starts without the pause.
@@ -66,7 +67,7 @@ def resume(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync resume
       craftsync resume datasets
     """
-    _control_each(pair, flags, _resume)
+    return _control_each(pair, flags, _resume)
 
 
 def _pause(pair: pairs.Pair, asked: PairOptions) -> str | None:
@@ -98,7 +99,7 @@ def _resume(pair: pairs.Pair, asked: PairOptions) -> str | None:
 
 @click.command(cls=common.Command)
 @common.pair_options
-def rescan(pair: tuple[str, ...], **flags: Any) -> None:
+def rescan(pair: tuple[str, ...], **flags: Any) -> int:
     """Make the running daemon scan everything now.
 
     \b
@@ -106,12 +107,12 @@ def rescan(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync rescan
       craftsync rescan datasets
     """
-    _request_each(pair, flags, "sync", "scan started")
+    return _request_each(pair, flags, "sync", "scan started")
 
 
 @click.command(cls=common.Command)
 @common.all_of(click.argument("rate", metavar="RATE[:RATE]"), common.pair_options)
-def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> None:
+def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> int:
     """Change the bandwidth limit of a running daemon at once, until it ends.
 
     RATE is bytes per second with K, M or G, `off`, or `default` for the
@@ -123,18 +124,17 @@ def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> None:
       craftsync bwlimit 2M:off datasets
     """
     if rate == "default":
-        _request_each(pair, flags, "bwlimit", "limited as configured", configured=True)
-        return
+        return _request_each(pair, flags, "bwlimit", "limited as configured", configured=True)
     try:
         rates = parse_rates(rate)
     except BadWord as bad:
         raise UsageError(f"{rate!r} {bad}.", remedy=bad.remedy) from bad
-    _request_each(pair, flags, "bwlimit", _limits(rates), **rates._asdict())
+    return _request_each(pair, flags, "bwlimit", _limits(rates), **rates._asdict())
 
 
 @click.command(cls=common.Command)
 @common.pair_options
-def stop(pair: tuple[str, ...], **flags: Any) -> None:
+def stop(pair: tuple[str, ...], **flags: Any) -> int:
     """Stop the daemon cleanly, and return once it has ended.
 
     With arguments, stop only that folder, until the daemon is restarted; a
@@ -152,14 +152,21 @@ def stop(pair: tuple[str, ...], **flags: Any) -> None:
     with ExitStack() as opened:
         # Descriptors, because another process may get the number of one that has ended.
         daemons = {process: _opened(process, opened) for process in running(state_dir)}
-        _control_each(pair, flags, _stop)
-        for process in daemons.keys() - running(state_dir).keys():
-            _wait_for_process(daemons[process])
+        ends: dict[int, bool] = {}
+        try:
+            return _control_each(pair, flags, partial(_stop, ends))
+        finally:
+            for process in daemons.keys() - running(state_dir).keys():
+                if ends.get(process, True):
+                    _wait_for_process(daemons[process])
 
 
-def _stop(pair: pairs.Pair, asked: PairOptions) -> str:
-    if request(pair, asked, "stop") is None:
+def _stop(ends: dict[int, bool], pair: pairs.Pair, asked: PairOptions) -> str:
+    """Stop a folder, and note in `ends` whether its daemon ends with it."""
+    answer = request(pair, asked, "stop")
+    if answer is None:
         return "was not running"
+    ends[answer["pid"]] = answer.get("ends", True)
     _wait_for_end(folder_of(pair, asked))
     return "stopped"
 
@@ -214,43 +221,54 @@ def request(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -
 
 def _request_each(
     typed: tuple[str, ...], flags: dict[str, Any], verb: str, done: str, **arguments: Any
-) -> None:
-    """Send a request to the daemon of each pair and print the result."""
+) -> int:
+    """Send a request to the daemon of each pair and print the result; return the exit code."""
 
     def send(pair: pairs.Pair, asked: PairOptions) -> str | None:
         return None if request(pair, asked, verb, **arguments) is None else done
 
-    _control_each(typed, flags, send)
+    return _control_each(typed, flags, send)
 
 
 def _control_each(
     typed: tuple[str, ...],
     flags: dict[str, Any],
     carry_out: Callable[[pairs.Pair, PairOptions], str | None],
-) -> None:
+) -> int:
     """Carry out a command for each pair and print what it did; `None` means that no daemon runs.
 
-    A pair for which it fails does not keep it from the others: an error is raised after the last,
-    and further ones are printed before.
+    A pair for which it fails does not keep it from the others: the error is printed. Return the most
+    serious exit code. Raise the error of an only pair, or if nothing failed but no daemon runs.
     """
+    from craftsync.daemon.status import most_serious
+
     asked = common.asked_of(flags)
-    missing, failed = [], list[CraftsyncError]()
-    for pair in linked_folders.every(common.words_of(flags, typed), asked):
+    missing, codes = [], list[int]()
+    each = linked_folders.every(common.words_of(flags, typed), asked)
+    for pair in each:
         try:
             result = carry_out(pair, asked)
         except CraftsyncError as error:
-            failed.append(error)
+            if len(each) == 1:
+                raise
+            _say_failure(error, f"{pair.root}: ")
+            codes.append(error.exit_code)
             continue
         if result is None:
             missing.append(str(pair.root))
         else:
             say(f"{shown(str(pair.root))}: {result}")
     if missing:
-        failed.append(_not_running(missing))
-    for further in failed[1:]:
-        say(shown(f"craftsync: {further}"), to_stderr=True)
-    if failed:
-        raise failed[0]
+        none_runs = _not_running(missing)
+        if not codes:
+            raise none_runs
+        _say_failure(none_runs)
+        codes.append(none_runs.exit_code)
+    return most_serious(codes)
+
+
+def _say_failure(error: CraftsyncError, place: str = "") -> None:
+    say(shown(f"{place}{' '.join(message_of(error))}".rstrip()), to_stderr=True)
 
 
 def _not_running(roots: Sequence[str]) -> CraftsyncError:

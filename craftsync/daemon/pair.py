@@ -79,22 +79,22 @@ class FolderService:
         notify: Callable[[Notice], None],
         wake: Callable[[], None],
         reload: Callable[[], str],
+        is_ending: Callable[[], bool],
     ) -> None:
         """Start the thread; errors halt the folder and are not raised.
 
         `control` serves the folder's socket. `notify` and `wake` (which requests a
-        `tick`) are called from any thread. `reload` returns why it failed or "".
+        `tick`) are called from any thread. `reload` returns why it failed or "", and
+        `is_ending` whether the process ends with the folders that are stopped.
         """
         self.watched = watched
         self.error: BaseException | None = None
         self.was_open = False
         """Whether folder and state were ever opened."""
         self._endpoint: Endpoint | None = None
-        self._control = control
+        self._control, self._notify = control, notify
         self._clock = clock
-        self._notify = notify
-        self._wake = wake
-        self._reload = reload
+        self._wake, self._reload, self._is_ending = wake, reload, is_ending
         self._throttle = Throttle(watched.options)
         self._lock = threading.Lock()
         self._waiting = Waiting()
@@ -116,6 +116,11 @@ class FolderService:
     def has_begun(self) -> bool:
         """Whether folder and state were opened, or failed to open."""
         return self._opened.is_set() or self._ended.is_set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped; its thread may not have ended yet."""
+        return self._stop.is_set()
 
     @property
     def has_ended(self) -> bool:
@@ -170,6 +175,7 @@ class FolderService:
                 self._set_paused(False)
             case "stop":
                 self.stop()
+                return {"pid": os.getpid(), "ends": self._is_ending()}
             case "sync":
                 return {"pid": os.getpid(), "requested_at": self._request_full_run()}
             case "bwlimit":

@@ -267,6 +267,16 @@ class _Daemon:
             self._hook.notify,
             self._signals.wake,
             self._reload,
+            self._is_ending,
+        )
+
+    def _is_ending(self) -> bool:
+        """Return whether no folder is left that is to be kept in sync: each was stopped by a request."""
+        return all(
+            (service := self._services.get(folder)) is not None
+            and service.is_stopped
+            and service.watched == watched
+            for folder, watched in self._wanted.items()
         )
 
     def _reload(self) -> str:

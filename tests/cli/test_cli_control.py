@@ -195,14 +195,56 @@ def test_control_commands_reach_the_folders_after_one_that_refuses(
         run = craftsync("rescan")
         assert (run.code, run.lines) == (2, [f"{tmp_path}/more: scan started"])
         assert "The daemon refuses: the folder is paused since" in run.err
-    control = folder_of(tmp_path / "state", str(root), str(store))
-    control.rename(control.with_name("aside"))
-    control.write_text("")
+        control = make_unusable(folder_of(tmp_path / "state", str(root), str(store)))
+        failed = (
+            f"{root}: The control socket in {control} cannot be used: Not a directory."
+            " The folder must belong to you, on a filesystem that supports sockets."
+        )
+        run = craftsync("stop")
+        assert (run.code, run.err.splitlines()) == (7, [failed])
+        assert run.lines == [f"{tmp_path}/more: stopped"]
+        assert daemon.process.poll() is None, "the daemon still has the other folder"
     run = craftsync("pause")
-    assert (run.code, f"{control} cannot be used" in run.err) == (7, True)
+    assert (run.code, run.err.splitlines()) == (7, [failed])
     assert run.lines == [f"{tmp_path}/more: paused; no daemon runs, and the next one starts paused"]
-    run = craftsync("stop")
-    assert (run.code, run.lines) == (7, [f"{tmp_path}/more: was not running"])
+
+
+def make_unusable(control: Path) -> Path:
+    """Put a file in the place of a control folder: no permission would stop these tests where root runs them."""
+    control.parent.mkdir(parents=True, exist_ok=True)
+    if control.exists():
+        control.rename(control.with_name("aside"))
+    control.write_text("")
+    return control
+
+
+def test_control_command_for_several_folders_exits_with_the_most_serious_code(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    root, store = pair
+    configure(craftsync, f"}}, more: {{root: {tmp_path}/more, environment: 'store:more'")
+    for name in ("more", "store/more"):
+        (tmp_path / name).mkdir()
+    with running(craftsync, "data") as daemon:
+        until((store / "first").exists, "the first run")
+        assert craftsync("pause", "data").code == 0
+        control = make_unusable(folder_of(tmp_path / "state", f"{tmp_path}/more", f"{store}/more"))
+        run = craftsync("rescan")
+        refused, unusable = run.err.splitlines()
+        assert (run.code, run.lines) == (7, [])
+        assert refused.startswith(f"{root}: The daemon refuses: the folder is paused since")
+        assert unusable.startswith(f"{tmp_path}/more: The control socket in {control} cannot be")
+        assert unusable.endswith(
+            " The folder must belong to you, on a filesystem that supports sockets."
+        )
+        run = craftsync("stop")
+        assert (run.code, run.lines) == (7, [f"{root}: stopped"])
+        assert daemon.process.poll() == 0, (
+            "stop waits for the daemon, although the other folder failed"
+        )
+    run = craftsync("rescan")
+    assert (run.code, run.err.splitlines()[0]) == (7, unusable)
+    assert run.err.splitlines()[1].startswith(f"No daemon runs for {root}. Start one with")
 
 
 def test_second_daemon_is_rejected_with_the_process_id(
@@ -391,8 +433,7 @@ def another_day() -> datetime:
 def test_unusable_control_folder_halts_only_its_own_folder(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """A file in its place: no permission would stop this test where root runs it."""
-    _, store = pair
+    root, store = pair
     text = craftsync.config.read_text()
     craftsync.config.write_text(
         text.replace(
@@ -401,9 +442,7 @@ def test_unusable_control_folder_halts_only_its_own_folder(
     )
     for name in ("bad", "store/x"):
         (tmp_path / name).mkdir()
-    control = folder_of(tmp_path / "state", f"{tmp_path}/bad", f"{store}/x")
-    control.parent.mkdir(parents=True)
-    control.write_text("")
+    control = make_unusable(folder_of(tmp_path / "state", f"{tmp_path}/bad", f"{store}/x"))
     with running(craftsync) as daemon:
         until((store / "first").exists, "the first run of the other")
         daemon.until_logged("bad: halted")
@@ -411,6 +450,8 @@ def test_unusable_control_folder_halts_only_its_own_folder(
         assert (run.code, f"{control} cannot be used" in run.text) == (7, True)
         assert "data: ~/root" in run.text
         assert craftsync("reload").code == 0
+        assert craftsync("stop", "data").lines == [f"{root}: stopped"]
+        assert daemon.process.poll() is None, "it tries the other folder again"
         assert daemon.end() == 0
 
 
