@@ -78,8 +78,11 @@ class Transfers:
         )
 
     def upload_part(self, upload_id: str, number: int, version: str) -> None:
+        """Save a part of an upload; not if its begin could not be saved, so that nothing resumes it."""
         self._db.execute(
-            "INSERT OR REPLACE INTO upload_part VALUES (?, ?, ?)", (upload_id, number, version)
+            "INSERT OR REPLACE INTO upload_part SELECT upload_id, ?, ? FROM upload"
+            " WHERE upload_id = ?",
+            (number, version, upload_id),
         )
 
     def stale_uploads(self) -> list[tuple[str, str]]:
@@ -112,7 +115,12 @@ class Transfers:
         )
 
     def download_part(self, temporary: str, number: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO download_part VALUES (?, ?)", (temporary, number))
+        """Save a part of a download; not if its begin could not be saved."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO download_part SELECT temporary, ? FROM download"
+            " WHERE temporary = ?",
+            (number, temporary),
+        )
 
     def end_download(self, path: str) -> None:
         self._db.execute("DELETE FROM download WHERE path = ?", (path,))

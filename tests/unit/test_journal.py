@@ -51,3 +51,34 @@ def test_newer_upload_replaces_an_older_one_in_the_journal(tmp_path: Path) -> No
     stale = state.transfers.stale_uploads()
     state.close()
     assert stale == [("large", "upload 2")]
+
+
+def test_parts_of_a_transfer_whose_begin_was_not_saved_are_left_out(tmp_path: Path) -> None:
+    """Saving the begin failed, and that error ends the run; the parts must not raise another."""
+    state, pool = MigrationState.open(tmp_path), SerialPool[Note]()
+    journal = Journal(state.transfers, pool, "large", b"content", None)
+    journal.begin("upload", 8)
+    assert pool.take(0) is not None
+    journal.part_done(1, "version")
+    learned(pool)
+    state.transfers.download_part("temporary", 0)
+    found = state.transfers.uploads("large"), state.transfers.download("large", 8, "version")
+    state.close()
+    assert found == ({}, None)
+
+
+def test_parts_of_saved_transfers_are_found_again(tmp_path: Path) -> None:
+    state = MigrationState.open(tmp_path)
+    with state.transaction():
+        state.transfers.begin_upload("large", b"content", "upload", 8)
+        state.transfers.upload_part("upload", 1, "version")
+        state.transfers.begin_download(
+            "large", temporary="temporary", size=8, version="v", part_size=4
+        )
+        state.transfers.download_part("temporary", 0)
+    up, down = (
+        state.transfers.uploads("large")[b"content"],
+        state.transfers.download("large", 8, "v"),
+    )
+    state.close()
+    assert (up.parts, down and down.parts) == ({1: "version"}, {0})
