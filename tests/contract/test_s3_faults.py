@@ -765,7 +765,8 @@ def test_recent_listing_saves_the_stat_before_a_create(
         proxy.requests.clear()
         create("e")
         create("f")
-        assert [request.method for request in proxy.requests] == ["GET", "PUT", "PUT"]
+        # It is listed again, and the end of that listing is confirmed.
+        assert [request.method for request in proxy.requests] == ["GET", "GET", "PUT", "PUT"]
         clock.advance(2.5)
         proxy.requests.clear()
         for path in "gh":
