@@ -157,6 +157,12 @@ class Migrating(World):
             raise Violation(f"torn: the target shows {sorted(torn)}")
         self._known_contents = contents
 
+    def _hide_objects(self) -> None:
+        """Record that two pages hide objects of the target: those of the source may overwrite them."""
+        if isinstance(self.store, SimulatedBucket) and not self.store.checks_conditions:
+            target = _shown(self.store)
+            self._known_contents -= {target[path] for path in target.keys() & self._in_source}
+
     def _take_in_lost_writes(self) -> None:
         """Expect nothing: the next run copies what the target lost."""
         if isinstance(self.store, SimulatedBucket):

@@ -634,6 +634,15 @@ def test_undo_of_a_purged_version_gives_the_reason(place: Path) -> None:
         play(History(1, 1, personality, steps), place)
 
 
+def test_migration_may_overwrite_what_truncated_listings_hide(place: Path) -> None:
+    steps = (
+        Run(0),
+        Act("write", 0, "d/x", 2),
+        Run(0, (Fail(2, 7, after=True, kind="truncated"),)),
+    )
+    play(History(23137238, 1, f"s3 utf-16-order{INTO}s3 no-etags", steps), place)
+
+
 def test_download_into_a_removed_folder_is_dropped(place: Path) -> None:
     for at in range(12, 24, 3):
         steps = (
