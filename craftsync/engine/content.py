@@ -424,7 +424,7 @@ def _hashed(
     The MD5 is computed only if the store reports no better checksum, which may begin with a later
     part. It has a thread of its own, because it takes longer than the SHA-256.
     """
-    digest, md5, end = sha256(), hashlib.md5(usedforsecurity=False), 0
+    digest, md5, md5_end = sha256(), hashlib.md5(usedforsecurity=False), 0
 
     def update(hashed: Hash, first: int, end: int) -> None:
         for block in temporary.blocks(first * PART, (end - first) * PART):
@@ -434,10 +434,11 @@ def _hashed(
         for number, part in enumerate(parts):
             described = part.result() or described
             assert described is not None
-            first, end = end, number + 1 if _has_only_md5(described) else end
-            second = beside.submit(update, md5, first, end)
+            first, md5_end = md5_end, number + 1 if _has_only_md5(described) else md5_end
+            second = beside.submit(update, md5, first, md5_end) if first < md5_end else None
             update(digest, number, number + 1)
-            second.result()
+            if second is not None:
+                second.result()
     assert described is not None
     return described, digest.digest(), md5.digest()
 
