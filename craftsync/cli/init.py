@@ -56,10 +56,10 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
 
     Replaced and deleted versions of a new folder, and its history, are kept for
     30 days: init sets trash: {keep: 30d} in its entry, and prints so. To keep
-    them longer, change it. init sets no limit if the file sets one for all folders, or if
-    versions may have been kept before: craftsync has synced this folder with
-    this store, another folder is linked to the store, or commands have replaced
-    or removed something there.
+    them longer, change it. init sets no limit if the file sets one for all
+    folders, or if versions may have been kept before: craftsync has synced this
+    folder with this store, another folder is linked to the store, or commands
+    have replaced or removed something there.
 
     \b
     Examples:
