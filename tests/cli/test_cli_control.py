@@ -35,6 +35,13 @@ def configure(craftsync: Craftsync, keys: str, top: str = "") -> None:
     )
 
 
+def configure_also(craftsync: Craftsync, name: str, store: str) -> None:
+    """Add a folder of this name to the configuration, with a place in the same store."""
+    text = craftsync.config.read_text()
+    added = f"{name}: {{root: {craftsync.folder}/{name}, environment: 'store:{store}'}}, "
+    craftsync.config.write_text(text.replace("folders: {", f"folders: {{{added}"))
+
+
 def test_paused_folder_transfers_nothing_until_resumed(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
@@ -306,10 +313,7 @@ def test_sighup_starts_new_folders_and_leaves_the_same_ones_alone(
         daemon.until_status(lambda shown: shown["totals"]["uploaded"] == 1, "its figures", "data")
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "file").write_text("3")
-        text = craftsync.config.read_text().replace(
-            "folders: {", f"folders: {{more: {{root: {tmp_path}/more, environment: 'store:more'}}, "
-        )
-        craftsync.config.write_text(text)
+        configure_also(craftsync, "more", "more")
         daemon.hang_up()
         until((store / "more" / "file").exists, "the file of the new folder")
         assert daemon.status("data")["totals"]["uploaded"] == 1
@@ -434,12 +438,7 @@ def test_unusable_control_folder_halts_only_its_own_folder(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, store = pair
-    text = craftsync.config.read_text()
-    craftsync.config.write_text(
-        text.replace(
-            "folders: {", f"folders: {{bad: {{root: {tmp_path}/bad, environment: 'store:x'}}, "
-        )
-    )
+    configure_also(craftsync, "bad", "x")
     for name in ("bad", "store/x"):
         (tmp_path / name).mkdir()
     control = make_unusable(folder_of(tmp_path / "state", f"{tmp_path}/bad", f"{store}/x"))
@@ -459,12 +458,7 @@ def test_broken_folder_halts_and_the_others_continue(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, store = pair
-    text = craftsync.config.read_text()
-    craftsync.config.write_text(
-        text.replace(
-            "folders: {", f"folders: {{gone: {{root: {tmp_path}/gone, environment: 'store:x'}}, "
-        )
-    )
+    configure_also(craftsync, "gone", "x")
     with running(craftsync) as daemon:
         until((store / "first").exists, "the first run of the other")
         assert f"{tmp_path}/gone" in daemon.until_state("halted", "gone")["reason"]

@@ -112,6 +112,15 @@ def linked(names: dict[str, str], top: str = "") -> str:
     return f"environments:\n{stores}folders:\n{folders}{top}"
 
 
+def replace_once(craftsync: Craftsync, folders: dict[str, str]) -> None:
+    """Configure these folders, and replace an object of each store."""
+    craftsync.config.write_text(linked(folders))
+    for name in folders:
+        for content in ("old", "newer"):
+            craftsync.write(f"{name}/a", content)
+            assert craftsync("sync", name).code == 0
+
+
 @pytest.mark.parametrize("named", [True, False], ids=["by name", "by folder and store"])
 @pytest.mark.parametrize(
     ("limited", "unlimited", "top"),
@@ -143,11 +152,7 @@ def test_a_folders_own_trash_limits_only_that_folder(
 
 def test_a_folders_own_trash_selects_what_its_store_keeps(craftsync: Craftsync) -> None:
     folders = {"kept": "trash: {store: all}", "off": "trash: {store: off}"}
-    craftsync.config.write_text(linked(folders))
-    for name in folders:
-        for content in ("old", "newer"):
-            craftsync.write(f"{name}/a", content)
-            assert craftsync("sync", name).code == 0
+    replace_once(craftsync, folders)
     found = {
         name: [
             entry["path"] for entry in craftsync("trash", "list", "--json", "--folder", name).json
@@ -159,11 +164,7 @@ def test_a_folders_own_trash_selects_what_its_store_keeps(craftsync: Craftsync) 
 
 def test_doctor_reports_each_folders_own_limits(craftsync: Craftsync) -> None:
     folders = {"limited": "trash: {keep: 30d}", "unlimited": "mode: two-way"}
-    craftsync.config.write_text(linked(folders))
-    for name in folders:
-        for content in ("old", "newer"):
-            craftsync.write(f"{name}/a", content)
-            assert craftsync("sync", name).code == 0
+    replace_once(craftsync, folders)
     found = craftsync("doctor").text
     holds = "holds 1 version (3 bytes) that this client replaced or deleted"
     assert f"ok       limited: trash: {holds}, kept 30d" in found

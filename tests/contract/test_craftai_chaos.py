@@ -16,9 +16,9 @@ from craftsync.stores.retrying import RetryingStore
 from tests.support.clock import FakeClock
 from tests.support.platform import FaultyPlatform, faulty_platform
 from tests.support.platform import faults as fault
+from tests.support.platform.client import PART
 from tests.support.world import World
 
-PART = 256 * 1024
 ENDPOINTS = (
     *("refresh", "list", "information", "upload", "form", "begin", "part-url", "part", "end"),
     *("download", "get", "delete"),

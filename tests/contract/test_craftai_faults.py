@@ -26,17 +26,13 @@ from craftsync.stores.retrying import RetryingStore
 from tests.support.clock import FakeClock
 from tests.support.platform import FaultyPlatform, faulty_platform
 from tests.support.platform import faults as fault
-from tests.support.platform.client import content_of
+from tests.support.platform.client import LARGE, PART, SMALL, content_of
 from tests.support.platform.storage import gzipped
 from tests.support.platform.wire import Request
 from tests.support.world import Bytes, World
 
-PART = 256 * 1024
-"""The smallest part Google Cloud Storage takes."""
 LIMITS = Limits(single_post=PART, smallest_part=PART, fresh_listing_seconds=-1.0)
 """Small parts, and no listing taken for a look: time stands still here unless somebody waits."""
-LARGE = random.Random(1).randbytes(4 * PART + 5)
-SMALL = b"small content"
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import shutil
 import subprocess
 import sys
@@ -20,14 +19,11 @@ from craftsync.errors import ContentDamaged, StoreChanged
 from craftsync.stores.craftai import Access, CraftAiStore, Limits
 from tests.support.platform import FaultyPlatform, faulty_platform
 from tests.support.platform import faults as fault
-from tests.support.platform.client import content_of
+from tests.support.platform.client import LARGE, PART, SMALL, content_of
 from tests.support.platform.wire import Answer
 from tests.support.world import Bytes, World
 
-PART = 256 * 1024
 LIMITS = Limits(single_post=PART, smallest_part=PART, fresh_listing_seconds=-1.0)
-LARGE = random.Random(1).randbytes(4 * PART + 5)
-SMALL = b"small content"
 NO_MD5 = "0123456789abcdef" * 2
 """An ETag that only looks like an MD5."""
 

@@ -33,14 +33,11 @@ from craftsync.stores.retrying import RetryingStore
 from tests.support.clock import FakeClock
 from tests.support.platform import FaultyPlatform, faulty_platform
 from tests.support.platform import faults as fault
-from tests.support.platform.client import carried, content_of
+from tests.support.platform.client import LARGE, PART, SMALL, carried, content_of
 from tests.support.world import Bytes, World
 
-PART = 256 * 1024
 LIMITS = Limits(single_post=PART, smallest_part=PART, fresh_listing_seconds=-1.0, stats_later=False)
 """Small parts, and every stat made at once."""
-LARGE = random.Random(1).randbytes(4 * PART + 5)
-SMALL = b"small content"
 SDK_LOSES = 109_576_193
 """11 parts of the SDK's own size and one byte: what it stores is one byte shorter."""
 

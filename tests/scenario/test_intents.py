@@ -102,6 +102,15 @@ def crashed(world: World, end: type[BaseException] = Crash, *, after: bool) -> N
     store.end = None
 
 
+def lose_after_an_unrecorded_write(world: World) -> None:
+    """Upload `p` in a run that crashes before it records that, and lose the file. `o` is in sync."""
+    world.write("o", "other")
+    world.run()
+    world.write("p", "first")
+    crashed(world, after=True)
+    world.remove("p")
+
+
 def dated(file: Path) -> None:
     os.utime(file, ns=(AT, AT))
 
@@ -196,11 +205,7 @@ def test_a_write_that_was_not_recorded_is_recognised_after_an_edit(world: World)
 def test_unrecorded_write_deleted_locally_is_deleted_in_the_store(
     world: World,
 ) -> None:
-    world.write("o", "other")
-    world.run()
-    world.write("p", "first")
-    crashed(world, after=True)
-    world.remove("p")
+    lose_after_an_unrecorded_write(world)
     assert world.run().exit_code == 0
     assert world.here() == world.there() == {"o": "other"}
 
@@ -209,11 +214,7 @@ def test_file_of_an_unrecorded_write_that_a_restart_took_comes_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk may never have had it: its loss is not a deletion."""
-    world.write("o", "other")
-    world.run()
-    world.write("p", "first")
-    crashed(world, after=True)
-    world.remove("p")
+    lose_after_an_unrecorded_write(world)
     monkeypatch.setattr(clock, "boot_id", lambda: "after the restart")
     assert world.run().exit_code == 0
     assert world.here() == world.there() == {"o": "other", "p": "first"}

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 from craftsync.stores.base import Store
 from tests.support.platform.server import FaultyPlatform
+
+PART = 256 * 1024
+"""Bytes of the smallest part that Google Cloud Storage takes."""
+SMALL = b"small content"
+LARGE = random.Random(1).randbytes(4 * PART + 5)
+"""The content of five such parts."""
 
 
 def content_of(store: Store, path: str, **options: object) -> bytes:
